@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from zstui.engine.errors import DatabaseTooNew, HomeError
+from zstui.engine.store.database import Database, Migration, Tx
+
+ONE = Migration("things", 1, "CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;")
+TWO = Migration("things", 2, "ALTER TABLE thing ADD COLUMN size INTEGER NOT NULL DEFAULT 0;")
+
+
+def names(tx: Tx) -> list[str]:
+    return [row[0] for row in tx.execute("SELECT name FROM thing ORDER BY id")]
+
+
+async def test_write_is_visible_to_the_reader_and_after_a_restart(tmp_path: Path) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE])
+    assert (
+        await db.write(lambda tx: tx.execute("INSERT INTO thing (name) VALUES ('a') RETURNING id").fetchone()[0]) == 1
+    )
+    assert await db.read(names) == ["a"]
+    await db.close()
+    await db.close()
+    db = await Database.open(tmp_path / "z.db", [ONE, TWO])
+    assert await db.read(names) == ["a"]
+    await db.close()
+
+
+async def test_a_failing_operation_undoes_only_itself(tmp_path: Path) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE])
+
+    def twice(tx: Tx) -> None:
+        tx.execute("INSERT INTO thing (name) VALUES ('half')")
+        tx.execute("INSERT INTO thing (name) VALUES ('a')")
+
+    def single(name: str) -> object:
+        return db.write(lambda tx: tx.execute("INSERT INTO thing (name) VALUES (?)", (name,)) and None)
+
+    results = await asyncio.gather(single("a"), db.write(twice), single("b"), return_exceptions=True)  # type: ignore[call-overload]
+    assert isinstance(results[1], sqlite3.IntegrityError)
+    assert await db.read(names) == ["a", "b"]
+    await db.close()
+
+
+async def test_reader_cannot_write(tmp_path: Path) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE])
+    with pytest.raises(sqlite3.OperationalError):
+        await db.read(lambda tx: tx.execute("INSERT INTO thing (name) VALUES ('x')"))
+    await db.close()
+
+
+async def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE, TWO])
+    await db.close()
+    with pytest.raises(DatabaseTooNew, match="newer zstui"):
+        await Database.open(tmp_path / "z.db", [ONE])
+
+
+async def test_garbage_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "z.db").write_bytes(b"this is not a database" * 100)
+    with pytest.raises(HomeError, match=r"z\.db"):
+        await Database.open(tmp_path / "z.db", [ONE])
+
+
+async def test_settings_are_durable(tmp_path: Path) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE])
+    assert await db.read(lambda tx: tx.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
+    assert await db.write(lambda tx: tx.execute("PRAGMA synchronous").fetchone()) == (2,)
+    await db.close()

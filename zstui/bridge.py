@@ -1,0 +1,169 @@
+"""The only door between screens and a node: it turns the node's feed into current views and tells who watches.
+
+The bridge holds the latest frozen view of every record, keyed by id. Updates arrive at the feed's pace; watchers are called
+at most ``MAX_HZ`` times a second for one area, on the event loop, with nothing but the area's name: they read what they need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Literal, TypeVar
+
+from zstui.engine.commands import Command, Engine
+from zstui.engine.views import (
+    ApprovalUpdated,
+    ApprovalView,
+    ChannelUpdated,
+    ChannelView,
+    GuildMessage,
+    GuildMessageView,
+    GuildUpdated,
+    GuildView,
+    JobOutput,
+    JobUpdated,
+    JobView,
+    Logged,
+    LogLine,
+    PeerUpdated,
+    PeerView,
+    RanksUpdated,
+    RankView,
+    Removed,
+    StatusUpdated,
+    StatusView,
+)
+
+R = TypeVar("R")
+WatchedArea = Literal[
+    "status", "peers", "guilds", "jobs", "channels", "approvals", "ranks", "log", "output", "messages"
+]
+MAX_HZ = 10
+LOG_LINES = 2000
+OUTPUT_TAIL = 64 * 1024
+
+
+class Bridge:
+    """Create with an ``Engine``, ``await start()``, and read the dictionaries; never change them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.status: StatusView | None = None
+        self.peers: dict[str, PeerView] = {}
+        self.guilds: dict[str, GuildView] = {}
+        self.jobs: dict[str, JobView] = {}
+        self.channels: dict[str, ChannelView] = {}
+        self.approvals: dict[str, ApprovalView] = {}
+        self.ranks: tuple[RankView, ...] = ()
+        self.log: deque[LogLine] = deque(maxlen=LOG_LINES)
+        self.log_dropped = 0
+        self.output: dict[str, bytearray] = {}
+        """Tail of stdout of each job that printed since the start, at most ``OUTPUT_TAIL`` bytes each."""
+        self.messages: dict[str, list[GuildMessageView]] = {}
+        """Guild messages that arrived since the start."""
+        self.lost: str = ""
+        """Why the node is gone; "" while it is there."""
+        self._watchers: dict[str, list[Callable[[], None]]] = {}
+        self._dirty: set[str] = set()
+        self._flush_handle: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def execute(self, command: Command[R]) -> R:
+        """Carry out a command on the node. Raises ZsError."""
+        return await self._engine.execute(command)
+
+    def watch(self, area: WatchedArea, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` after changes in ``area``; returns a function that ends it."""
+        callbacks = self._watchers.setdefault(area, [])
+        callbacks.append(callback)
+        return lambda: callbacks.remove(callback) if callback in callbacks else None
+
+    async def start(self) -> None:
+        """Read the first snapshot and begin to follow. Events are subscribed first, so nothing falls between."""
+        events = self._engine.events()
+        snapshot = await self._engine.snapshot()
+        self.status = snapshot.status
+        self.peers = {v.peer_id: v for v in snapshot.peers}
+        self.guilds = {v.guild_id: v for v in snapshot.guilds}
+        self.jobs = {v.job_id: v for v in snapshot.jobs}
+        self.channels = {v.channel_id: v for v in snapshot.channels}
+        self.approvals = {v.request_id: v for v in snapshot.approvals}
+        self.ranks = snapshot.ranks
+        self.log.extend(snapshot.log)
+        self._task = asyncio.create_task(self._follow(events), name="bridge")
+
+    async def stop(self) -> None:
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self, events: AsyncIterator[object]) -> None:
+        try:
+            async with aclosing(events) as stream:  # type: ignore[type-var]
+                async for event in stream:
+                    self._apply(event)
+        except OSError as error:
+            self.lost = str(error) or "the node is gone"
+        else:
+            self.lost = "the node stopped"
+        self._mark("status")
+
+    def _apply(self, event: object) -> None:
+        match event:
+            case StatusUpdated(view=view):
+                self.status = view
+                self._mark("status")
+            case PeerUpdated(view=view):
+                self.peers[view.peer_id] = view
+                self._mark("peers")
+            case GuildUpdated(view=view):
+                self.guilds[view.guild_id] = view
+                self._mark("guilds")
+            case JobUpdated(view=view):
+                self.jobs[view.job_id] = view
+                self._mark("jobs")
+            case ChannelUpdated(view=view):
+                self.channels[view.channel_id] = view
+                self._mark("channels")
+            case ApprovalUpdated(view=view):
+                self.approvals[view.request_id] = view
+                self._mark("approvals")
+            case RanksUpdated(views=views):
+                self.ranks = views
+                self._mark("ranks")
+            case Removed(area=area, key=key):
+                table = getattr(self, area)
+                if isinstance(table, dict):
+                    table.pop(key, None)
+                self._mark(area)
+            case JobOutput(job_id=job_id, stream="stdout", data=data):
+                tail = self.output.setdefault(job_id, bytearray())
+                tail += data
+                del tail[:-OUTPUT_TAIL]
+                self._mark("output")
+            case GuildMessage(view=view):
+                self.messages.setdefault(view.guild_id, []).append(view)
+                self._mark("messages")
+            case Logged(line=line):
+                if len(self.log) == LOG_LINES:
+                    self.log_dropped += 1
+                self.log.append(line)
+                self._mark("log")
+            case _:
+                pass
+
+    def _mark(self, area: str) -> None:
+        self._dirty.add(area)
+        if self._flush_handle is None:
+            self._flush_handle = asyncio.get_running_loop().call_later(1 / MAX_HZ, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        dirty, self._dirty = self._dirty, set()
+        for area in dirty:
+            for callback in tuple(self._watchers.get(area, ())):
+                callback()

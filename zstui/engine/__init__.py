@@ -1,0 +1,1 @@
+"""The peer engine. It knows nothing of any user interface and runs headless."""
