@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+
+from zstui.engine.errors import BadInput
+from zstui.engine.money import parse_amount, parse_rate
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,3 +40,70 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tags: tuple[str, ...] = ()
     demo: bool = False
     """Play money: shown as such on every screen."""
+
+
+_RATES = {"price_per_second": "price_per_second_nano", "price_per_mib": "price_per_mib_nano"}
+_AMOUNTS = {
+    "credit_member": "credit_member_u",
+    "credit_stranger": "credit_stranger_u",
+    "typed_above": "typed_above_u",
+}
+
+
+def load(home: Path, arguments: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """Settings from ``config.toml`` in the home, then ``ZSTUI_<NAME>`` variables, then arguments; later ones win.
+
+    Money is written in decimal units as text (``price_per_second = "0.01"``). Raises BadInput that names the value.
+    """
+    values: dict[str, object] = {}
+    path = home / "config.toml"
+    try:
+        if path.exists():
+            values.update(tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"Cannot read {path}: {error}.") from error
+    hints = {f.name: f for f in msgspec.structs.fields(Settings)}
+    for name in (*hints, *_RATES, *_AMOUNTS):
+        text = environ.get(f"ZSTUI_{name.upper()}")
+        if text is not None and name not in ("home", "demo"):
+            listed = name in hints and msgspec.structs.fields(Settings) and hints[name].default == ()
+            values[name] = tuple(t for t in text.split(",") if t) if listed else text
+    for short, full in (*_RATES.items(), *_AMOUNTS.items()):
+        if short in values:
+            parse = parse_rate if short in _RATES else parse_amount
+            values[full] = parse(str(values.pop(short)))
+    values.update({k: v for k, v in arguments.items() if v is not None})
+    values["home"] = home
+    for name in ("mdns_interface", "metrics"):
+        if values.get(name) == "none":
+            values[name] = None
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"A setting is wrong: {error}.") from error
+    host_and_port(settings.listen)
+    if settings.metrics is not None:
+        host_and_port(settings.metrics)
+    if not 1 <= settings.max_memory_mib <= 128 or not 1 <= settings.max_timeout_s <= 30:
+        raise BadInput("A job gets at most 128 MiB and 30 s: max_memory_mib is 1..128 and max_timeout_s is 1..30.")
+    return settings
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path:
+        return value if isinstance(value, Path) else Path(str(value))
+    raise NotImplementedError
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Take "127.0.0.1:4433" or "[::1]:4433" apart. Raises BadInput."""
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    try:
+        ipaddress.ip_address(host)
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not colon or not 0 <= number <= 65535:
+        raise BadInput(f"{text[:60]!r} is not an address and port such as 127.0.0.1:4433.")
+    return host, number

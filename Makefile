@@ -1,0 +1,30 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both make .venv if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check lint types unit clean
+
+demo: $(STAMP)
+	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/zstui demo; else exec $(BIN)/zstui demo --headless; fi
+
+test: check unit
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/pytest -n 2 --dist loadfile
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) zstui/prerequisites.py
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV)
