@@ -1,0 +1,300 @@
+"""An in-memory ``Engine`` for screen tests: it records commands, answers them plausibly, and streams what a test pushes."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from tests.support import samples
+from zstui.engine import commands as c
+from zstui.engine import views as v
+from zstui.engine.bus import Bus, Subscription
+from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownJob, UnknownPeer, ZsError
+
+R = TypeVar("R")
+V = TypeVar("V", bound=v.View)
+EVENTS: dict[str, str] = {
+    "peers": "peer_id",
+    "guilds": "guild_id",
+    "jobs": "job_id",
+    "channels": "channel_id",
+    "approvals": "request_id",
+}
+
+
+def _find(table: dict[str, V], text: str, error: type[ZsError]) -> V:
+    found = [view for key, view in table.items() if key.startswith(text) or getattr(view, "name", None) == text]
+    if len(found) != 1:
+        raise error(f"There is no {text[:20]!r} here.")
+    return found[0]
+
+
+class FakeEngine:
+    """``executed`` lists every command in order; ``failures`` maps a command class to the error it shall raise.
+
+    ``push`` feeds events as a node would and updates what ``snapshot`` returns; ``lose`` ends the feed.
+    """
+
+    def __init__(self, snapshot: v.Snapshot | None = None) -> None:
+        start = snapshot if snapshot is not None else samples.snapshot()
+        self.executed: list[c.Command[Any]] = []
+        self.failures: dict[type[c.Command[Any]], ZsError] = {}
+        self.status = start.status
+        self.peers = {view.peer_id: view for view in start.peers}
+        self.guilds = {view.guild_id: view for view in start.guilds}
+        self.jobs = {view.job_id: view for view in start.jobs}
+        self.channels = {view.channel_id: view for view in start.channels}
+        self.approvals = {view.request_id: view for view in start.approvals}
+        self.ranks = start.ranks
+        self.log = list(start.log)
+        self.messages: dict[str, list[v.GuildMessageView]] = defaultdict(list)
+        self.policy = v.PolicyView(
+            grants=(), typed_above_u=50_000_000, credit_member_u=100_000_000, credit_stranger_u=1_000_000
+        )
+        self._bus = Bus()
+        self._feeds: list[Subscription[v.FeedEvent]] = []
+
+    # --- what a test drives -------------------------------------------------------------------------------------------
+
+    def push(self, *events: v.Feed) -> None:
+        """Apply the events to the snapshot and stream them."""
+        for event in events:
+            self._apply(event)
+            self._bus.publish(event)
+
+    def lose(self) -> None:
+        """End every feed, as a node that stops does."""
+        for feed in self._feeds:
+            feed.close()
+
+    def commands(self, kind: type[c.Command[Any]]) -> list[c.Command[Any]]:
+        """The executed commands of one class."""
+        return [command for command in self.executed if isinstance(command, kind)]
+
+    def _apply(self, event: v.Feed) -> None:
+        match event:
+            case v.StatusUpdated(view=status):
+                self.status = status
+            case v.PeerUpdated() | v.GuildUpdated() | v.JobUpdated() | v.ChannelUpdated() | v.ApprovalUpdated():
+                area = type(event).__name__.removesuffix("Updated").lower() + "s"
+                getattr(self, area)[getattr(event.view, EVENTS[area])] = event.view
+            case v.RanksUpdated(views=ranks):
+                self.ranks = ranks
+            case v.Removed(area=area, key=key) if area in EVENTS:
+                getattr(self, area).pop(key, None)
+            case v.Logged(line=line):
+                self.log.append(line)
+            case v.GuildMessage(view=message):
+                self.messages[message.guild_id].append(message)
+            case _:
+                pass
+
+    # --- commands.Engine ----------------------------------------------------------------------------------------------
+
+    async def snapshot(self) -> v.Snapshot:
+        return v.Snapshot(
+            status=self.status,
+            peers=tuple(self.peers.values()),
+            guilds=tuple(self.guilds.values()),
+            jobs=tuple(self.jobs.values()),
+            channels=tuple(self.channels.values()),
+            approvals=tuple(self.approvals.values()),
+            ranks=self.ranks,
+            log=tuple(self.log),
+        )
+
+    def events(self) -> AsyncIterator[v.Feed]:
+        feed = self._bus.subscribe(v.FeedEvent, limit=65536)
+        self._feeds.append(feed)
+
+        async def stream() -> AsyncIterator[v.Feed]:
+            try:
+                async for event in feed:
+                    yield cast("v.Feed", event)
+            finally:
+                feed.close()
+
+        return stream()
+
+    async def execute(self, command: c.Command[R]) -> R:
+        self.executed.append(command)
+        if error := self.failures.get(type(command)):
+            raise error
+        return cast("R", self._answer(command))
+
+    def _answer(self, command: c.Command[Any]) -> object:
+        now = int(time.time())
+        match command:
+            case c.Status():
+                return self.status
+            case c.ListPeers():
+                return list(self.peers.values())
+            case c.Connect(address=address):
+                peer = next((p for p in self.peers.values() if address in (p.peer_id, p.name, p.address)), None)
+                if peer is None:
+                    raise UnknownPeer(f"Nobody answers at {address[:60]}.")
+                return self._put(msgspec.structs.replace(peer, state="online", path=peer.path or "lan", why=""))
+            case c.NamePeer(peer=text, name=name):
+                return self._put(msgspec.structs.replace(_find(self.peers, text, UnknownPeer), name=name))
+            case c.BlockPeer(peer=text, hours=hours):
+                return self._block(_find(self.peers, text, UnknownPeer), now + hours * 3600)
+            case c.UnblockPeer(peer=text):
+                return self._block(_find(self.peers, text, UnknownPeer), None)
+            case c.CreateGuild():
+                return self._put(samples.created_guild(self.status, command, len(self.guilds)))
+            case c.ListGuilds():
+                return list(self.guilds.values())
+            case c.JoinGuild(guild=text, role=role):
+                guild = _find(self.guilds, text, UnknownGuild)
+                me = v.GuildMemberView(peer_id=self.status.peer_id, role=role, name=self.status.name, online=True)
+                changed = msgspec.structs.replace(
+                    guild,
+                    state="joined",
+                    role=role,
+                    members=(*guild.members, me),
+                    member_count=guild.member_count + 1,
+                    fingerprint="77ab·90c1",
+                )
+                return self._put(changed)
+            case c.LeaveGuild(guild=text):
+                return self._put(msgspec.structs.replace(_find(self.guilds, text, UnknownGuild), state="left"))
+            case c.DissolveGuild(guild=text):
+                return self._put(msgspec.structs.replace(_find(self.guilds, text, UnknownGuild), state="dissolved"))
+            case c.KickMember(guild=text, peer=peer_id):
+                guild = _find(self.guilds, text, UnknownGuild)
+                left = tuple(m for m in guild.members if m.peer_id != peer_id)
+                return self._put(msgspec.structs.replace(guild, members=left, member_count=len(left)))
+            case c.InviteToGuild(guild=text):
+                guild = _find(self.guilds, text, UnknownGuild)
+                return v.InviteView(
+                    invite="zs1" + guild.guild_id * 2, code="otter velvet nine", expires_at=guild.expires_at
+                )
+            case c.SendMessage(guild=text, text=body):
+                guild = _find(self.guilds, text, UnknownGuild)
+                message = v.GuildMessageView(
+                    guild_id=guild.guild_id,
+                    sender=self.status.peer_id,
+                    sender_name=self.status.name,
+                    text=body,
+                    sent_at=now,
+                )
+                self.push(v.GuildMessage(view=message))
+                return message
+            case c.ListMessages(guild=text):
+                return list(self.messages[_find(self.guilds, text, UnknownGuild).guild_id])
+            case c.EstimateJob(spec=spec):
+                return samples.estimate(spec, list(self.peers.values()))
+            case c.SubmitJob(spec=spec):
+                return self._put(samples.submitted_job(self.status, spec, self.guilds, len(self.jobs)))
+            case c.WaitJob(job=text) | c.ShowJob(job=text):
+                return _find(self.jobs, text, UnknownJob)
+            case c.ListJobs():
+                return list(self.jobs.values())
+            case c.GetOutput(job=text):
+                job = _find(self.jobs, text, UnknownJob)
+                return v.JobOutputView(
+                    job_id=job.job_id,
+                    stdout=samples.OUTPUT,
+                    stderr=b"",
+                    complete=job.state != "running",
+                    path=f"/tmp/zs/{job.job_id[:8]}.out",
+                )
+            case c.CancelJob(job=text):
+                job = _find(self.jobs, text, UnknownJob)
+                return self._put(msgspec.structs.replace(job, state="cancelled", why="Cancelled by you."))
+            case c.RerunJob(job=text):
+                job = _find(self.jobs, text, UnknownJob)
+                fresh = f"{len(self.jobs):02x}" + job.job_id[2:]
+                return self._put(msgspec.structs.replace(job, job_id=fresh, state="queued", why=""))
+            case c.ShowReceipt(receipt=text):
+                return {"receipt": text, "signature": "ab" * 32, "attestations": []}
+            case c.OpenChannel():
+                peer = _find(self.peers, command.peer, UnknownPeer)
+                return self._put(samples.opened_channel(peer, command, len(self.channels)))
+            case c.ListChannels():
+                return list(self.channels.values())
+            case c.ShowChannel(channel=text):
+                return _find(self.channels, text, UnknownChannel)
+            case c.CloseChannel(channel=text, unilateral=unilateral):
+                channel = _find(self.channels, text, UnknownChannel)
+                if unilateral:
+                    return self._put(msgspec.structs.replace(channel, state="disputed", reason="unilateral"))
+                return self._put(msgspec.structs.replace(channel, state="closed", reason="cooperative"))
+            case c.ListLedger():
+                return [
+                    v.LedgerView(
+                        peer_id=p.peer_id, peer_name=p.name, owed_to_me_u=0, i_owe_u=1_500_000, credit_limit_u=10**8
+                    )
+                    for p in list(self.peers.values())[:2]
+                ]
+            case c.ListApprovals():
+                return list(self.approvals.values())
+            case c.PayApproval(request=text, amount_u=amount_u, typed=typed):
+                request = _find(self.approvals, text, ApprovalError)
+                if request.urgency == "blocked" or (request.urgency == "typed" and not typed):
+                    raise ApprovalError("This payment is blocked.")
+                if amount_u is not None and amount_u != request.amount_u:
+                    raise ApprovalError("The amount has changed; look at it again.")
+                return self._put(msgspec.structs.replace(request, state="paid"))
+            case c.RejectApproval(request=text):
+                return self._put(msgspec.structs.replace(_find(self.approvals, text, ApprovalError), state="declined"))
+            case c.ReopenApproval(request=text):
+                request = _find(self.approvals, text, ApprovalError)
+                return self._put(msgspec.structs.replace(request, state="waiting", expires_at=now + 600))
+            case c.ShowPolicy():
+                return self.policy
+            case c.SetGrant():
+                grant = v.GrantView(
+                    scope=command.scope,
+                    subject=command.subject,
+                    per_payment_u=command.per_payment_u,
+                    per_day_u=command.per_day_u,
+                    total_u=command.total_u,
+                    spent_day_u=0,
+                    spent_total_u=0,
+                    expires_at=None if command.expires_s is None else now + command.expires_s,
+                )
+                kept = tuple(g for g in self.policy.grants if (g.scope, g.subject) != (grant.scope, grant.subject))
+                fresh_grants = (*kept, grant) if grant.per_day_u or grant.total_u or grant.per_payment_u else kept
+                self.policy = msgspec.structs.replace(self.policy, grants=fresh_grants)
+                return self.policy
+            case c.SetLimits():
+                given = {f: x for f in command.__struct_fields__ if (x := getattr(command, f)) is not None}
+                self.policy = msgspec.structs.replace(self.policy, **given)
+                return self.policy
+            case c.Rank():
+                return list(self.ranks)
+            case _:
+                raise NotImplementedError(type(command).__name__)
+
+    def _put(self, view: V) -> V:
+        event: v.Feed
+        match view:
+            case v.PeerView():
+                event = v.PeerUpdated(view=view)
+            case v.GuildView():
+                event = v.GuildUpdated(view=view)
+            case v.JobView():
+                event = v.JobUpdated(view=view)
+            case v.ChannelView():
+                event = v.ChannelUpdated(view=view)
+            case v.ApprovalView():
+                event = v.ApprovalUpdated(view=view)
+            case _:
+                raise NotImplementedError(type(view).__name__)
+        self.push(event)
+        return view
+
+    def _block(self, peer: v.PeerView, until: int | None) -> v.RankView:
+        self._put(
+            msgspec.structs.replace(peer, state="blocked" if until else "offline", blocked_until=until, why="by you")
+        )
+        entry = next((r for r in self.ranks if r.peer_id == peer.peer_id), None) or samples.rank(peer, None)
+        entry = msgspec.structs.replace(entry, blacklisted_until=until, blacklist_reason="by you" if until else "")
+        rest = tuple(r for r in self.ranks if r.peer_id != peer.peer_id)
+        self.push(v.RanksUpdated(views=(*rest, entry)))
+        return entry
