@@ -1,0 +1,1 @@
+"""Runs WebAssembly modules of strangers in locked-down worker processes, metered and repeatable."""

@@ -1,0 +1,136 @@
+"""What goes into the sandbox and what comes out: frozen structs, the parsing of typed arguments, the price of host calls."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Literal
+
+import msgspec
+
+from zstui.engine.errors import BadInput
+
+RunStatus = Literal["success", "failure", "timeout", "cancelled", "error"]
+RunFault = Literal["none", "payer", "executor"]
+StreamName = Literal["stdout", "stderr"]
+
+MAX_MODULE = 16 << 20
+"""Largest module in bytes."""
+MAX_STACK = 8 << 20
+MIN_STACK = 64 << 10
+MAX_MEMORY = 4 << 30
+MAX_ARGUMENTS = 1 << 20
+"""Arguments and environment together, in bytes."""
+MAX_STDIN = 16 << 20
+
+HOST_CALL_GAS = 5_000
+"""Gas of one call of an import that the sandbox serves itself."""
+BYTE_GAS = 10
+"""Gas of one byte written to stdout or stderr, or drawn from the random source."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run may use. The run ends with fault "payer" at the first one it exceeds."""
+
+    memory_bytes: int = 128 << 20
+    """Linear memory; ``memory.grow`` beyond it fails inside the guest."""
+    timeout_us: int = 30_000_000
+    """Wall time from the moment the run has a worker."""
+    stack_bytes: int = MAX_STACK
+    fuel: int = 300_000_000_000
+    """About one unit per WebAssembly instruction."""
+    output_bytes: int = 1 << 20
+    """Per stream. A write beyond it fails with EPIPE inside the guest, and nothing more is kept."""
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one module."""
+
+    module: bytes
+    """The WebAssembly binary itself."""
+    function: str = "_start"
+    """"_start" runs a WASI command. Any other export is called with ``args`` read as its typed parameters, and its results
+    are also written to stdout, one a line, so that the output hash covers them."""
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    stdin: bytes = b""
+    limits: Limits = Limits()
+    seed: bytes = bytes(32)
+    """32 bytes from which the guest's clock and random numbers are drawn: the same seed, the same run."""
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    status: RunStatus
+    """"failure": the program's own doing (trap, exit code, a limit); "error": the sandbox's."""
+    exit_code: int | None
+    """None where the program did not end by itself: trap, timeout, cancel, error."""
+    fault: RunFault
+    """Whose doing it is that the run is not a success: "payer" the module's or its limits', "executor" the host's."""
+    reason: str
+    """One sentence for a person; "" after a success with nothing to remark."""
+    gas: int
+    """Fuel, ``HOST_CALL_GAS`` per host call and ``BYTE_GAS`` per byte of output."""
+    gas_exact: bool
+    """Whether a repetition yields the same ``gas``; otherwise it is a lower bound."""
+    duration_us: int
+    """Wall time of instantiation and call, never more than the timeout."""
+    memory_bytes: int
+    """Peak linear memory, or resident memory where the module does not export its memory."""
+    stdout_hash: bytes
+    """SHA-256 of what ``on_output`` got as stdout."""
+    stdout_bytes: int
+    results: tuple[str, ...] = ()
+    """What an exported function returned, as text."""
+
+
+class Signature(msgspec.Struct, frozen=True, array_like=True):
+    """Types of an exported function, by their names in the text format: i32, i64, f32, f64, ..."""
+
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+
+
+_NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
+
+
+def callable_from_text(signature: Signature) -> bool:
+    """Whether every parameter and result can be written as text."""
+    return _NUMBERS.issuperset(signature.params) and _NUMBERS.issuperset(signature.results)
+
+
+def parse_arguments(signature: Signature, args: tuple[str, ...]) -> list[int | float]:
+    """``args`` as numbers of the parameters' types. Integers may be signed or unsigned. Raises BadInput."""
+    if len(args) != len(signature.params):
+        raise BadInput(f"The function takes {len(signature.params)} arguments, not {len(args)}.")
+    return [_parse(kind, text) for kind, text in zip(signature.params, args, strict=True)]
+
+
+def _parse(kind: str, text: str) -> int | float:
+    try:
+        if kind in ("f32", "f64"):
+            value = float(text)
+            if kind == "f32" and math.isfinite(value):
+                struct.pack("<f", value)
+            return value
+        number = int(text, 0)
+    except (ValueError, OverflowError):
+        raise BadInput(f"{text[:40]!r} is not an {kind}.") from None
+    bits = 32 if kind == "i32" else 64
+    if not -(1 << (bits - 1)) <= number < 1 << bits:
+        raise BadInput(f"{text[:40]} does not fit an {kind}.")
+    return number - (1 << bits) if number >= 1 << (bits - 1) else number
+
+
+def format_result(kind: str, value: int | float) -> str:
+    """The same text on every machine: signed integers, shortest digits that read back as the same float, one "nan"."""
+    if kind in ("i32", "i64"):
+        return str(value)
+    if math.isnan(value):
+        return "nan"
+    if kind == "f64" or math.isinf(value):
+        return repr(float(value))
+    for digits in range(1, 10):
+        text = f"{value:.{digits}g}"
+        if struct.pack("<f", float(text)) == struct.pack("<f", value):
+            return repr(float(text))
+    return repr(float(value))
