@@ -88,19 +88,21 @@ class Home:
             os.close(fd)
         return False
 
-    def next_boot(self) -> int:
-        """Count this start in a file outside the database, so that a restored old database can be told."""
+    def read_boots(self) -> int:
+        """Starts counted in a file outside the database; a database that counts fewer is an old copy."""
         try:
-            count = int(self.boots.read_text()) if self.boots.exists() else 0
-        except (OSError, ValueError):
-            count = 0
+            return int(self.boots.read_text()) if self.boots.exists() else 0
+        except (OSError, ValueError) as error:
+            raise HomeError(f"Cannot read {self.boots}: {error}.") from error
+
+    def write_boots(self, count: int) -> None:
+        """Store the count durably. Call it after the database has counted, so that a crash between looks harmless."""
         temporary = self.boots.with_suffix(".new")
         try:
             with temporary.open("w") as file:
-                file.write(str(count + 1))
+                file.write(str(count))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(self.boots)
         except OSError as error:
             raise HomeError(f"Cannot write in the home directory {self.path}: {error.strerror or error}.") from error
-        return count + 1
