@@ -337,6 +337,7 @@ class RankView(View, frozen=True, kw_only=True):
     blacklisted_until: int | None
     blacklist_reason: str = ""
     success_part: float = 0.0
+    """This and the next three, weighted, add up to the score before decay."""
     speed_part: float = 0.0
     cost_part: float = 0.0
     longevity_part: float = 0.0
