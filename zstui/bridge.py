@@ -13,6 +13,8 @@ from contextlib import aclosing
 from typing import Literal, TypeVar
 
 from zstui.engine.commands import Command, Engine
+from zstui.engine.errors import ZsError
+from zstui.engine.money import format_amount
 from zstui.engine.views import (
     ApprovalUpdated,
     ApprovalView,
@@ -41,6 +43,8 @@ WatchedArea = Literal[
     "status", "peers", "guilds", "jobs", "channels", "approvals", "ranks", "log", "output", "messages"
 ]
 MAX_HZ = 10
+TURN = 256
+"""Feed events applied before other tasks get a turn."""
 LOG_LINES = 2000
 OUTPUT_TAIL = 64 * 1024
 
@@ -65,8 +69,10 @@ class Bridge:
         """Guild messages that arrived since the start."""
         self.lost: str = ""
         """Why the node is gone; "" while it is there."""
+        self.changed: dict[str, set[str]] = {}
+        """While watchers are called: ids of the records in each area that changed or went since they were last called."""
         self._watchers: dict[str, list[Callable[[], None]]] = {}
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, set[str]] = {}
         self._flush_handle: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -101,12 +107,35 @@ class Bridge:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def in_flight(self) -> list[str]:
+        """What leaving now would interrupt, one line each: running jobs and payments that are not settled."""
+        lines = [
+            f"job {job.job_id[:4]} {job.module} is {job.state}"
+            for job in self.jobs.values()
+            if job.state in ("running", "queued")
+        ]
+        lines += [
+            f"payment of {format_amount(request.amount_u)} to {request.peer_name} is under way"
+            for request in self.approvals.values()
+            if request.state == "paying"
+        ]
+        lines += [
+            f"{channel.unacknowledged} payment(s) to {channel.peer_name} are not acknowledged"
+            for channel in self.channels.values()
+            if channel.unacknowledged
+        ]
+        return lines
+
     async def _follow(self, events: AsyncIterator[object]) -> None:
         try:
             async with aclosing(events) as stream:  # type: ignore[type-var]
+                turn = 0
                 async for event in stream:
                     self._apply(event)
-        except OSError as error:
+                    turn += 1
+                    if turn % TURN == 0:
+                        await asyncio.sleep(0)
+        except (OSError, ZsError) as error:
             self.lost = str(error) or "the node is gone"
         else:
             self.lost = "the node stopped"
@@ -119,19 +148,19 @@ class Bridge:
                 self._mark("status")
             case PeerUpdated(view=view):
                 self.peers[view.peer_id] = view
-                self._mark("peers")
+                self._mark("peers", view.peer_id)
             case GuildUpdated(view=view):
                 self.guilds[view.guild_id] = view
-                self._mark("guilds")
+                self._mark("guilds", view.guild_id)
             case JobUpdated(view=view):
                 self.jobs[view.job_id] = view
-                self._mark("jobs")
+                self._mark("jobs", view.job_id)
             case ChannelUpdated(view=view):
                 self.channels[view.channel_id] = view
-                self._mark("channels")
+                self._mark("channels", view.channel_id)
             case ApprovalUpdated(view=view):
                 self.approvals[view.request_id] = view
-                self._mark("approvals")
+                self._mark("approvals", view.request_id)
             case RanksUpdated(views=views):
                 self.ranks = views
                 self._mark("ranks")
@@ -139,15 +168,15 @@ class Bridge:
                 table = getattr(self, area)
                 if isinstance(table, dict):
                     table.pop(key, None)
-                self._mark(area)
+                self._mark(area, key)
             case JobOutput(job_id=job_id, stream="stdout", data=data):
                 tail = self.output.setdefault(job_id, bytearray())
                 tail += data
                 del tail[:-OUTPUT_TAIL]
-                self._mark("output")
+                self._mark("output", job_id)
             case GuildMessage(view=view):
                 self.messages.setdefault(view.guild_id, []).append(view)
-                self._mark("messages")
+                self._mark("messages", view.guild_id)
             case Logged(line=line):
                 if len(self.log) == LOG_LINES:
                     self.log_dropped += 1
@@ -156,14 +185,15 @@ class Bridge:
             case _:
                 pass
 
-    def _mark(self, area: str) -> None:
-        self._dirty.add(area)
+    def _mark(self, area: str, key: str = "") -> None:
+        self._dirty.setdefault(area, set()).add(key)
         if self._flush_handle is None:
             self._flush_handle = asyncio.get_running_loop().call_later(1 / MAX_HZ, self._flush)
 
     def _flush(self) -> None:
         self._flush_handle = None
-        dirty, self._dirty = self._dirty, set()
-        for area in dirty:
+        self.changed, self._dirty = self._dirty, {}
+        for area in self.changed:
             for callback in tuple(self._watchers.get(area, ())):
                 callback()
+        self.changed = {}
