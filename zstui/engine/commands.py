@@ -74,6 +74,12 @@ class NamePeer(Command[PeerView], frozen=True, kw_only=True):
     name: str
 
 
+class SetName(Command[StatusView], frozen=True, kw_only=True):
+    """The name that other peers see for this node, kept in the home's settings. Raises BadInput."""
+
+    name: str
+
+
 class BlockPeer(Command[RankView], frozen=True, kw_only=True):
     peer: str
     hours: int = 24
@@ -288,6 +294,7 @@ AnyCommand = (
     | ListPeers
     | Connect
     | NamePeer
+    | SetName
     | BlockPeer
     | UnblockPeer
     | CreateGuild

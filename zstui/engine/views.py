@@ -247,6 +247,8 @@ class ApprovalView(View, frozen=True, kw_only=True):
     peer_id: str
     peer_name: str
     peer_first_seen_at: int
+    peer_named: bool = False
+    """The name is one that I gave, not the peer's own."""
     job_id: str
     guild_id: str
     guild_name: str
