@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -37,14 +39,18 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """The control socket; where the home's path is too long for one, a short link in the runtime directory."""
+        """The control socket; where the home's path is too long for one, under a short name in the temporary directory."""
         inside = self.path / "control.sock"
         if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
             return inside
-        import hashlib
-
-        short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        return Path(platformdirs.user_runtime_dir("zstui", appauthor=False, ensure_exists=True)) / f"{short}.sock"
+        folder = Path(tempfile.gettempdir()) / f"zstui-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise HomeError(
+                f"{folder} belongs to somebody else, and {self.path} is too long for a socket: move the home."
+            )
+        return folder / f"{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}.sock"
 
     def acquire(self) -> None:
         """Make the home (mode 0700) and take its lock. Raises HomeLocked, HomeError."""

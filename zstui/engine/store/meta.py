@@ -1,10 +1,19 @@
-"""Facts about the database itself: how often a node started on it."""
+"""How often a node started on this database, and the few settings that are changed from inside the program."""
 
 from __future__ import annotations
 
 from zstui.engine.store.database import Migration, Tx
 
-SCHEMA = (Migration("meta", 1, "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT"),)
+SCHEMA = (
+    Migration(
+        "meta",
+        1,
+        """
+        CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+        CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+        """,
+    ),
+)
 
 
 def boots(tx: Tx) -> int:
@@ -15,3 +24,12 @@ def boots(tx: Tx) -> int:
 
 def set_boots(tx: Tx, count: int) -> None:
     tx.execute("INSERT INTO meta VALUES ('boots', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (count,))
+
+
+def setting(tx: Tx, name: str) -> str | None:
+    row = tx.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def set_setting(tx: Tx, name: str, value: str) -> None:
+    tx.execute("INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
