@@ -1,0 +1,91 @@
+"""The inside of a sandbox process: its end of the socket, and how it locks itself down before it meets a module."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import socket
+import sys
+import threading
+
+from zstui.engine.jobs.sandbox import seccomp
+from zstui.engine.jobs.sandbox.messages import HEADER, FromChild, ToChild, encode, to_child
+
+_FILE_BYTES = 64 << 20
+"""Largest file that the process may write to: it has none but its stderr, and memory files of wasmtime."""
+_OPEN_FILES = 64
+
+
+class Channel:
+    """Blocking frames over the socket that the engine handed down. ``send`` may be called from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._sending = threading.Lock()
+        self._buffer = bytearray()
+
+    def send(self, *messages: FromChild) -> None:
+        """Blocks while the engine does not read. The process ends where the engine is gone."""
+        data = b"".join(map(encode, messages))
+        try:
+            with self._sending:
+                self._socket.sendall(data)
+        except OSError:
+            os._exit(1)
+
+    def receive(self, timeout_ms: int | None = None) -> ToChild | None:
+        """The next message, or None after ``timeout_ms``. The process ends at the end of the stream."""
+        while True:
+            if len(self._buffer) >= HEADER.size:
+                end = HEADER.size + HEADER.unpack_from(self._buffer)[0]
+                if len(self._buffer) >= end:
+                    message = to_child.decode(memoryview(self._buffer)[HEADER.size : end])
+                    del self._buffer[:end]
+                    return message
+            if timeout_ms is not None and not self._poll.poll(timeout_ms):
+                return None
+            try:
+                data = self._socket.recv(1 << 20)
+            except OSError:
+                data = b""
+            if not data:
+                os._exit(0)
+            self._buffer += data
+
+
+def lock_down(data_bytes: int, cpu_seconds: int) -> str:
+    """Give up, for good, what running or compiling a module does not need; returns what is in force, for people.
+
+    ``data_bytes`` caps writable memory and ``cpu_seconds`` processor time; 0 leaves them to the engine.
+    """
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: _FILE_BYTES,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+    }
+    if data_bytes:
+        limits[resource.RLIMIT_DATA] = data_bytes
+    if cpu_seconds:
+        limits[resource.RLIMIT_CPU] = cpu_seconds
+    for which, value in limits.items():
+        hard = resource.getrlimit(which)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(which, (value, value))
+    missing = seccomp.install()
+    return f"rlimits only ({missing})" if missing else "seccomp, no_new_privs, rlimits"
+
+
+def main() -> None:
+    """``ROLE FD DATA_BYTES CPU_SECONDS``: what ``process.Child.spawn`` passes."""
+    role, fd, data_bytes, cpu_seconds = sys.argv[1:5]
+    channel = Channel(int(fd))
+    if role == "worker":
+        from zstui.engine.jobs.sandbox.worker import serve
+    else:
+        from zstui.engine.jobs.sandbox.compiler import serve
+    serve(channel, lambda: lock_down(int(data_bytes), int(cpu_seconds)))

@@ -1,0 +1,131 @@
+"""What the engine and its sandbox processes say to each other: one length-prefixed msgpack struct at a time.
+
+The engine trusts nothing that it reads: a worker may have been taken over by the module it ran.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Literal
+
+import msgspec
+
+from zstui.engine.jobs.sandbox.model import Limits, Signature
+
+HEADER = struct.Struct(">I")
+MAX_FROM_WORKER = 1 << 20
+MAX_FROM_COMPILER = 512 << 20
+OUTPUT_CHUNK = 64 << 10
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True):
+    pass
+
+
+class Ready(_Message, frozen=True):
+    """A child's first message: it has locked itself down."""
+
+    hardening: str
+    fingerprint: str
+    """Wasmtime version, settings and CPU features: what native code made here depends on."""
+
+
+# --- to and from a worker --------------------------------------------------------------------------------------------
+
+
+class Load(_Message, frozen=True):
+    """Hold a compiled module ready under ``handle``, and let go of those in ``drop``."""
+
+    handle: bytes
+    image: bytes
+    stack_bytes: int
+    memory: str
+    """Name of the exported linear memory, or ""."""
+    wasi: bool
+    drop: tuple[bytes, ...] = ()
+
+
+class Run(_Message, frozen=True):
+    job: int
+    handle: bytes
+    function: str
+    values: tuple[int | float, ...] | None
+    """Arguments of an exported function; None for a WASI command."""
+    results: tuple[str, ...]
+    """Types of the function's results."""
+    reactor: bool
+    """Whether ``_initialize`` is to be called first."""
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    stdin: bytes
+    seed: bytes
+    limits: Limits
+
+
+class Stop(_Message, frozen=True):
+    """End the job now; it answers with Done. Ignored if that job is not running."""
+
+    job: int
+
+
+class NotLoaded(_Message, frozen=True):
+    """Wasmtime does not take the image. Runs that name the handle will not start."""
+
+    handle: bytes
+    reason: str
+
+
+class Output(_Message, frozen=True):
+    job: int
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
+class Progress(_Message, frozen=True):
+    job: int
+    thousandths: int
+
+
+class Done(_Message, frozen=True):
+    job: int
+    status: Literal["success", "failure", "stopped", "error"]
+    exit_code: int | None
+    reason: str
+    gas: int
+    gas_exact: bool
+    duration_us: int
+    memory_bytes: int
+    results: tuple[str, ...]
+
+
+# --- to and from a compiler ------------------------------------------------------------------------------------------
+
+
+class Compile(_Message, frozen=True):
+    module: bytes
+
+
+class Compiled(_Message, frozen=True):
+    image: bytes
+    exports: dict[str, Signature]
+    """Exported functions."""
+    memory: str
+    wasi: bool
+
+
+class Rejected(_Message, frozen=True):
+    reason: str
+
+
+ToChild = Load | Run | Stop | Compile
+FromChild = Ready | NotLoaded | Output | Progress | Done | Compiled | Rejected
+
+_encoder = msgspec.msgpack.Encoder()
+to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)
+from_child: msgspec.msgpack.Decoder[FromChild] = msgspec.msgpack.Decoder(FromChild)
+
+
+def encode(message: ToChild | FromChild) -> bytes:
+    """One frame, header and all."""
+    body = _encoder.encode(message)
+    return HEADER.pack(len(body)) + body

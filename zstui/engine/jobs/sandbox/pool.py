@@ -1,0 +1,292 @@
+"""The sandbox: a pool of worker processes, each running one job at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from zstui.engine.errors import BadInput, InvalidModule, JobError
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs.sandbox.artifacts import Artifact, Artifacts, CompileLimits
+from zstui.engine.jobs.sandbox.cache import QUOTA_BYTES
+from zstui.engine.jobs.sandbox.messages import Run
+from zstui.engine.jobs.sandbox.model import (
+    MAX_ARGUMENTS,
+    MAX_MEMORY,
+    MAX_STACK,
+    MAX_STDIN,
+    MIN_STACK,
+    Execution,
+    RunResult,
+    Signature,
+    callable_from_text,
+    parse_arguments,
+)
+from zstui.engine.jobs.sandbox.process import Child
+from zstui.engine.jobs.sandbox.session import Attempt, Unloadable, Worker, failed
+
+log = logging.getLogger(__name__)
+
+OnOutput = Callable[[Literal["stdout", "stderr"], bytes], None]
+OnProgress = Callable[[float], None]
+
+RECYCLE_AFTER = 1_000
+"""Jobs that one worker process runs before a fresh one takes its place."""
+_RESPAWN_DELAYS_S = (0.0, 0.5, 2.0, 10.0, 30.0)
+_NAMES_SHOWN = 5
+
+
+class Sandbox:
+    """``start`` it, ``run`` modules from any task of the same loop, ``stop`` it: no process outlives ``stop``.
+
+    ``cache_dir`` is made where missing, with mode 0700; several processes may share one.
+    """
+
+    def __init__(
+        self,
+        cache_dir: Path,
+        workers: int,
+        *,
+        compile_limits: CompileLimits | None = None,
+        cache_bytes: int = QUOTA_BYTES,
+        recycle_after: int = RECYCLE_AFTER,
+    ) -> None:
+        self._artifacts = Artifacts(cache_dir, compile_limits or CompileLimits(), cache_bytes)
+        self._size = max(workers, 1)
+        self._recycle_after = recycle_after
+        self._workers: set[Worker] = set()
+        self._idle: list[Worker] = []
+        self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._hardening = ""
+        self._state: Literal["new", "running", "stopped"] = "new"
+
+    @property
+    def hardening(self) -> str:
+        """What confines the workers, for a person: "seccomp, no_new_privs, rlimits", or what is missing and why."""
+        return self._hardening
+
+    @property
+    def fingerprint(self) -> str:
+        """The runtime: wasmtime's version, settings and the processor's features."""
+        return self._artifacts.fingerprint
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Worker processes that live now."""
+        return tuple(worker.pid for worker in self._workers)
+
+    async def start(self) -> None:
+        """Returns once all workers are ready. Raises HomeError, JobError."""
+        await self._artifacts.start()
+        self._state = "running"
+        try:
+            await asyncio.gather(*(self._add_worker() for _ in range(self._size)))
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Kill all processes; jobs that run end with status "error". Idempotent."""
+        self._state = "stopped"
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(JobError("The job sandbox has stopped."))
+        await asyncio.gather(*(worker.close() for worker in list(self._workers)))
+        self._workers.clear()
+        self._idle.clear()
+        await self._artifacts.stop()
+
+    async def check(self, module: bytes, function: str = "_start") -> None:
+        """Compile ``module`` unless that is done already. Raises InvalidModule, with the reason in one sentence."""
+        self._require_running()
+        _signature(await self._artifacts.get(module), function)
+
+    async def run(
+        self,
+        execution: Execution,
+        *,
+        on_output: OnOutput,
+        on_progress: OnProgress,
+        stop: asyncio.Event | None = None,
+    ) -> RunResult:
+        """Run one job; waits for a free worker first. What goes wrong is in the result; only a sandbox that is not running,
+        or has no compiler, raises (JobError).
+
+        Cancelling the task that awaits this ends the job in its worker. Setting ``stop`` does the same, and returns a result
+        with status "cancelled". ``on_output`` gets pieces of any size, in order; ``on_progress`` values from 0 to 1, at most
+        ten a second.
+        """
+        self._require_running()
+        try:
+            artifact = await self._artifacts.get(execution.module)
+            prepared = _prepare(execution, artifact)
+        except (InvalidModule, BadInput) as error:
+            return failed("failure", "payer", str(error))
+        for retry in (False, True):
+            worker = await self._acquire(artifact.key)
+            if not self._running():
+                return failed("error", "executor", "The job sandbox has stopped.")
+            attempt = Attempt(prepared, artifact, on_output, on_progress, stop)
+            try:
+                return await worker.run(attempt)
+            except Unloadable as error:
+                # The image is not one of this machine's, whatever its HMAC says: make it again, once.
+                if retry:
+                    return failed("error", "executor", f"The compiled module cannot be loaded: {error}.")
+                log.warning("compiled module %s cannot be loaded: %s", artifact.key, error)
+                await self._artifacts.discard(artifact.key)
+                artifact = await self._artifacts.get(execution.module)
+            finally:
+                self._spawn_task(self._settle(worker))
+        raise AssertionError("unreachable")
+
+    # --- workers
+
+    def _running(self) -> bool:
+        return self._state == "running"
+
+    def _require_running(self) -> None:
+        if not self._running():
+            raise JobError("The job sandbox is not running.")
+
+    async def _acquire(self, key: str) -> Worker:
+        """A worker for this job alone: an idle one, at best one that has the module; else the next to become free."""
+        if self._idle:
+            worker = next((w for w in reversed(self._idle) if w.has(key)), self._idle[-1])
+            self._idle.remove(worker)
+            return worker
+        future: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._offer(future.result())
+            raise
+        finally:
+            if future in self._waiting:
+                self._waiting.remove(future)
+
+    def _offer(self, worker: Worker) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(worker)
+                return
+        self._idle.append(worker)
+
+    async def _settle(self, worker: Worker) -> None:
+        """After a job: give the worker to the next one once it is quiet, or replace it."""
+        await worker.quiet()
+        if self._running() and not worker.lost and worker.jobs < self._recycle_after:
+            self._offer(worker)
+        else:
+            await self._retire(worker)
+
+    async def _retire(self, worker: Worker) -> None:
+        self._workers.discard(worker)
+        await worker.close()
+        if self._running():
+            self._spawn_task(self._replace())
+
+    async def _replace(self) -> None:
+        for delay in _RESPAWN_DELAYS_S:
+            await asyncio.sleep(delay)
+            try:
+                await self._add_worker()
+                return
+            except JobError as error:
+                log.warning("%s", error)
+        log.error("the sandbox lost a worker for good")
+
+    async def _add_worker(self) -> None:
+        child, ready = await Child.spawn("worker", self._artifacts.empty_dir)
+        worker = Worker(child, self._lost_while_idle)
+        self._workers.add(worker)
+        self._hardening = ready.hardening
+        if not self._running():
+            await self._retire(worker)
+        elif worker.lost:
+            self._lost_while_idle(worker)
+        else:
+            self._offer(worker)
+
+    def _lost_while_idle(self, worker: Worker) -> None:
+        if worker in self._idle:
+            self._idle.remove(worker)
+            self._spawn_task(self._retire(worker))
+
+    def _spawn_task(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _signature(artifact: Artifact, function: str) -> Signature:
+    """Type of the function to call. Raises InvalidModule where it cannot be called."""
+    exports = artifact.record.exports
+    shown = clean_text(function, 60)
+    if function not in exports:
+        names = [clean_text(name, 40) for name in list(exports)[:_NAMES_SHOWN]]
+        more = ", ..." if len(exports) > len(names) else ""
+        has = f"it exports {', '.join(names)}{more}" if names else "it exports none"
+        raise InvalidModule(f'The module has no function "{shown}"; {has}.')
+    signature = exports[function]
+    if function == "_start" and signature != Signature((), ()):
+        raise InvalidModule('The function "_start" must take and return nothing.')
+    if not callable_from_text(signature):
+        raise InvalidModule(f'The function "{shown}" takes or returns what cannot be written as text.')
+    return signature
+
+
+def _prepare(execution: Execution, artifact: Artifact) -> Run:
+    """The message that starts the job, but for its number and handle. Raises InvalidModule, BadInput."""
+    signature = _signature(artifact, execution.function)
+    limits = execution.limits
+    texts = [*execution.args, *(text for pair in execution.env for text in pair)]
+    if any("\0" in text or (not text.isascii() and not _is_utf8(text)) for text in texts):
+        raise BadInput("Arguments and environment must be Unicode text without NUL.")
+    if sum(len(text.encode()) + 1 for text in texts) > MAX_ARGUMENTS:
+        raise BadInput(f"Arguments and environment are longer than {MAX_ARGUMENTS:,} bytes.")
+    if any(not name or "=" in name for name, _ in execution.env):
+        raise BadInput('A name in the environment must not be empty nor contain "=".')
+    if len(execution.stdin) > MAX_STDIN:
+        raise BadInput(f"Standard input is longer than {MAX_STDIN:,} bytes.")
+    if not (
+        0 < limits.memory_bytes <= MAX_MEMORY
+        and MIN_STACK <= limits.stack_bytes <= MAX_STACK
+        and 0 < limits.timeout_us <= 86_400_000_000
+        and 0 < limits.fuel < 1 << 62
+        and 0 <= limits.output_bytes <= 1 << 30
+    ):
+        raise BadInput("A limit is out of range.")
+    values = None if execution.function == "_start" else tuple(parse_arguments(signature, execution.args))
+    return Run(
+        job=0,
+        handle=b"",
+        function=execution.function,
+        values=values,
+        results=signature.results,
+        reactor=values is not None and artifact.record.exports.get("_initialize") == Signature((), ()),
+        args=execution.args,
+        env=execution.env,
+        stdin=execution.stdin,
+        seed=execution.seed,
+        limits=limits,
+    )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""Wasmtime as the sandbox sets it up: the same settings for compiling and running. Only child processes import this."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import wasmtime
+from wasmtime import _ffi as ffi
+from wasmtime._extern import wrap_extern
+
+SETTINGS: tuple[tuple[str, bool], ...] = (
+    ("consume_fuel", True),
+    ("epoch_interruption", True),
+    ("cranelift_nan_canonicalization", True),
+    ("gc_support", False),
+    ("shared_memory", False),
+    ("wasm_bulk_memory", True),
+    ("wasm_component_model", False),
+    ("wasm_custom_page_sizes", False),
+    ("wasm_exceptions", False),
+    ("wasm_function_references", False),
+    ("wasm_gc", False),
+    ("wasm_memory64", False),
+    ("wasm_multi_memory", False),
+    ("wasm_multi_value", True),
+    ("wasm_reference_types", True),
+    ("wasm_relaxed_simd", False),
+    ("wasm_simd", True),
+    ("wasm_stack_switching", False),
+    ("wasm_tail_call", False),
+    ("wasm_threads", False),
+    ("wasm_wide_arithmetic", False),
+)
+"""What a job's code can use is fixed here; proposals that are off are refused when the module is compiled."""
+
+_STACK_MARGIN = 1 << 20
+
+
+def new_engine(stack_bytes: int) -> wasmtime.Engine:
+    """An engine whose guests overflow at ``stack_bytes``; call it from a thread with twice that."""
+    config = wasmtime.Config()
+    for name, value in SETTINGS:
+        setattr(config, name, value)
+    # Wasmtime aborts if max_wasm_stack passes the stack size of async calls, which the Python binding does not set.
+    ffi.wasmtime_config_async_stack_size_set(config.ptr(), stack_bytes + _STACK_MARGIN)
+    config.max_wasm_stack = stack_bytes
+    return wasmtime.Engine(config)
+
+
+def fingerprint() -> str:
+    """Names everything that compiled code depends on but the module itself."""
+    features = hashlib.sha256()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name = line.partition(":")[0].strip()
+            if name in ("flags", "Features", "model name", "CPU part"):
+                features.update(line.encode())
+            if not name:
+                break
+    except OSError:
+        features.update(platform.processor().encode())
+    settings = hashlib.sha256(repr(SETTINGS).encode()).hexdigest()[:16]
+    return f"wasmtime {version('wasmtime')}/{platform.machine()}/{settings}/{features.hexdigest()[:16]}"
+
+
+def find_export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> object | None:
+    """One export by name, without building a table of all of them (a module may have a hundred thousand)."""
+    text = name.encode()
+    item = ffi.wasmtime_extern_t()
+    buffer = ctypes.create_string_buffer(text)
+    found = ffi.wasmtime_instance_export_get(
+        store._context(), ctypes.byref(instance._instance), buffer, len(text), ctypes.byref(item)
+    )
+    return wrap_extern(item) if found else None
+
+
+def set_stdin(config: wasmtime.WasiConfig, data: bytes) -> None:
+    """Bytes as standard input; the binding only knows files, and the sandbox may not open any."""
+    vector = ffi.wasm_byte_vec_t()
+    source = (ctypes.c_uint8 * len(data)).from_buffer_copy(data) if data else None
+    ffi.wasm_byte_vec_new(ctypes.byref(vector), len(data), source)
+    ffi.wasi_config_set_stdin_bytes(config.ptr(), ctypes.byref(vector))

@@ -1,0 +1,269 @@
+"""One worker process and the job it runs: limits in time, streaming, and how each way to end becomes a result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import resource
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from zstui.engine.clock import US
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs.sandbox.artifacts import Artifact
+from zstui.engine.jobs.sandbox.messages import Done, FromChild, Load, NotLoaded, Output, Progress, Run, Stop
+from zstui.engine.jobs.sandbox.model import RunFault, RunResult, RunStatus
+from zstui.engine.jobs.sandbox.process import Child
+
+GRACE_S = 0.25
+"""How long a job that was told to stop may take to do so before its process is killed."""
+_DATA_MARGIN = 512 << 20
+"""Writable memory of a worker beyond the guest's: interpreter, modules, stacks."""
+_LOADED_MODULES = 16
+_LOADED_BYTES = 64 << 20
+
+_StopReason = Literal["timeout", "cancelled"]
+
+
+class Unloadable(Exception):
+    """The worker's wasmtime does not take the compiled module."""
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """What ``Worker.run`` needs to know of one job."""
+
+    run: Run
+    artifact: Artifact
+    on_output: Callable[[Literal["stdout", "stderr"], bytes], None]
+    on_progress: Callable[[float], None]
+    stop: asyncio.Event | None
+
+
+def failed(status: RunStatus, fault: RunFault, reason: str) -> RunResult:
+    """The result of a job that did not start."""
+    return RunResult(
+        status=status,
+        exit_code=None,
+        fault=fault,
+        reason=reason,
+        gas=0,
+        gas_exact=False,
+        duration_us=0,
+        memory_bytes=0,
+        stdout_hash=hashlib.sha256(b"").digest(),
+        stdout_bytes=0,
+    )
+
+
+class _Job:
+    """State of the running job."""
+
+    def __init__(self, attempt: Attempt, number: int, handle: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self.attempt = attempt
+        self.number = number
+        self.handle = handle
+        self.ended: asyncio.Future[Done | None] = loop.create_future()
+        """What the worker said at the end; None where it died without a word."""
+        self.stopping: _StopReason | None = None
+        self.abandoned = False
+        """Nobody waits any more: callbacks are over."""
+        self.hash = hashlib.sha256()
+        self.bytes = {"stdout": 0, "stderr": 0}
+        self.started = loop.time()
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def elapsed_us(self) -> int:
+        return round((asyncio.get_running_loop().time() - self.started) * US)
+
+
+class Worker:
+    """``run`` one job at a time; after each, wait until it is ``quiet`` before the next."""
+
+    def __init__(self, child: Child, on_lost: Callable[[Worker], None]) -> None:
+        self._child = child
+        self._on_lost = on_lost
+        self._job: _Job | None = None
+        self._loaded: OrderedDict[bytes, int] = OrderedDict()
+        self.jobs = 0
+        """Jobs started so far."""
+        child.on_message = self._take
+        child.on_lost = self._lost
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def lost(self) -> bool:
+        """The process is gone."""
+        return self._child.lost
+
+    def has(self, key: str) -> bool:
+        """Whether that compiled module is loaded already."""
+        start = bytes.fromhex(key)
+        return any(handle.startswith(start) for handle in self._loaded)
+
+    async def close(self) -> None:
+        await self._child.close()
+        self._lost()
+
+    async def quiet(self) -> None:
+        """Return once no job runs: a cancelled one has stopped or its process is dead."""
+        if self._job:
+            await asyncio.wait([self._job.ended])
+            self._job = None
+
+    async def run(self, attempt: Attempt) -> RunResult:
+        """Raises Unloadable. On CancelledError the job is on its way out: see ``quiet``."""
+        self.jobs += 1
+        handle = bytes.fromhex(attempt.artifact.key) + attempt.run.limits.stack_bytes.to_bytes(4, "big")
+        job = self._job = _Job(attempt, self.jobs, handle)
+        if self.lost:
+            self._lost()
+        watcher: asyncio.Task[None] | None = None
+        try:
+            self._begin(job)
+            if attempt.stop:
+                watcher = asyncio.create_task(self._watch(job, attempt.stop))
+            done = await asyncio.shield(job.ended)
+            return await self._result(job, done)
+        except asyncio.CancelledError:
+            job.abandoned = True
+            self._stop(job, "cancelled")
+            raise
+        finally:
+            if watcher:
+                watcher.cancel()
+            if job.ended.done():
+                self._cancel_timers(job)
+
+    # --- starting and stopping
+
+    def _begin(self, job: _Job) -> None:
+        run, record = job.attempt.run, job.attempt.artifact.record
+        self._limit_memory(run.limits.memory_bytes + _DATA_MARGIN)
+        if job.handle in self._loaded:
+            self._loaded.move_to_end(job.handle)
+        else:
+            drop = self._make_room(len(record.image))
+            self._loaded[job.handle] = len(record.image)
+            self._child.send(Load(job.handle, record.image, run.limits.stack_bytes, record.memory, record.wasi, drop))
+        self._child.send(msgspec.structs.replace(run, job=job.number, handle=job.handle))
+        timeout = run.limits.timeout_us / US
+        job.timers.append(asyncio.get_running_loop().call_later(timeout, self._stop, job, "timeout"))
+
+    def _make_room(self, size: int) -> tuple[bytes, ...]:
+        dropped: list[bytes] = []
+        while self._loaded and (
+            len(self._loaded) >= _LOADED_MODULES or sum(self._loaded.values()) + size > _LOADED_BYTES
+        ):
+            dropped.append(self._loaded.popitem(last=False)[0])
+        return tuple(dropped)
+
+    def _limit_memory(self, data_bytes: int) -> None:
+        """The worker cannot raise its own limits; wasmtime's own limit on the guest is the first line."""
+        if hasattr(resource, "prlimit"):
+            with contextlib.suppress(OSError, ValueError):
+                hard = resource.prlimit(self.pid, resource.RLIMIT_DATA)[1]
+                resource.prlimit(self.pid, resource.RLIMIT_DATA, (data_bytes, hard))
+
+    def _stop(self, job: _Job, why: _StopReason) -> None:
+        if job.ended.done() or job.stopping:
+            return
+        job.stopping = why
+        self._cancel_timers(job)
+        self._child.send(Stop(job.number))
+        job.timers.append(asyncio.get_running_loop().call_later(GRACE_S, self._child.kill))
+
+    async def _watch(self, job: _Job, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._stop(job, "cancelled")
+
+    def _cancel_timers(self, job: _Job) -> None:
+        for timer in job.timers:
+            timer.cancel()
+        job.timers.clear()
+
+    # --- what the process says
+
+    def _take(self, message: FromChild) -> None:
+        job = self._job
+        if job is None or job.ended.done():
+            return
+        if isinstance(message, NotLoaded):
+            self._loaded.pop(message.handle, None)
+            if message.handle == job.handle:
+                self._cancel_timers(job)
+                job.ended.set_exception(Unloadable(clean_text(message.reason, 200)))
+                job.ended.exception()
+        elif not isinstance(message, Output | Progress | Done) or message.job != job.number:
+            return
+        elif isinstance(message, Output):
+            self._take_output(job, message)
+        elif isinstance(message, Progress):
+            if not job.abandoned:
+                job.attempt.on_progress(min(max(message.thousandths, 0), 1000) / 1000)
+        else:
+            self._cancel_timers(job)
+            job.ended.set_result(message)
+
+    def _take_output(self, job: _Job, message: Output) -> None:
+        job.bytes[message.stream] += len(message.data)
+        if job.bytes[message.stream] > job.attempt.run.limits.output_bytes:
+            self._child.broken = "it sent more output than it may"
+            self._child.kill()
+            return
+        if message.stream == "stdout":
+            job.hash.update(message.data)
+        if not job.abandoned:
+            job.attempt.on_output(message.stream, message.data)
+
+    def _lost(self) -> None:
+        if self._job and not self._job.ended.done():
+            self._cancel_timers(self._job)
+            self._job.ended.set_result(None)
+        self._on_lost(self)
+
+    # --- the result
+
+    async def _result(self, job: _Job, done: Done | None) -> RunResult:
+        timeout_us = job.attempt.run.limits.timeout_us
+        result = failed("error", "executor", "")
+        result = msgspec.structs.replace(result, stdout_hash=job.hash.digest(), stdout_bytes=job.bytes["stdout"])
+        if done:
+            result = msgspec.structs.replace(
+                result,
+                exit_code=done.exit_code,
+                reason=clean_text(done.reason, 300),
+                gas=max(done.gas, 0),
+                gas_exact=done.gas_exact,
+                duration_us=min(max(done.duration_us, 0), timeout_us),
+                memory_bytes=max(done.memory_bytes, 0),
+                results=tuple(clean_text(text, 80) for text in done.results),
+            )
+        else:
+            result = msgspec.structs.replace(result, duration_us=min(job.elapsed_us(), timeout_us))
+        if done and done.status == "success":
+            return msgspec.structs.replace(result, status="success", fault="none")
+        if done and done.status == "failure":
+            return msgspec.structs.replace(result, status="failure", fault="payer")
+        if done and done.status == "error":
+            return result
+        if job.stopping == "timeout":
+            reason = f"The program did not end within its {timeout_us / US:g} s."
+            return msgspec.structs.replace(
+                result, status="timeout", fault="payer", reason=reason, gas_exact=False, duration_us=timeout_us
+            )
+        if job.stopping == "cancelled":
+            return msgspec.structs.replace(
+                result, status="cancelled", fault="none", reason="The job was cancelled.", gas_exact=False
+            )
+        if done:
+            return msgspec.structs.replace(result, reason="The sandbox ended the program without being told to.")
+        death = clean_text(await self._child.describe_death(), 200)
+        return msgspec.structs.replace(result, reason=f"The sandbox process died: {death}.")

@@ -1,0 +1,331 @@
+"""A worker process: runs one job at a time, each in a store of its own that is gone afterwards.
+
+The main thread reads what the engine says, and between messages flushes output that waits. The runner thread has a stack
+large enough for the guest's, loads modules and runs them; it never compiles.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import resource
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import wasmtime
+from wasmtime import TrapCode
+
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs.sandbox.child import Channel
+from zstui.engine.jobs.sandbox.hostcalls import GuestExit, Host, new_linker
+from zstui.engine.jobs.sandbox.messages import (
+    OUTPUT_CHUNK,
+    Done,
+    Load,
+    NotLoaded,
+    Output,
+    Progress,
+    Ready,
+    Run,
+    Stop,
+)
+from zstui.engine.jobs.sandbox.model import BYTE_GAS, MAX_STACK, format_result
+from zstui.engine.jobs.sandbox.runtime import find_export, fingerprint, new_engine, set_stdin
+
+_THREAD_STACK = 2 * MAX_STACK
+_FLUSH_MS = 20
+_TABLES = 8
+_TABLE_ELEMENTS = 1_000_000
+_MODULE_NAME = "job"
+"""What a guest sees as argv[0]: the same everywhere."""
+
+_EXACT_TRAPS = (TrapCode.UNREACHABLE, TrapCode.OUT_OF_FUEL)
+"""After other traps wasmtime has not written back all the fuel that was used."""
+
+
+def serve(channel: Channel, lock_down: Callable[[], str]) -> None:
+    Worker(channel).serve(lock_down)
+
+
+class Outputs:
+    """The guest's two streams: gathered for at most 20 ms or 64 KiB, then sent, up to a cap for each stream."""
+
+    def __init__(self, channel: Channel, job: int, cap: int) -> None:
+        self._channel = channel
+        self._job = job
+        self._room = {"stdout": cap, "stderr": cap}
+        self._pending: list[Output] = []
+        self._pending_bytes = 0
+        self._sent_at = 0.0
+        self._lock = threading.Lock()
+        self.written = 0
+        """Bytes accepted on both streams."""
+        self.cut: set[str] = set()
+        """Streams that were asked to take more than the cap."""
+
+    def write(self, stream: Literal["stdout", "stderr"], data: bytes) -> int:
+        """Bytes taken, or a negative errno, as wasmtime's callback wants it: never more than ``len(data)``."""
+        accepted = data[: self._room[stream]]
+        if len(accepted) < len(data):
+            self.cut.add(stream)
+            if not accepted:
+                return -errno.EPIPE
+        self._room[stream] -= len(accepted)
+        self.written += len(accepted)
+        with self._lock:
+            self._pending.extend(
+                Output(self._job, stream, accepted[at : at + OUTPUT_CHUNK])
+                for at in range(0, len(accepted), OUTPUT_CHUNK)
+            )
+            self._pending_bytes += len(accepted)
+            due = self._pending_bytes >= OUTPUT_CHUNK or time.monotonic() - self._sent_at >= _FLUSH_MS / 1000
+        if due:
+            self.flush()
+        return len(accepted)
+
+    def flush(self) -> None:
+        with self._lock:
+            merged: list[Output] = []
+            for output in self._pending:
+                last = merged[-1] if merged else None
+                if last and last.stream == output.stream and len(last.data) + len(output.data) <= OUTPUT_CHUNK:
+                    merged[-1] = Output(self._job, last.stream, last.data + output.data)
+                else:
+                    merged.append(output)
+            self._pending.clear()
+            self._pending_bytes = 0
+            if merged:
+                self._sent_at = time.monotonic()
+                self._channel.send(*merged)
+
+
+class _Ending(Exception):
+    """How a job ended, where it is not by returning."""
+
+    def __init__(
+        self,
+        status: Literal["success", "failure", "stopped", "error"],
+        reason: str,
+        exit_code: int | None = None,
+        exact: bool = False,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.exit_code = exit_code
+        self.exact = exact
+
+
+class _Program:
+    """A loaded module, ready to be instantiated."""
+
+    def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, load: Load) -> None:
+        self.engine = engine
+        self.pre = pre
+        self.memory = load.memory
+        self.wasi = load.wasi
+
+
+class Worker:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._host = Host()
+        self._linkers: dict[int, wasmtime.Linker] = {}
+        self._programs: dict[bytes, _Program] = {}
+        self._work: queue.SimpleQueue[Load | Run] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._running: wasmtime.Engine | None = None
+        self._current = 0
+        self._stopped = 0
+        """Highest job number that was told to stop; jobs are numbered upwards."""
+        self._outputs: Outputs | None = None
+        self._resident = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else -1
+
+    def serve(self, lock_down: Callable[[], str]) -> None:
+        """Warm up, lock down, and serve until the engine closes the socket."""
+        made_here = fingerprint()
+        self._linker(MAX_STACK)
+        threading.stack_size(_THREAD_STACK)
+        threading.Thread(target=self._run_queue, daemon=True).start()
+        self._channel.send(Ready(lock_down(), made_here))
+        while True:
+            outputs = self._outputs
+            message = self._channel.receive(_FLUSH_MS if outputs else None)
+            if isinstance(message, Stop):
+                self._stop(message.job)
+            elif isinstance(message, Load | Run):
+                if isinstance(message, Run):
+                    self._outputs = Outputs(self._channel, message.job, message.limits.output_bytes)
+                self._work.put(message)
+            elif outputs:
+                outputs.flush()
+
+    def _stop(self, job: int) -> None:
+        with self._lock:
+            self._stopped = max(self._stopped, job)
+            if self._current == job and self._running:
+                self._host.stopped = True
+                self._running.increment_epoch()
+
+    # --- in the runner thread
+
+    def _run_queue(self) -> None:
+        while True:
+            message = self._work.get()
+            if isinstance(message, Load):
+                self._load(message)
+            else:
+                self._channel.send(self._run(message))
+
+    def _linker(self, stack_bytes: int) -> wasmtime.Linker:
+        if stack_bytes not in self._linkers:
+            self._linkers[stack_bytes] = new_linker(new_engine(stack_bytes), self._host)
+        return self._linkers[stack_bytes]
+
+    def _load(self, load: Load) -> None:
+        for handle in load.drop:
+            self._programs.pop(handle, None)
+        try:
+            linker = self._linker(load.stack_bytes)
+            module = wasmtime.Module.deserialize(linker.engine, load.image)
+            self._programs[load.handle] = _Program(linker.engine, linker.instantiate_pre(module), load)
+        except wasmtime.WasmtimeError as error:
+            self._channel.send(NotLoaded(load.handle, clean_text(str(error), 200)))
+
+    def _run(self, run: Run) -> Done:
+        program = self._programs.get(run.handle)
+        outputs = self._outputs
+        if program is None or outputs is None:
+            return Done(run.job, "error", None, "The module was not loaded.", 0, False, 0, 0, ())
+        host = self._host
+        store = wasmtime.Store(program.engine)
+        store.set_fuel(run.limits.fuel)
+        store.set_limits(run.limits.memory_bytes, _TABLE_ELEMENTS, 1, _TABLES, 1)
+        host.begin(store, run.seed, run.limits.fuel, lambda value: self._channel.send(Progress(run.job, value)))
+        if program.wasi:
+            store.set_wasi(_wasi(run, outputs))
+        resident = self._resident_bytes()
+        with self._lock:
+            self._current, self._running = run.job, program.engine
+            store.set_epoch_deadline(1)
+            stopped = self._stopped >= run.job
+        started = time.perf_counter_ns()
+        instance: wasmtime.Instance | None = None
+        results: tuple[str, ...] = ()
+        try:
+            if stopped:
+                raise _Ending("stopped", "")
+            instance = _instantiate(program, store)
+            results = _call(run, store, instance, outputs)
+            ending = _Ending("success", "", 0, exact=True)
+        except GuestExit as left:
+            ending = _exit_ending(left.code)
+        except wasmtime.Trap as trap:
+            ending = _trap_ending(trap, run)
+        except _Ending as other:
+            ending = other
+        except wasmtime.WasmtimeError as error:
+            # What WASI itself refuses, such as a pointer outside of the guest's memory, does not come as a Trap.
+            ending = _Ending("failure", f"The program misused WASI: {_last_line(str(error))}.")
+        except Exception as error:  # noqa: BLE001 - the outermost edge of a job: the worker lives on
+            ending = _Ending("error", f"The sandbox failed: {clean_text(str(error), 200)}")
+        duration_us = (time.perf_counter_ns() - started) // 1000
+        with self._lock:
+            self._running = None
+        if host.failure:
+            ending = _Ending("error", f"The sandbox failed in {clean_text(host.failure, 200)}")
+        gas = run.limits.fuel - store.get_fuel() + host.gas + outputs.written * BYTE_GAS
+        memory_bytes = _memory_bytes(program, store, instance)
+        if memory_bytes is None:
+            memory_bytes = max(self._resident_bytes() - resident, 0)
+        host.end()
+        store.close()
+        outputs.flush()
+        self._outputs = None
+        reason = ending.reason or _cut_reason(outputs, run)
+        return Done(
+            run.job, ending.status, ending.exit_code, reason, gas, ending.exact, duration_us, memory_bytes, results
+        )
+
+    def _resident_bytes(self) -> int:
+        if self._resident < 0:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return int(os.pread(self._resident, 128, 0).split()[1]) * resource.getpagesize()
+
+
+def _wasi(run: Run, outputs: Outputs) -> wasmtime.WasiConfig:
+    config = wasmtime.WasiConfig()
+    config.argv = [_MODULE_NAME, *(run.args if run.values is None else ())]
+    config.env = run.env
+    set_stdin(config, run.stdin)
+    config.stdout_custom = lambda data: outputs.write("stdout", data)
+    config.stderr_custom = lambda data: outputs.write("stderr", data)
+    return config
+
+
+def _instantiate(program: _Program, store: wasmtime.Store) -> wasmtime.Instance:
+    """Runs the start function too. Raises Trap, GuestExit, and _Ending where a limit or the host stands in the way."""
+    try:
+        return program.pre.instantiate(store)
+    except wasmtime.WasmtimeError as error:
+        text = clean_text(str(error), 200)
+        if "os error" in text or "mmap" in text:
+            raise _Ending("error", f"The machine could not start the module: {text}.") from None
+        raise _Ending("failure", f"The module does not fit its limits: {text}.") from None
+
+
+def _call(run: Run, store: wasmtime.Store, instance: wasmtime.Instance, outputs: Outputs) -> tuple[str, ...]:
+    if run.reactor:
+        _function(store, instance, "_initialize")(store)
+    returned = _function(store, instance, run.function)(store, *(run.values or ()))
+    if run.values is None or not run.results:
+        return ()
+    values = returned if isinstance(returned, list) else [returned]
+    results = tuple(format_result(kind, value) for kind, value in zip(run.results, values, strict=True))
+    outputs.write("stdout", "".join(f"{result}\n" for result in results).encode())
+    return results
+
+
+def _function(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> wasmtime.Func:
+    found = find_export(store, instance, name)
+    if not isinstance(found, wasmtime.Func):
+        raise _Ending("failure", f"The module has no function {clean_text(name, 80)!r}.")
+    return found
+
+
+def _exit_ending(code: int) -> _Ending:
+    if code == 0:
+        return _Ending("success", "", 0, exact=True)
+    return _Ending("failure", f"The program ended with exit code {code}.", code, exact=True)
+
+
+def _trap_ending(trap: wasmtime.Trap, run: Run) -> _Ending:
+    code = trap.trap_code
+    exact = code in _EXACT_TRAPS
+    if code == TrapCode.INTERRUPT:
+        return _Ending("stopped", "")
+    if code == TrapCode.OUT_OF_FUEL:
+        return _Ending("failure", f"The program used up its {run.limits.fuel:,} units of fuel.", exact=exact)
+    if code == TrapCode.STACK_OVERFLOW:
+        return _Ending("failure", f"The program overflowed its stack of {run.limits.stack_bytes >> 10:,} KiB.")
+    return _Ending("failure", f"The program trapped: {_last_line(trap.message)}.", exact=exact)
+
+
+def _last_line(message: str) -> str:
+    """The cause at the end of wasmtime's message, after the backtrace."""
+    last = (message.strip().splitlines() or ["unknown"])[-1].strip().removeprefix("wasm trap: ")
+    return clean_text(last, 120)
+
+
+def _memory_bytes(program: _Program, store: wasmtime.Store, instance: wasmtime.Instance | None) -> int | None:
+    """Size of the linear memory, which never shrinks; None where there is no handle on it."""
+    memory = find_export(store, instance, program.memory) if instance and program.memory else None
+    return memory.data_len(store) if isinstance(memory, wasmtime.Memory) else None
+
+
+def _cut_reason(outputs: Outputs, run: Run) -> str:
+    if not outputs.cut:
+        return ""
+    return f"Its {' and '.join(sorted(outputs.cut))} was cut at {run.limits.output_bytes:,} bytes."
