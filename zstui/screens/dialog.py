@@ -1,0 +1,399 @@
+"""What every modal window shares: frame, message line, key line, form fields, running a command, and guarded keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Static
+
+from zstui.bridge import Bridge, WatchedArea
+from zstui.engine.commands import Command
+from zstui.engine.errors import ZsError
+
+R = TypeVar("R")
+T = TypeVar("T")
+Keys = Sequence[tuple[str, str]]
+Fields = Iterable[tuple[str, str | Content]]
+MUTED = "$foreground 60%"
+ARM_DELAY = 0.6
+"""Seconds without a key press before a guarded window listens."""
+
+
+def key_line(keys: Keys) -> Content:
+    """ "Enter Create   Esc Back" with the keys in bold."""
+    parts: list[str | tuple[str, str]] = []
+    for key, text in keys:
+        parts += ["   " if parts else "", (key, "bold $text"), f" {text}"]
+    return Content.assemble(*parts)
+
+
+class Rows(Widget):
+    """Lines of label and value; long values wrap under themselves. Nothing in it is markup."""
+
+    DEFAULT_CSS = "Rows { height: auto; }"
+
+    def __init__(
+        self, fields: Fields = (), *, label_width: int = 9, id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self.fields = tuple(fields)
+        self._label_width = label_width
+
+    def show(self, fields: Fields) -> None:
+        self.fields = tuple(fields)
+        self.refresh(layout=True)
+
+    @property
+    def text(self) -> str:
+        """All of it without wrapping, as for the clipboard."""
+        return "\n".join(line.plain for line in self._lines(1000))
+
+    def _lines(self, width: int) -> list[Content]:
+        lines: list[Content] = []
+        for label, value in self.fields:
+            text = Content(value) if isinstance(value, str) else value
+            first, *rest = text.wrap(max(8, width - self._label_width)) or [Content("")]
+            lines.append(Content.assemble((label.ljust(self._label_width), MUTED), first))
+            lines += [Content.assemble(" " * self._label_width, line) for line in rest]
+        return lines
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._lines(width))
+
+    def render(self) -> Content:
+        return Content("\n").join(self._lines(self.size.width))
+
+
+class Dialog(ModalScreen[R]):
+    """A framed window. Subclasses yield their widgets from ``content`` and name their keys in ``keys``."""
+
+    CSS_PATH = "dialog.tcss"
+    AUTO_FOCUS: ClassVar[str | None] = "Input, Choice, OptionList"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "Back", id="dialog.cancel"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="dialog.page_down"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="dialog.page_up"),
+    ]
+    heading: str = ""
+    danger: ClassVar[bool] = False
+    """A window whose main action cannot be taken back, and which must not look like the others."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self.bridge = bridge
+        self.busy = False
+        self._unwatch: list[Callable[[], None]] = []
+        if self.danger:
+            self.add_class("-danger")
+
+    def content(self) -> ComposeResult:
+        """The widgets of the body."""
+        yield from ()
+
+    def keys(self) -> Keys:
+        return (("Esc", "Back"),)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="frame") as frame:
+            frame.border_title = Content(f" {self.heading} ")
+            with VerticalScroll(id="body", can_focus=False):
+                yield from self.content()
+            yield Static("", id="message", markup=False)
+            yield Static(key_line(self.keys()), id="keys", markup=False)
+
+    def retitle(self, text: str) -> None:
+        self.query_one("#frame").border_title = Content(f" {text} ")
+
+    def show_keys(self) -> None:
+        """Write the key line afresh."""
+        self.query_one("#keys", Static).update(key_line(self.keys()))
+
+    def say(self, text: str, kind: str = "") -> None:
+        """Show one sentence above the keys; kind is "", "error" or "done". "" hides the line."""
+        message = self.query_one("#message", Static)
+        message.set_class(bool(text), "-shown")
+        message.set_class(kind == "error", "-error")
+        message.set_class(kind == "done", "-done")
+        message.update(Content(text))
+        self.call_after_refresh(self._bound_body)
+
+    def follow(self, area: WatchedArea, callback: Callable[[], None]) -> None:
+        """Call ``callback`` on this screen's own queue after changes in ``area``, while the window is open."""
+
+        def changed() -> None:
+            self.call_later(self._if_open, callback)
+
+        self._unwatch.append(self.bridge.watch(area, changed))
+
+    def _if_open(self, callback: Callable[[], None]) -> None:
+        if self.is_attached and self.is_mounted:
+            callback()
+
+    def on_unmount(self) -> None:
+        for stop in self._unwatch:
+            stop()
+        self._unwatch.clear()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._bound_body)
+
+    def _bound_body(self) -> None:
+        """Leave room for the message and the keys below a body that scrolls."""
+        if self.is_attached:
+            body = self.query_one("#body")
+            frame = self.query_one("#frame")
+            others = sum(
+                w.outer_size.height + w.styles.margin.height for w in frame.children if w is not body and w.display
+            )
+            body.styles.max_height = max(3, self.size.height - others - 2)
+
+    def execute(
+        self,
+        command: Command[T],
+        done: Callable[[T], None],
+        failed: Callable[[ZsError], None] | None = None,
+        *,
+        closed: str = "",
+    ) -> None:
+        """Carry out a command, one at a time; its error is shown in the window, and input stays.
+
+        The command goes on if the window is closed meanwhile; then a failure, or ``closed`` after success, is notified.
+        """
+        if self.busy:
+            return
+        self.busy = True
+
+        async def work() -> None:
+            try:
+                result = await self.bridge.execute(command)
+            except ZsError as error:
+                self.busy = False
+                if not self.is_attached:
+                    self.app.notify(str(error), severity="error", markup=False)
+                elif failed is not None:
+                    failed(error)
+                else:
+                    self.say(str(error), "error")
+            else:
+                self.busy = False
+                if self.is_attached:
+                    done(result)
+                elif closed:
+                    self.app.notify(closed, markup=False)
+
+        self.app.run_worker(work(), name=type(command).__name__, exit_on_error=True)
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+    def action_page(self, direction: int) -> None:
+        body = self.query_one("#body", VerticalScroll)
+        body.scroll_relative(y=direction * max(1, body.size.height - 1), animate=False)
+
+
+class Guarded(Dialog[R]):
+    """A window that decides something: keys count only after it was on screen for ``ARM_DELAY`` without a key press.
+
+    Keys pressed before, also those that waited in a queue, are dropped and start the delay anew; Esc always works.
+    """
+
+    AUTO_FOCUS: ClassVar[str | None] = ""
+    GUARDED: ClassVar[frozenset[str]] = frozenset()
+    """Actions that are disabled until armed."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__(bridge)
+        self.armed = False
+        self._arm_at = float("inf")
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self.disarm)
+
+    def disarm(self) -> None:
+        """Start the delay anew."""
+        self.armed = False
+        self._arm_at = Message().time + ARM_DELAY
+        self.set_timer(ARM_DELAY, self._try_arm)
+        self.refresh_bindings()
+
+    def _try_arm(self) -> None:
+        rest = self._arm_at - Message().time
+        if rest > 0.001:
+            self.set_timer(rest, self._try_arm)
+        elif not self.armed:
+            self.armed = True
+            self.refresh_bindings()
+            self.on_armed()
+
+    def on_armed(self) -> None:
+        """Called when keys begin to count."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in self.GUARDED and not self.armed:
+            return None
+        return super().check_action(action, parameters)
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key != "escape" and (not self.armed or event.time < self._arm_at):
+            event.stop()
+            event.prevent_default()
+            if not self.armed:
+                self._arm_at = max(self._arm_at, event.time + ARM_DELAY)
+
+
+# --- form fields -----------------------------------------------------------------------------------------------------
+
+
+class FieldError(Exception):
+    """What was typed into one field is wrong."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+class Field(Vertical):
+    """A label, an input and its unit in one row; below it, when there is one, what is wrong with the value."""
+
+    def __init__(self, label: str, widget: Input | Choice | Static, *, id: str, unit: str = "") -> None:
+        super().__init__(id=id)
+        self._label = label
+        self.widget = widget
+        self._unit = unit
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Static(self._label, classes="label", markup=False)
+            yield self.widget
+            if self._unit:
+                yield Static(self._unit, classes="unit", markup=False)
+        yield Static("", classes="problem", markup=False)
+
+    def fail(self, text: str) -> None:
+        self.query_one(".problem", Static).update(Content(text))
+        self.set_class(bool(text), "-wrong")
+
+
+class Choice(Static, can_focus=True):
+    """One of a few values, all visible in a row; arrows or space change it.
+
+    With ``spin`` only the chosen one shows, for lists of any length.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,down,space,l,j", "step(1)", "Next", show=False),
+        Binding("left,up,h,k", "step(-1)", "Previous", show=False),
+    ]
+
+    class Changed(Message):
+        def __init__(self, choice: Choice) -> None:
+            super().__init__()
+            self.choice = choice
+
+        @property
+        def control(self) -> Choice:
+            return self.choice
+
+    def __init__(
+        self, options: Sequence[tuple[str, str]], value: str | None = None, *, id: str | None = None, spin: bool = False
+    ) -> None:
+        super().__init__("", id=id, markup=False)
+        self.options = list(options)
+        self._at = next((i for i, (v, _) in enumerate(self.options) if v == value), 0)
+        self._spin = spin
+
+    @property
+    def value(self) -> str:
+        return self.options[self._at][0] if self.options else ""
+
+    def on_mount(self) -> None:
+        self._show()
+
+    def action_step(self, by: int) -> None:
+        if self.options:
+            self._at = (self._at + by) % len(self.options)
+            self._show()
+            self.post_message(self.Changed(self))
+
+    def _show(self) -> None:
+        if not self.options:
+            self.update(Content("none"))
+        elif self._spin:
+            text = f"‹ {self.options[self._at][1]} ›"
+            self.update(Content.assemble((text, "bold"), f"  {self._at + 1} of {len(self.options)}"))
+        else:
+            parts: list[str | tuple[str, str]] = []
+            for i, (_, label) in enumerate(self.options):
+                parts += ["   " if i else "", (f"(•) {label}", "bold") if i == self._at else f"( ) {label}"]
+            self.update(Content.assemble(*parts))
+
+
+class Form(Dialog[R], Generic[R]):
+    """A window with fields; Enter in any of them submits, Tab moves on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Submit", show=False, id="form.submit"),
+        Binding("ctrl+s", "submit", "Submit", show=False, priority=True, id="form.submit_anywhere"),
+    ]
+
+    def submit(self) -> None:
+        """Read the fields and act. Raises FieldError."""
+        raise NotImplementedError
+
+    def text_of(self, field: str) -> str:
+        return self.query_one(f"#{field} Input", Input).value.strip()
+
+    def read(self, field: str, parse: Callable[[str], T]) -> T:
+        """A field's value; what ``parse`` refuses becomes a FieldError."""
+        try:
+            return parse(self.text_of(field))
+        except ZsError as error:
+            raise FieldError(field, str(error)) from error
+
+    def clear_problems(self) -> None:
+        for field in self.query(Field):
+            field.fail("")
+
+    def show_problem(self, error: FieldError) -> None:
+        field = self.query_one(f"#{error.field}", Field)
+        field.fail(str(error))
+        field.widget.focus()
+        self.call_after_refresh(self._bound_body)
+
+    def action_submit(self) -> None:
+        if self.busy:
+            return
+        self.clear_problems()
+        self.say("")
+        try:
+            self.submit()
+        except FieldError as error:
+            self.show_problem(error)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.action_submit()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.action_submit()
+
+    def send(self, command: Command[T], done: Callable[[T], None]) -> None:
+        """Execute with a word about it."""
+        self.say("Working…")
+        self.execute(command, done)
+
+
+def plain_input(value: str = "", placeholder: str = "", limit: int = 0, **kwargs: Any) -> Input:
+    """An input for one row."""
+    return Input(value, placeholder=placeholder, compact=True, max_length=limit, select_on_focus=False, **kwargs)
