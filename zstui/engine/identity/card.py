@@ -1,0 +1,69 @@
+"""Capability cards: what a peer says it offers, signed by its key.
+
+A card binds nobody: prices and limits of a job are agreed in the job's own messages. It only saves asking in vain.
+"""
+
+from __future__ import annotations
+
+from zstui.engine.errors import ProtocolError
+from zstui.engine.identity.envelope import Body, open_envelope
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.identity.text import clean_text
+from zstui.engine.views import CapabilitiesView
+
+MAX_CARD = 4096
+"""Bytes of a card in its envelope."""
+MAX_NAME = 40
+MAX_TAGS = 16
+MAX_TAG = 32
+_MAX_NUMBER = 2**53 - 1
+
+
+class Card(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
+    name: str
+    executor: bool
+    """Runs others' jobs."""
+    cores: int
+    memory_mib: int
+    """Memory for one job at most."""
+    timeout_s: int
+    """Time for one job at most."""
+    price_per_second_nano: int
+    price_per_mib_nano: int
+    tags: tuple[str, ...]
+    issued_us: int
+    """When it was signed, Unix time by the signer's clock; a later one replaces an earlier one."""
+
+
+def read_card(raw: bytes, peer: PeerId) -> Card:
+    """The card in a signed envelope of ``peer``, with clean text. Raises ProtocolError."""
+    if len(raw) > MAX_CARD:
+        raise ProtocolError(f"A card over {MAX_CARD} bytes.")
+    card = open_envelope(raw, peer).decode(Card)
+    numbers = (
+        card.cores,
+        card.memory_mib,
+        card.timeout_s,
+        card.price_per_second_nano,
+        card.price_per_mib_nano,
+        card.issued_us,
+    )
+    if any(not 0 <= n <= _MAX_NUMBER for n in numbers) or len(card.tags) > MAX_TAGS:
+        raise ProtocolError("A card with a value out of range.")
+    tags = tuple(t for t in (clean_text(tag, MAX_TAG) for tag in card.tags) if t)
+    return Card(clean_text(card.name, MAX_NAME), card.executor, *numbers[:5], tags, card.issued_us)
+
+
+def capabilities(card: Card | None) -> CapabilitiesView:
+    """What screens show of a card; without one, a peer offers nothing."""
+    if card is None:
+        return CapabilitiesView()
+    return CapabilitiesView(
+        executor=card.executor,
+        cores=card.cores,
+        memory_mib=card.memory_mib,
+        timeout_s=card.timeout_s,
+        price_per_second_nano=card.price_per_second_nano,
+        price_per_mib_nano=card.price_per_mib_nano,
+        tags=card.tags,
+    )

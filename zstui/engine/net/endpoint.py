@@ -1,0 +1,259 @@
+"""The UDP socket: one for dialing and listening, with every datagram handed to its connection by connection id.
+
+Datagrams are read in batches; each connection touched by a batch is processed and transmits once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections import Counter
+from typing import cast
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
+from aioquic.quic.packet import (
+    QuicPacketType,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+from aioquic.quic.retry import QuicRetryTokenHandler
+
+from zstui.engine.errors import Unreachable
+from zstui.engine.identity.keys import Identity, PeerId
+from zstui.engine.net.connection import Address, Connection, Owner
+from zstui.engine.net.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_HALF_OPEN, RETRY_ABOVE
+from zstui.engine.net.quic import CONNECTION_ID_BYTES, VERSIONS, Quic, configurations
+
+log = logging.getLogger(__name__)
+
+_BATCH = 64
+_DATAGRAM = 4096
+_SOCKET_BUFFER = 2 * 1024 * 1024
+
+
+class Endpoint(asyncio.DatagramProtocol):
+    def __init__(self, identity: Identity, owner: Owner) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._dialing, self._accepting = configurations(identity)
+        self._retry = QuicRetryTokenHandler()
+        self._by_id: dict[bytes, Connection] = {}
+        self._connections: dict[Connection, set[bytes]] = {}
+        self._inbound_by_host: Counter[str] = Counter()
+        self._dirty: dict[Connection, None] = {}
+        self._socket: socket.socket | None = None
+        self._transport: asyncio.DatagramTransport | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    @property
+    def port(self) -> int:
+        """UDP port in use, 0 while not open."""
+        return 0 if self._socket is None else int(self._socket.getsockname()[1])
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        return tuple(self._connections)
+
+    async def open(self, host: str, port: int) -> bool:
+        """Bind, to any free port if ``port`` is in use; False in that case. Raises OSError."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        as_asked = True
+        try:
+            sock.setblocking(False)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+            try:
+                sock.bind((host, port))
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES) or port == 0:
+                    raise
+                sock.bind((host, 0))
+                as_asked = False
+            try:
+                self._loop.add_reader(sock, self._read_ready)
+            except NotImplementedError:
+                transport, _ = await self._loop.create_datagram_endpoint(lambda: self, sock=sock)
+                self._transport = transport
+        except BaseException:
+            sock.close()
+            raise
+        self._socket = sock
+        return as_asked
+
+    def close(self) -> None:
+        """Close every connection politely, then the socket. Idempotent."""
+        for connection in self.connections:
+            connection.close(reason="shutting down")
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        elif self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+        self._socket = None
+
+    def dial(self, address: tuple[str, int], expected: PeerId | None) -> Connection:
+        """Begin to connect to an IP address and port. Raises Unreachable at once if there is no socket for it."""
+        if self._socket is None:
+            raise Unreachable("There is no network.")
+        if (":" in address[0]) != (self._socket.family == socket.AF_INET6):
+            raise Unreachable(f"{address[0]} is of an address family that this node does not listen on.")
+        quic = Quic(self._dialing)
+        connection = Connection(self, self._owner, quic, address, dialed=True, expected=expected)
+        self._connections[connection] = set()
+        self.register(quic.host_cid, connection)
+        connection.connect()
+        return connection
+
+    # --- for connections ---------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, address: Address) -> OSError | None:
+        try:
+            if self._transport is not None:
+                self._transport.sendto(data, address)
+            elif self._socket is not None:
+                self._socket.sendto(data, address)
+        except (BlockingIOError, InterruptedError):
+            return None  # as good as lost on the way: QUIC sends it again
+        except OSError as error:
+            return error
+        return None
+
+    def register(self, connection_id: bytes, connection: Connection) -> None:
+        self._by_id[connection_id] = connection
+        self._connections[connection].add(connection_id)
+
+    def unregister(self, connection_id: bytes, connection: Connection) -> None:
+        self._by_id.pop(connection_id, None)
+        self._connections[connection].discard(connection_id)
+
+    def forget(self, connection: Connection) -> None:
+        for connection_id in self._connections.pop(connection, ()):
+            self._by_id.pop(connection_id, None)
+        self._dirty.pop(connection, None)
+        if not connection.dialed:
+            host = connection.address[0]
+            self._inbound_by_host[host] -= 1
+            if self._inbound_by_host[host] <= 0:
+                del self._inbound_by_host[host]
+
+    # --- datagrams in ------------------------------------------------------------------------------------------------
+
+    def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
+        self._receive(data, cast(Address, addr))
+        self._flush()
+
+    def error_received(self, exc: Exception) -> None:
+        log.debug("UDP: %s", exc)
+
+    def _read_ready(self) -> None:
+        sock = self._socket
+        for _ in range(_BATCH):
+            if sock is None:
+                break
+            try:
+                data, address = sock.recvfrom(_DATAGRAM)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                log.debug("UDP: %s", error)
+                break
+            self._receive(data, address)
+        self._flush()
+
+    def _receive(self, data: bytes, address: Address) -> None:
+        if len(data) < 1 + CONNECTION_ID_BYTES:
+            return
+        if data[0] & 0x80:
+            connection = self._by_id.get(data[6 : 6 + data[5]]) or self._accept(data, address)
+        else:
+            connection = self._by_id.get(data[1 : 1 + CONNECTION_ID_BYTES])
+        if connection is not None:
+            connection.receive(data, address)
+            if not connection.is_closed:
+                self._dirty[connection] = None
+
+    def _flush(self) -> None:
+        while self._dirty:
+            connection = next(iter(self._dirty))
+            del self._dirty[connection]
+            connection.process()
+            connection.transmit()
+
+    def _accept(self, data: bytes, address: Address) -> Connection | None:
+        """A new inbound connection for a valid first datagram, while there is room."""
+        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
+            return None
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_BYTES)
+        except ValueError:
+            return None
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:
+            return None
+        if header.version not in VERSIONS:
+            self.send(
+                encode_quic_version_negotiation(
+                    source_cid=header.destination_cid,
+                    destination_cid=header.source_cid,
+                    supported_versions=list(VERSIONS),
+                ),
+                address,
+            )
+            return None
+        if header.packet_type != QuicPacketType.INITIAL or len(header.destination_cid) < CONNECTION_ID_BYTES:
+            return None
+        inbound = [c for c in self._connections if not c.dialed]
+        half_open = sum(c.peer is None for c in inbound)
+        if (
+            len(inbound) >= MAX_CONNECTIONS
+            or half_open >= MAX_HALF_OPEN
+            or self._inbound_by_host[address[0]] >= MAX_CONNECTIONS_PER_ADDRESS
+        ):
+            return None
+        original, retried = header.destination_cid, None
+        if header.token:
+            try:
+                original = self._retry.validate_token(
+                    address=address, destination_cid=header.destination_cid, token=header.token, now=self._loop.time()
+                )
+            except ValueError:
+                return None
+            retried = header.destination_cid
+        elif half_open >= RETRY_ABOVE:
+            self._send_retry(header.version, header.source_cid, header.destination_cid, address)
+            return None
+        quic = Quic(self._accepting, original_destination_connection_id=original, retry_source_connection_id=retried)
+        connection = Connection(self, self._owner, quic, address, dialed=False, expected=None)
+        self._connections[connection] = set()
+        self._inbound_by_host[address[0]] += 1
+        self.register(header.destination_cid, connection)
+        self.register(quic.host_cid, connection)
+        return connection
+
+    def _send_retry(self, version: int, client_id: bytes, original: bytes, address: Address) -> None:
+        source = os.urandom(CONNECTION_ID_BYTES)
+        token = self._retry.create_token(
+            address=address,
+            original_destination_connection_id=original,
+            retry_source_connection_id=source,
+            now=self._loop.time(),
+        )
+        self.send(
+            encode_quic_retry(
+                version=version,
+                source_cid=source,
+                destination_cid=client_id,
+                original_destination_cid=original,
+                retry_token=token,
+            ),
+            address,
+        )

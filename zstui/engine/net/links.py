@@ -1,0 +1,200 @@
+"""Which connection is the link to which peer: dialing, admission, and one connection kept of several."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from zstui.engine.errors import AuthenticationFailed, NetError, Unreachable
+from zstui.engine.identity.keys import Identity, PeerId
+from zstui.engine.net.connection import CLOSE_DUPLICATE, CLOSE_REFUSED, Connection
+from zstui.engine.net.endpoint import Endpoint
+from zstui.engine.net.limits import DIAL_S, MAX_ADDRESSES
+from zstui.engine.net.model import keeps_new
+from zstui.engine.net.stream import WireStream
+
+_RIVAL_S = 2.0
+"""After the peer closed my dial as a duplicate, its own connection must be complete by then."""
+
+
+class Listener(Protocol):
+    def link_up(self, connection: Connection) -> None:
+        """``connection`` is now the link to its peer."""
+
+    def link_down(self, connection: Connection) -> None:
+        """It no longer is."""
+
+    def stream_opened(self, stream: WireStream) -> None:
+        """A peer opened a stream."""
+
+
+class _Dial:
+    """Attempts at one peer, raced. The first to prove its key wins and the others end before the peer sees them complete."""
+
+    def __init__(self, expected: PeerId | None) -> None:
+        self.expected = expected
+        self.attempts: set[Connection] = set()
+        self.error: NetError | None = None
+        self.outcome: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self.outcome.add_done_callback(lambda f: f.cancelled() or f.exception())
+
+    def succeed(self, connection: Connection) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(connection)
+
+    def fail(self, error: NetError) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+class Links:
+    """Implements ``connection.Owner``."""
+
+    def __init__(self, identity: Identity, listener: Listener, admits: Callable[[PeerId], bool]) -> None:
+        self._me = identity.peer_id
+        self._listener = listener
+        self._admits = admits
+        self._loop = asyncio.get_running_loop()
+        self.endpoint = Endpoint(identity, self)
+        self._kept: dict[PeerId, Connection] = {}
+        """Authenticated, perhaps not yet accepted by the peer."""
+        self._up: dict[PeerId, Connection] = {}
+        self._dials: set[_Dial] = set()
+        self._stopping = False
+
+    def link(self, peer: PeerId) -> Connection | None:
+        """The live link to ``peer``."""
+        return self._up.get(peer)
+
+    def peers(self) -> frozenset[PeerId]:
+        return frozenset(self._up)
+
+    async def dial(
+        self, targets: Sequence[tuple[str, int]], expected: PeerId | None, timeout: float = DIAL_S
+    ) -> Connection:
+        """Connect to a peer at any of the IP addresses and ports, all tried at once.
+
+        Raises Unreachable, AuthenticationFailed if what answered is not ``expected``.
+        """
+        if expected is not None:
+            if expected == self._me:
+                raise Unreachable("That is this node itself.")
+            if not self._admits(expected):
+                raise Unreachable("That peer is blocked here.")
+            if (link := self._up.get(expected)) is not None:
+                return link
+        running = next((d for d in self._dials if expected is not None and d.expected == expected), None)
+        dial = running or self._start(tuple(dict.fromkeys(targets))[:MAX_ADDRESSES], expected)
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(dial.outcome)
+        except TimeoutError:
+            raise Unreachable(f"No answer within {timeout:g} seconds.") from None
+
+    def stop(self) -> None:
+        """Close every connection, then the socket."""
+        self._stopping = True
+        self.endpoint.close()
+
+    def _start(self, targets: tuple[tuple[str, int], ...], expected: PeerId | None) -> _Dial:
+        dial = _Dial(expected)
+        self._dials.add(dial)
+        for target in targets:
+            try:
+                attempt = self.endpoint.dial(target, expected)
+            except NetError as error:
+                dial.error = dial.error or error
+            else:
+                if attempt.is_closed:
+                    dial.error = dial.error or attempt.error
+                else:
+                    dial.attempts.add(attempt)
+        if not dial.attempts:
+            self._end(dial, dial.error or Unreachable("No address of that peer is known."))
+        return dial
+
+    def _end(self, dial: _Dial, result: Connection | NetError) -> None:
+        self._dials.discard(dial)
+        for attempt in tuple(dial.attempts):
+            if attempt is not result and attempt is not self._kept.get(attempt.peer or ""):
+                dial.attempts.discard(attempt)
+                attempt.close(CLOSE_DUPLICATE, "another attempt won")
+        if isinstance(result, Connection):
+            dial.succeed(result)
+        else:
+            dial.fail(result)
+
+    # --- connection.Owner --------------------------------------------------------------------------------------------
+
+    def authenticated(self, connection: Connection) -> None:
+        peer = connection.peer
+        assert peer is not None
+        if peer == self._me:
+            connection.close(CLOSE_REFUSED, "own address", error=Unreachable("That address is this node itself."))
+            return
+        if self._stopping or not self._admits(peer):
+            connection.close(CLOSE_REFUSED, "refused", error=Unreachable("That peer is blocked here."))
+            return
+        old = self._kept.get(peer)
+        if old is not None and not keeps_new(
+            self._me,
+            peer,
+            new_dialed=connection.dialed,
+            old_dialed=old.dialed,
+            old_age_s=self._loop.time() - old.opened_at,
+        ):
+            connection.close(CLOSE_DUPLICATE, "already connected")
+            return
+        self._kept[peer] = connection
+        if old is not None:
+            old.close(CLOSE_DUPLICATE, "replaced by a newer connection")
+        for dial in tuple(self._dials):
+            if dial.expected == peer or connection in dial.attempts:
+                for attempt in tuple(dial.attempts):
+                    if attempt is not connection and attempt.peer is None:
+                        dial.attempts.discard(attempt)
+                        attempt.close(CLOSE_DUPLICATE, "another attempt won")
+
+    def ready(self, connection: Connection) -> None:
+        peer = connection.peer
+        assert peer is not None
+        self._up[peer] = connection
+        for dial in tuple(self._dials):
+            if dial.expected == peer or connection in dial.attempts:
+                self._end(dial, connection)
+        self._listener.link_up(connection)
+
+    def inbound(self, connection: Connection, stream: WireStream) -> None:
+        self._listener.stream_opened(stream)
+
+    def closed(self, connection: Connection) -> None:
+        peer = connection.peer
+        if peer is not None and self._kept.get(peer) is connection:
+            del self._kept[peer]
+        if peer is not None and self._up.get(peer) is connection:
+            del self._up[peer]
+            self._listener.link_down(connection)
+        for dial in tuple(self._dials):
+            if connection in dial.attempts:
+                dial.attempts.discard(connection)
+                self._attempt_failed(dial, connection)
+
+    def _attempt_failed(self, dial: _Dial, attempt: Connection) -> None:
+        peer = attempt.peer or dial.expected
+        if attempt.close_code == CLOSE_DUPLICATE and peer is not None:
+            link = self._up.get(peer)
+            if link is not None:
+                self._end(dial, link)
+            else:
+                dial.expected = peer
+                self._loop.call_later(_RIVAL_S, self._rival_late, dial, attempt.error)
+            return
+        if dial.error is None or isinstance(attempt.error, AuthenticationFailed):
+            dial.error = attempt.error
+        if not dial.attempts:
+            self._end(dial, dial.error)
+
+    def _rival_late(self, dial: _Dial, error: NetError) -> None:
+        if dial in self._dials and not dial.attempts:
+            self._end(dial, error)

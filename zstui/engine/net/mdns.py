@@ -1,0 +1,180 @@
+"""Peers on the local network: multicast DNS as libp2p specifies it.
+
+Service ``_p2p._udp.local``, a random instance name, and TXT attributes ``dnsaddr=`` with one multiaddr each. An announcement
+proves nothing; it only says where to dial. js-libp2p sends no SRV record, so the TXT record is all that is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import string
+from collections.abc import Awaitable, Callable
+
+from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from zstui.engine.errors import BadInput
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.net.limits import MAX_ADDRESSES, MAX_CANDIDATES
+from zstui.engine.net.multiaddr import Multiaddr, parse_multiaddr
+
+log = logging.getLogger(__name__)
+
+SERVICE = "_p2p._udp.local."
+_KEY = b"dnsaddr="
+_LOOKUP_MS = 1500
+_LOOKUPS = 16
+"""TXT look-ups at the same time; more are dropped."""
+
+
+def encode_txt(addresses: tuple[Multiaddr, ...]) -> bytes:
+    """TXT record data with one ``dnsaddr=`` attribute for each address."""
+    out = b""
+    for address in addresses[:MAX_ADDRESSES]:
+        text = _KEY + str(address).encode()
+        if len(text) < 256:
+            out += bytes((len(text),)) + text
+    return out or b"\0"
+
+
+def decode_txt(data: bytes) -> dict[PeerId, tuple[Multiaddr, ...]]:
+    """Dialable addresses by peer, from untrusted TXT data; whatever is not one is left out. At most four peers."""
+    found: dict[PeerId, tuple[Multiaddr, ...]] = {}
+    offset = 0
+    while offset < len(data):
+        end = offset + 1 + data[offset]
+        text, offset = data[offset + 1 : end], end
+        if not text.lower().startswith(_KEY):
+            continue
+        try:
+            address = parse_multiaddr(text[len(_KEY) :].decode("ascii"))
+        except (BadInput, UnicodeDecodeError):
+            continue
+        if address.peer is None or not address.ip_version or (address.peer not in found and len(found) == 4):
+            continue
+        have = found.get(address.peer, ())
+        if address not in have and len(have) < MAX_ADDRESSES:
+            found[address.peer] = (*have, address)
+    return found
+
+
+class Discovery:
+    """Announces ``addresses`` and calls ``found`` and ``gone`` for what others announce."""
+
+    def __init__(
+        self,
+        me: PeerId,
+        interface: str,
+        addresses: Callable[[], tuple[Multiaddr, ...]],
+        found: Callable[[PeerId, tuple[Multiaddr, ...]], None],
+        gone: Callable[[PeerId], None],
+    ) -> None:
+        self._me = me
+        self._interface = interface
+        self._addresses = addresses
+        self._found = found
+        self._gone = gone
+        self._zeroconf: AsyncZeroconf | None = None
+        self._browser: AsyncServiceBrowser | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._instance = ""
+        self._peers: dict[str, tuple[PeerId, ...]] = {}
+        """Who was announced under which instance name."""
+        self.problem = ""
+        """Why there is no discovery; "" if there is."""
+
+    @property
+    def is_running(self) -> bool:
+        return self._zeroconf is not None
+
+    async def start(self) -> None:
+        """Begin to announce and browse. Does not raise for a network that is not there: see ``problem``."""
+        choice = InterfaceChoice.All if self._interface == "all" else [self._interface]
+        try:
+            self._zeroconf = AsyncZeroconf(interfaces=choice, ip_version=IPVersion.V4Only)
+        except (OSError, RuntimeError) as error:
+            self.problem = f"No discovery on the local network (mDNS): {getattr(error, 'strerror', None) or error}."
+            return
+        self.problem = ""
+        self._instance = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(32))
+        self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._changed])
+        addresses = self._addresses()
+        if addresses:
+            announcing = await self._zeroconf.async_register_service(self._info(addresses), cooperating_responders=True)
+            self._keep(asyncio.create_task(_finish(announcing)))
+
+    async def stop(self) -> None:
+        """Say goodbye and close. Idempotent."""
+        zeroconf, browser = self._zeroconf, self._browser
+        self._zeroconf = self._browser = None
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if browser is not None:
+            await browser.async_cancel()
+        if zeroconf is not None:
+            goodbye = zeroconf.zeroconf.generate_unregister_all_services()
+            if goodbye is not None:
+                zeroconf.zeroconf.async_send(goodbye)
+            await zeroconf.async_close()
+        self._peers.clear()
+
+    async def restart(self) -> None:
+        """My addresses or interfaces changed."""
+        await self.stop()
+        await self.start()
+
+    def _info(self, addresses: tuple[Multiaddr, ...]) -> AsyncServiceInfo:
+        packed = [ipaddress.ip_address(a.host).packed for a in addresses if a.ip_version == 4]
+        return AsyncServiceInfo(
+            SERVICE,
+            f"{self._instance}.{SERVICE}",
+            port=addresses[0].port,
+            addresses=packed,
+            properties=encode_txt(addresses),
+            server=f"{self._instance}.local.",
+        )
+
+    def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if name.startswith(self._instance):
+            return
+        if state_change is ServiceStateChange.Removed:
+            for peer in self._peers.pop(name, ()):
+                self._gone(peer)
+            return
+        info = AsyncServiceInfo(service_type, name)
+        info.load_from_cache(zeroconf)
+        if info.text:
+            self._read(name, info.text)
+        elif len(self._tasks) < _LOOKUPS:
+            self._keep(asyncio.create_task(self._look_up(zeroconf, info, name)))
+
+    async def _look_up(self, zeroconf: Zeroconf, info: AsyncServiceInfo, name: str) -> None:
+        await info.async_request(zeroconf, _LOOKUP_MS)
+        if info.text:
+            self._read(name, info.text)
+
+    def _read(self, name: str, text: bytes) -> None:
+        found = decode_txt(text)
+        found.pop(self._me, None)
+        if len(self._peers) >= MAX_CANDIDATES and name not in self._peers:
+            del self._peers[next(iter(self._peers))]
+        self._peers[name] = tuple(found)
+        for peer, addresses in found.items():
+            self._found(peer, addresses)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _finish(announcing: Awaitable[object]) -> None:
+    """Wait for the repeated announcements; the network may go away meanwhile."""
+    try:
+        await announcing
+    except OSError as error:
+        log.debug("mDNS: %s", error)
