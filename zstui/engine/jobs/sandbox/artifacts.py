@@ -173,7 +173,7 @@ class Artifacts:
 
 
 def _rejection(reason: str, transient: bool) -> Record:
-    return Record(reason, transient, {}, "", False, b"")
+    return Record(reason, transient, {}, None, False, b"")
 
 
 def _check_header(module: bytes) -> None:

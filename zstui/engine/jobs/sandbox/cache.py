@@ -38,8 +38,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     """The rejection may be due to the machine's state."""
     exports: dict[str, Signature]
     """Exported functions."""
-    memory: str
-    """Name of the exported linear memory, or ""."""
+    memory: str | None
+    """Name of the exported linear memory, "" where it is not exported, None where there is none."""
     wasi: bool
     image: bytes
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
 import socket
 import sys
 import threading
@@ -23,8 +22,6 @@ class Channel:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLIN)
         self._sending = threading.Lock()
         self._buffer = bytearray()
 
@@ -37,8 +34,8 @@ class Channel:
         except OSError:
             os._exit(1)
 
-    def receive(self, timeout_ms: int | None = None) -> ToChild | None:
-        """The next message, or None after ``timeout_ms``. The process ends at the end of the stream."""
+    def receive(self) -> ToChild:
+        """The next message. The process ends at the end of the stream."""
         while True:
             if len(self._buffer) >= HEADER.size:
                 end = HEADER.size + HEADER.unpack_from(self._buffer)[0]
@@ -46,8 +43,6 @@ class Channel:
                     message = to_child.decode(memoryview(self._buffer)[HEADER.size : end])
                     del self._buffer[:end]
                     return message
-            if timeout_ms is not None and not self._poll.poll(timeout_ms):
-                return None
             try:
                 data = self._socket.recv(1 << 20)
             except OSError:
@@ -81,11 +76,15 @@ def lock_down(data_bytes: int, cpu_seconds: int) -> str:
 
 
 def main() -> None:
-    """``ROLE FD DATA_BYTES CPU_SECONDS``: what ``process.Child.spawn`` passes."""
-    role, fd, data_bytes, cpu_seconds = sys.argv[1:5]
-    channel = Channel(int(fd))
+    """``ROLE FD STOP_FD DATA_BYTES CPU_SECONDS``: what ``process.Child.spawn`` passes."""
+    role = sys.argv[1]
+    fd, stop_fd, data_bytes, cpu_seconds = map(int, sys.argv[2:6])
+    channel, stops = Channel(fd), socket.socket(fileno=stop_fd)
     if role == "worker":
-        from zstui.engine.jobs.sandbox.worker import serve
+        from zstui.engine.jobs.sandbox.worker import Worker
+
+        Worker(channel, stops).serve(lambda: lock_down(data_bytes, cpu_seconds))
     else:
         from zstui.engine.jobs.sandbox.compiler import serve
-    serve(channel, lambda: lock_down(int(data_bytes), int(cpu_seconds)))
+
+        serve(channel, lambda: lock_down(data_bytes, cpu_seconds))

@@ -19,6 +19,7 @@ from zstui.engine.jobs.sandbox.model import MAX_STACK, Signature
 from zstui.engine.jobs.sandbox.runtime import fingerprint, new_engine
 
 _REASON_LENGTH = 200
+_MEMORY_SECTION = 5
 
 
 def serve(channel: Channel, lock_down: Callable[[], str]) -> None:
@@ -41,7 +42,7 @@ def compile_module(engine: wasmtime.Engine, linker: wasmtime.Linker, binary: byt
     module = wasmtime.Module(engine, binary)
     linker.instantiate_pre(module)
     functions: dict[str, Signature] = {}
-    memory = ""
+    memory = "" if _has_memory(binary) else None
     for export in module.exports:
         kind = export.type
         if isinstance(kind, wasmtime.FuncType):
@@ -50,6 +51,30 @@ def compile_module(engine: wasmtime.Engine, linker: wasmtime.Linker, binary: byt
             memory = export.name
     wasi = any(item.module.startswith("wasi_") for item in module.imports)
     return Compiled(bytes(module.serialize()), functions, memory, wasi)
+
+
+def _has_memory(binary: bytes) -> bool:
+    """Whether a valid module defines a memory (it cannot import one here): looks for a memory section that is not empty."""
+    at = 8
+    while at < len(binary):
+        section = binary[at]
+        size, at = _unsigned(binary, at + 1)
+        if section == _MEMORY_SECTION:
+            return _unsigned(binary, at)[0] > 0
+        at += size
+    return False
+
+
+def _unsigned(binary: bytes, at: int) -> tuple[int, int]:
+    """A LEB128 number and where it ends."""
+    value = shift = 0
+    while True:
+        byte = binary[at]
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        at += 1
+        if byte < 0x80:
+            return value, at
 
 
 def _sentence(message: str) -> str:

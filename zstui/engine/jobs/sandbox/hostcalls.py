@@ -64,9 +64,7 @@ class Host:
         self._store = store
         self._fuel = fuel
         self._slept_ns = 0
-        digest = hashlib.sha256(b"zstui clock" + seed).digest()
-        self._start_ns = (_EPOCH_S + int.from_bytes(digest[:8], "big") % _EPOCH_SPAN_S) * 10**9
-        self._random_seed = hashlib.sha256(b"zstui random" + seed).digest()
+        self._seed = seed
         self._random_block = 0
         self._random = b""
         self._on_progress = on_progress
@@ -89,7 +87,9 @@ class Host:
     def _now(self, clock: int) -> int | None:
         elapsed = self._elapsed_ns()
         if clock == _REALTIME:
-            return min(self._start_ns + elapsed, _LATEST_NS)
+            digest = hashlib.sha256(b"zstui clock" + self._seed).digest()
+            start_s = _EPOCH_S + int.from_bytes(digest[:8], "big") % _EPOCH_SPAN_S
+            return min(start_s * 10**9 + elapsed, _LATEST_NS)
         if clock == _MONOTONIC:
             return min(elapsed, _LATEST_NS)
         return elapsed - self._slept_ns if clock in (_PROCESS_CPU, _THREAD_CPU) else None
@@ -149,7 +149,7 @@ class Host:
 
     def _draw(self, size: int) -> bytes:
         while len(self._random) < size:
-            block = self._random_seed + self._random_block.to_bytes(8, "big")
+            block = b"zstui random" + self._seed + self._random_block.to_bytes(8, "big")
             self._random += hashlib.shake_256(block).digest(min(_RANDOM_BLOCK, max(size, 64)))
             self._random_block += 1
         drawn, self._random = self._random[:size], self._random[size:]

@@ -13,6 +13,9 @@ import msgspec
 from zstui.engine.jobs.sandbox.model import Limits, Signature
 
 HEADER = struct.Struct(">I")
+STOP = struct.Struct(">Q")
+"""All that the engine says on a worker's second socket: the number of a job that is to end now. It answers with Done; a
+number that is not running is ignored."""
 MAX_FROM_WORKER = 1 << 20
 MAX_FROM_COMPILER = 512 << 20
 OUTPUT_CHUNK = 64 << 10
@@ -39,8 +42,8 @@ class Load(_Message, frozen=True):
     handle: bytes
     image: bytes
     stack_bytes: int
-    memory: str
-    """Name of the exported linear memory, or ""."""
+    memory: str | None
+    """Name of the exported linear memory, "" where it is not exported, None where there is none."""
     wasi: bool
     drop: tuple[bytes, ...] = ()
 
@@ -51,8 +54,7 @@ class Run(_Message, frozen=True):
     function: str
     values: tuple[int | float, ...] | None
     """Arguments of an exported function; None for a WASI command."""
-    results: tuple[str, ...]
-    """Types of the function's results."""
+    signature: Signature
     reactor: bool
     """Whether ``_initialize`` is to be called first."""
     args: tuple[str, ...]
@@ -60,12 +62,6 @@ class Run(_Message, frozen=True):
     stdin: bytes
     seed: bytes
     limits: Limits
-
-
-class Stop(_Message, frozen=True):
-    """End the job now; it answers with Done. Ignored if that job is not running."""
-
-    job: int
 
 
 class NotLoaded(_Message, frozen=True):
@@ -109,7 +105,7 @@ class Compiled(_Message, frozen=True):
     image: bytes
     exports: dict[str, Signature]
     """Exported functions."""
-    memory: str
+    memory: str | None
     wasi: bool
 
 
@@ -117,7 +113,7 @@ class Rejected(_Message, frozen=True):
     reason: str
 
 
-ToChild = Load | Run | Stop | Compile
+ToChild = Load | Run | Compile
 FromChild = Ready | NotLoaded | Output | Progress | Done | Compiled | Rejected
 
 _encoder = msgspec.msgpack.Encoder()

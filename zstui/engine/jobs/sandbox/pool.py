@@ -145,7 +145,10 @@ class Sandbox:
                 await self._artifacts.discard(artifact.key)
                 artifact = await self._artifacts.get(execution.module)
             finally:
-                self._spawn_task(self._settle(worker))
+                if worker.busy:
+                    self._spawn_task(self._settle(worker))
+                else:
+                    self._release(worker)
         raise AssertionError("unreachable")
 
     # --- workers
@@ -184,12 +187,15 @@ class Sandbox:
         self._idle.append(worker)
 
     async def _settle(self, worker: Worker) -> None:
-        """After a job: give the worker to the next one once it is quiet, or replace it."""
         await worker.quiet()
+        self._release(worker)
+
+    def _release(self, worker: Worker) -> None:
+        """After a job: give the worker to the next one, or replace it."""
         if self._running() and not worker.lost and worker.jobs < self._recycle_after:
             self._offer(worker)
         else:
-            await self._retire(worker)
+            self._spawn_task(self._retire(worker))
 
     async def _retire(self, worker: Worker) -> None:
         self._workers.discard(worker)
@@ -274,7 +280,7 @@ def _prepare(execution: Execution, artifact: Artifact) -> Run:
         handle=b"",
         function=execution.function,
         values=values,
-        results=signature.results,
+        signature=signature,
         reactor=values is not None and artifact.record.exports.get("_initialize") == Signature((), ()),
         args=execution.args,
         env=execution.env,

@@ -21,6 +21,7 @@ from zstui.engine.jobs.sandbox.messages import (
     HEADER,
     MAX_FROM_COMPILER,
     MAX_FROM_WORKER,
+    STOP,
     FromChild,
     Ready,
     ToChild,
@@ -48,8 +49,9 @@ class Child(asyncio.Protocol):
     on_message: Callable[[FromChild], None]
     on_lost: Callable[[], None]
 
-    def __init__(self, role: Role, process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
+    def __init__(self, role: Role, process: subprocess.Popen[bytes], stderr: IO[bytes], stops: socket.socket) -> None:
         self._process = process
+        self._stops = stops
         self._stderr = stderr
         self._limit = MAX_FROM_WORKER if role == "worker" else MAX_FROM_COMPILER
         self._buffer = bytearray()
@@ -67,35 +69,29 @@ class Child(asyncio.Protocol):
     async def spawn(cls, role: Role, empty_dir: Path, data_bytes: int = 0, cpu_seconds: int = 0) -> tuple[Child, Ready]:
         """A process that has locked itself down. Raises JobError where none comes up."""
         ours, theirs = socket.socketpair()
+        our_stops, their_stops = socket.socketpair()
+        fds = (theirs.fileno(), their_stops.fileno())
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process is reaped
         try:
-            with theirs:
+            with theirs, their_stops:
                 process = subprocess.Popen(  # noqa: ASYNC220 - a fork of a millisecond, from the thread that will wait for it
-                    [
-                        sys.executable,
-                        "-I",
-                        "-c",
-                        _BOOT,
-                        _ROOT,
-                        role,
-                        str(theirs.fileno()),
-                        str(data_bytes),
-                        str(cpu_seconds),
-                    ],
+                    [sys.executable, "-I", "-c", _BOOT, _ROOT, role, *map(str, (*fds, data_bytes, cpu_seconds))],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
                     cwd=empty_dir,
                     env={},
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=fds,
                     start_new_session=True,
                 )
         except OSError as error:
             ours.close()
+            our_stops.close()
             stderr.close()
             raise JobError(f"The job sandbox could not start a process: {error}.") from error
-        child = cls(role, process, stderr)
+        child = cls(role, process, stderr, our_stops)
         ours.setblocking(False)
+        our_stops.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: child, sock=ours)
         try:
             async with asyncio.timeout(BOOT_TIMEOUT_S):
@@ -117,6 +113,12 @@ class Child(asyncio.Protocol):
         """Queue one message; dropped where the process is gone, which ``on_lost`` tells."""
         if self._transport and not self.lost:
             self._transport.write(encode(message))
+
+    def stop(self, job: int) -> None:
+        """Tell a worker to end that job, ahead of whatever else it was sent."""
+        if not self.lost:
+            with contextlib.suppress(OSError):
+                self._stops.send(STOP.pack(job))
 
     def kill(self) -> None:
         """SIGKILL. What it had sent before is still delivered, then ``on_lost``. Idempotent."""
@@ -160,6 +162,7 @@ class Child(asyncio.Protocol):
         code = await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
         self._tail = self.stderr_tail()
         self._stderr.close()
+        self._stops.close()
         return code
 
     # --- asyncio.Protocol

@@ -15,7 +15,7 @@ import msgspec
 from zstui.engine.clock import US
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.sandbox.artifacts import Artifact
-from zstui.engine.jobs.sandbox.messages import Done, FromChild, Load, NotLoaded, Output, Progress, Run, Stop
+from zstui.engine.jobs.sandbox.messages import Done, FromChild, Load, NotLoaded, Output, Progress, Run
 from zstui.engine.jobs.sandbox.model import RunFault, RunResult, RunStatus
 from zstui.engine.jobs.sandbox.process import Child
 
@@ -72,6 +72,7 @@ class _Job:
         self.stopping: _StopReason | None = None
         self.abandoned = False
         """Nobody waits any more: callbacks are over."""
+        self.over = asyncio.Event()
         self.hash = hashlib.sha256()
         self.bytes = {"stdout": 0, "stderr": 0}
         self.started = loop.time()
@@ -88,6 +89,7 @@ class Worker:
         self._child = child
         self._on_lost = on_lost
         self._job: _Job | None = None
+        self._data_bytes = 0
         self._loaded: OrderedDict[bytes, int] = OrderedDict()
         self.jobs = 0
         """Jobs started so far."""
@@ -97,6 +99,11 @@ class Worker:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def busy(self) -> bool:
+        """A job runs, or is on its way out."""
+        return self._job is not None and not self._job.over.is_set()
 
     @property
     def lost(self) -> bool:
@@ -115,7 +122,7 @@ class Worker:
     async def quiet(self) -> None:
         """Return once no job runs: a cancelled one has stopped or its process is dead."""
         if self._job:
-            await asyncio.wait([self._job.ended])
+            await self._job.over.wait()
             self._job = None
 
     async def run(self, attempt: Attempt) -> RunResult:
@@ -130,8 +137,7 @@ class Worker:
             self._begin(job)
             if attempt.stop:
                 watcher = asyncio.create_task(self._watch(job, attempt.stop))
-            done = await asyncio.shield(job.ended)
-            return await self._result(job, done)
+            return await self._result(job, await job.ended)
         except asyncio.CancelledError:
             job.abandoned = True
             self._stop(job, "cancelled")
@@ -139,8 +145,6 @@ class Worker:
         finally:
             if watcher:
                 watcher.cancel()
-            if job.ended.done():
-                self._cancel_timers(job)
 
     # --- starting and stopping
 
@@ -167,17 +171,18 @@ class Worker:
 
     def _limit_memory(self, data_bytes: int) -> None:
         """The worker cannot raise its own limits; wasmtime's own limit on the guest is the first line."""
-        if hasattr(resource, "prlimit"):
+        if hasattr(resource, "prlimit") and data_bytes != self._data_bytes:
+            self._data_bytes = data_bytes
             with contextlib.suppress(OSError, ValueError):
                 hard = resource.prlimit(self.pid, resource.RLIMIT_DATA)[1]
                 resource.prlimit(self.pid, resource.RLIMIT_DATA, (data_bytes, hard))
 
     def _stop(self, job: _Job, why: _StopReason) -> None:
-        if job.ended.done() or job.stopping:
+        if job.over.is_set() or job.stopping:
             return
         job.stopping = why
         self._cancel_timers(job)
-        self._child.send(Stop(job.number))
+        self._child.stop(job.number)
         job.timers.append(asyncio.get_running_loop().call_later(GRACE_S, self._child.kill))
 
     async def _watch(self, job: _Job, stop: asyncio.Event) -> None:
@@ -193,14 +198,12 @@ class Worker:
 
     def _take(self, message: FromChild) -> None:
         job = self._job
-        if job is None or job.ended.done():
+        if job is None or job.over.is_set():
             return
         if isinstance(message, NotLoaded):
             self._loaded.pop(message.handle, None)
             if message.handle == job.handle:
-                self._cancel_timers(job)
-                job.ended.set_exception(Unloadable(clean_text(message.reason, 200)))
-                job.ended.exception()
+                self._finish(job, Unloadable(clean_text(message.reason, 200)))
         elif not isinstance(message, Output | Progress | Done) or message.job != job.number:
             return
         elif isinstance(message, Output):
@@ -209,8 +212,16 @@ class Worker:
             if not job.abandoned:
                 job.attempt.on_progress(min(max(message.thousandths, 0), 1000) / 1000)
         else:
-            self._cancel_timers(job)
-            job.ended.set_result(message)
+            self._finish(job, message)
+
+    def _finish(self, job: _Job, how: Done | Unloadable | None) -> None:
+        job.over.set()
+        self._cancel_timers(job)
+        if not job.ended.done():
+            if isinstance(how, Unloadable):
+                job.ended.set_exception(how)
+            else:
+                job.ended.set_result(how)
 
     def _take_output(self, job: _Job, message: Output) -> None:
         job.bytes[message.stream] += len(message.data)
@@ -224,9 +235,8 @@ class Worker:
             job.attempt.on_output(message.stream, message.data)
 
     def _lost(self) -> None:
-        if self._job and not self._job.ended.done():
-            self._cancel_timers(self._job)
-            self._job.ended.set_result(None)
+        if self._job and not self._job.over.is_set():
+            self._finish(self._job, None)
         self._on_lost(self)
 
     # --- the result

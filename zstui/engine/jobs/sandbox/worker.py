@@ -1,15 +1,16 @@
 """A worker process: runs one job at a time, each in a store of its own that is gone afterwards.
 
-The main thread reads what the engine says, and between messages flushes output that waits. The runner thread has a stack
-large enough for the guest's, loads modules and runs them; it never compiles.
+The runner thread has a stack large enough for the guest's; it reads what the engine wants, loads modules and runs them. It
+never compiles. The main thread stops the running job where the engine says so, and flushes output that waits.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import queue
 import resource
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from zstui.engine.jobs.sandbox.child import Channel
 from zstui.engine.jobs.sandbox.hostcalls import GuestExit, Host, new_linker
 from zstui.engine.jobs.sandbox.messages import (
     OUTPUT_CHUNK,
+    STOP,
     Done,
     Load,
     NotLoaded,
@@ -30,10 +32,9 @@ from zstui.engine.jobs.sandbox.messages import (
     Progress,
     Ready,
     Run,
-    Stop,
 )
-from zstui.engine.jobs.sandbox.model import BYTE_GAS, MAX_STACK, format_result
-from zstui.engine.jobs.sandbox.runtime import find_export, fingerprint, new_engine, set_stdin
+from zstui.engine.jobs.sandbox.model import BYTE_GAS, MAX_STACK, Signature, format_result
+from zstui.engine.jobs.sandbox.runtime import call, find_export, fingerprint, new_engine, set_stdin
 
 _THREAD_STACK = 2 * MAX_STACK
 _FLUSH_MS = 20
@@ -46,20 +47,18 @@ _EXACT_TRAPS = (TrapCode.UNREACHABLE, TrapCode.OUT_OF_FUEL)
 """After other traps wasmtime has not written back all the fuel that was used."""
 
 
-def serve(channel: Channel, lock_down: Callable[[], str]) -> None:
-    Worker(channel).serve(lock_down)
-
-
 class Outputs:
     """The guest's two streams: gathered for at most 20 ms or 64 KiB, then sent, up to a cap for each stream."""
 
-    def __init__(self, channel: Channel, job: int, cap: int) -> None:
+    def __init__(self, channel: Channel, job: int, cap: int, on_pending: Callable[[], None]) -> None:
+        """``on_pending`` is called when there is something to ``flush`` a little later."""
         self._channel = channel
+        self._on_pending = on_pending
         self._job = job
         self._room = {"stdout": cap, "stderr": cap}
         self._pending: list[Output] = []
         self._pending_bytes = 0
-        self._sent_at = 0.0
+        self._sent_at = time.monotonic()
         self._lock = threading.Lock()
         self.written = 0
         """Bytes accepted on both streams."""
@@ -76,6 +75,7 @@ class Outputs:
         self._room[stream] -= len(accepted)
         self.written += len(accepted)
         with self._lock:
+            first = not self._pending
             self._pending.extend(
                 Output(self._job, stream, accepted[at : at + OUTPUT_CHUNK])
                 for at in range(0, len(accepted), OUTPUT_CHUNK)
@@ -84,9 +84,12 @@ class Outputs:
             due = self._pending_bytes >= OUTPUT_CHUNK or time.monotonic() - self._sent_at >= _FLUSH_MS / 1000
         if due:
             self.flush()
+        elif first:
+            self._on_pending()
         return len(accepted)
 
-    def flush(self) -> None:
+    def flush(self, *then: Done) -> None:
+        """Send what waits, and ``then`` after it."""
         with self._lock:
             merged: list[Output] = []
             for output in self._pending:
@@ -97,9 +100,9 @@ class Outputs:
                     merged.append(output)
             self._pending.clear()
             self._pending_bytes = 0
-            if merged:
+            if merged or then:
                 self._sent_at = time.monotonic()
-                self._channel.send(*merged)
+                self._channel.send(*merged, *then)
 
 
 class _Ending(Exception):
@@ -129,12 +132,15 @@ class _Program:
 
 
 class Worker:
-    def __init__(self, channel: Channel) -> None:
+    """``channel`` carries messages, ``stops`` numbers of jobs that are to end."""
+
+    def __init__(self, channel: Channel, stops: socket.socket) -> None:
         self._channel = channel
+        self._stops = stops
+        self._wake_reader, self._wake_writer = os.pipe()
         self._host = Host()
         self._linkers: dict[int, wasmtime.Linker] = {}
         self._programs: dict[bytes, _Program] = {}
-        self._work: queue.SimpleQueue[Load | Run] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: wasmtime.Engine | None = None
         self._current = 0
@@ -144,40 +150,55 @@ class Worker:
         self._resident = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else -1
 
     def serve(self, lock_down: Callable[[], str]) -> None:
-        """Warm up, lock down, and serve until the engine closes the socket."""
+        """Warm up, lock down, and serve until the engine closes its end."""
         made_here = fingerprint()
         self._linker(MAX_STACK)
-        threading.stack_size(_THREAD_STACK)
-        threading.Thread(target=self._run_queue, daemon=True).start()
         self._channel.send(Ready(lock_down(), made_here))
+        threading.stack_size(_THREAD_STACK)
+        threading.Thread(target=self._run_all, daemon=True).start()
+        poll = select.poll()
+        poll.register(self._stops, select.POLLIN)
+        poll.register(self._wake_reader, select.POLLIN)
+        waiting = False
         while True:
-            outputs = self._outputs
-            message = self._channel.receive(_FLUSH_MS if outputs else None)
-            if isinstance(message, Stop):
-                self._stop(message.job)
-            elif isinstance(message, Load | Run):
-                if isinstance(message, Run):
-                    self._outputs = Outputs(self._channel, message.job, message.limits.output_bytes)
-                self._work.put(message)
-            elif outputs:
-                outputs.flush()
+            ready = [fd for fd, _ in poll.poll(_FLUSH_MS if waiting else None)]
+            if self._stops.fileno() in ready:
+                self._take_stops()
+            if self._wake_reader in ready:
+                os.read(self._wake_reader, 4096)
+                waiting = True
+            elif not ready:
+                waiting = False
+                outputs = self._outputs
+                if outputs:
+                    outputs.flush()
 
-    def _stop(self, job: int) -> None:
-        with self._lock:
-            self._stopped = max(self._stopped, job)
-            if self._current == job and self._running:
-                self._host.stopped = True
-                self._running.increment_epoch()
+    def _wake(self) -> None:
+        os.write(self._wake_writer, b"\0")
+
+    def _take_stops(self) -> None:
+        data = self._stops.recv(64 * STOP.size)
+        if not data:
+            os._exit(0)
+        for (job,) in STOP.iter_unpack(data):
+            with self._lock:
+                self._stopped = max(self._stopped, job)
+                if self._current == job and self._running:
+                    self._host.stopped = True
+                    self._running.increment_epoch()
 
     # --- in the runner thread
 
-    def _run_queue(self) -> None:
+    def _run_all(self) -> None:
         while True:
-            message = self._work.get()
+            message = self._channel.receive()
             if isinstance(message, Load):
                 self._load(message)
-            else:
-                self._channel.send(self._run(message))
+            elif isinstance(message, Run):
+                outputs = self._outputs = Outputs(self._channel, message.job, message.limits.output_bytes, self._wake)
+                done = self._run(message, outputs)
+                self._outputs = None
+                outputs.flush(done)
 
     def _linker(self, stack_bytes: int) -> wasmtime.Linker:
         if stack_bytes not in self._linkers:
@@ -194,10 +215,9 @@ class Worker:
         except wasmtime.WasmtimeError as error:
             self._channel.send(NotLoaded(load.handle, clean_text(str(error), 200)))
 
-    def _run(self, run: Run) -> Done:
+    def _run(self, run: Run, outputs: Outputs) -> Done:
         program = self._programs.get(run.handle)
-        outputs = self._outputs
-        if program is None or outputs is None:
+        if program is None:
             return Done(run.job, "error", None, "The module was not loaded.", 0, False, 0, 0, ())
         host = self._host
         store = wasmtime.Store(program.engine)
@@ -206,7 +226,7 @@ class Worker:
         host.begin(store, run.seed, run.limits.fuel, lambda value: self._channel.send(Progress(run.job, value)))
         if program.wasi:
             store.set_wasi(_wasi(run, outputs))
-        resident = self._resident_bytes()
+        resident = self._resident_bytes() if program.memory is not None else 0
         with self._lock:
             self._current, self._running = run.job, program.engine
             store.set_epoch_deadline(1)
@@ -237,17 +257,24 @@ class Worker:
         if host.failure:
             ending = _Ending("error", f"The sandbox failed in {clean_text(host.failure, 200)}")
         gas = run.limits.fuel - store.get_fuel() + host.gas + outputs.written * BYTE_GAS
-        memory_bytes = _memory_bytes(program, store, instance)
-        if memory_bytes is None:
-            memory_bytes = max(self._resident_bytes() - resident, 0)
+        memory_bytes = self._memory_bytes(program, store, instance, resident)
         host.end()
         store.close()
-        outputs.flush()
-        self._outputs = None
         reason = ending.reason or _cut_reason(outputs, run)
         return Done(
             run.job, ending.status, ending.exit_code, reason, gas, ending.exact, duration_us, memory_bytes, results
         )
+
+    def _memory_bytes(
+        self, program: _Program, store: wasmtime.Store, instance: wasmtime.Instance | None, resident_before: int
+    ) -> int:
+        """Size of the linear memory, which never shrinks; where there is no handle on it, how much the process grew."""
+        if program.memory is None:
+            return 0
+        memory = find_export(store, instance, program.memory) if instance and program.memory else None
+        if isinstance(memory, wasmtime.Memory):
+            return memory.data_len(store)
+        return max(self._resident_bytes() - resident_before, 0)
 
     def _resident_bytes(self) -> int:
         if self._resident < 0:
@@ -278,12 +305,11 @@ def _instantiate(program: _Program, store: wasmtime.Store) -> wasmtime.Instance:
 
 def _call(run: Run, store: wasmtime.Store, instance: wasmtime.Instance, outputs: Outputs) -> tuple[str, ...]:
     if run.reactor:
-        _function(store, instance, "_initialize")(store)
-    returned = _function(store, instance, run.function)(store, *(run.values or ()))
-    if run.values is None or not run.results:
+        call(store, _function(store, instance, "_initialize"), Signature((), ()), ())
+    values = call(store, _function(store, instance, run.function), run.signature, run.values or ())
+    if not values:
         return ()
-    values = returned if isinstance(returned, list) else [returned]
-    results = tuple(format_result(kind, value) for kind, value in zip(run.results, values, strict=True))
+    results = tuple(format_result(kind, value) for kind, value in zip(run.signature.results, values, strict=True))
     outputs.write("stdout", "".join(f"{result}\n" for result in results).encode())
     return results
 
@@ -317,12 +343,6 @@ def _last_line(message: str) -> str:
     """The cause at the end of wasmtime's message, after the backtrace."""
     last = (message.strip().splitlines() or ["unknown"])[-1].strip().removeprefix("wasm trap: ")
     return clean_text(last, 120)
-
-
-def _memory_bytes(program: _Program, store: wasmtime.Store, instance: wasmtime.Instance | None) -> int | None:
-    """Size of the linear memory, which never shrinks; None where there is no handle on it."""
-    memory = find_export(store, instance, program.memory) if instance and program.memory else None
-    return memory.data_len(store) if isinstance(memory, wasmtime.Memory) else None
 
 
 def _cut_reason(outputs: Outputs, run: Run) -> str:
