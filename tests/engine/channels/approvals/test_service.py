@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.channels.approvals.support import UNIT, Rig
-from zstui.engine.channels.approvals import store
+from zstui.engine.channels.approvals import book, store
 from zstui.engine.channels.approvals.model import MAX_DECISIONS
 from zstui.engine.clock import US
 from zstui.engine.errors import ApprovalError, BadInput, ChannelError, InsufficientBalance, ZsError
@@ -566,3 +566,16 @@ async def test_ids_resolve_from_a_prefix(rig: Rig) -> None:
             rig.service.resolve(text)
     with pytest.raises(ApprovalError):
         await rig.service.pay("0" * 64, None, False)
+
+
+async def test_a_known_request_long_out_of_memory_is_counted_no_second_time(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "PAID_SHOWN", 1)
+    await grant(rig)
+    first = rig.request()
+    for request in (first, rig.request(), first):
+        assert (await rig.service.add(request)).state == "paid"
+    assert rig.service.policy().grants[0].spent_day_u == 2 * UNIT
+    assert rig.notices().count("was acknowledged") == 2
+    assert len(await rig.paid()) == 2

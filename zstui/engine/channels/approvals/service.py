@@ -13,6 +13,7 @@ from typing import Protocol
 
 from zstui.engine.bus import Bus
 from zstui.engine.channels.approvals import store
+from zstui.engine.channels.approvals.book import PAID_SHOWN, Book
 from zstui.engine.channels.approvals.model import (
     ASK_US,
     PAY_KIND,
@@ -37,10 +38,6 @@ from zstui.engine.store.database import Database, Tx
 from zstui.engine.views import ApprovalState, ApprovalView, ChannelView, LogLevel, PolicyView
 
 __all__ = ["ApprovalService", "LoggedDecision", "PaymentRequest", "PeerContext"]
-
-PAID_SHOWN = 200
-"""Latest paid requests that can still be looked up."""
-MIN_PREFIX = 4
 
 
 class Sent(Protocol):
@@ -86,11 +83,7 @@ class ApprovalService:
         self._context = context
         self._due = due
         self._policy = SpendingPolicy(db, clock, settings)
-        self._owed: dict[str, Record] = {}
-        """Every request that is not paid, oldest first."""
-        self._paid: dict[str, Record] = {}
-        """The latest paid ones."""
-        self._payees: set[PeerId] = set()
+        self._book = Book()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,13 +93,11 @@ class ApprovalService:
         self._loop = asyncio.get_running_loop()
         now_us = self._clock.now_us()
 
-        def load(tx: Tx) -> tuple[list[Record], list[Record], set[PeerId]]:
+        def load(tx: Tx) -> Book:
             store.expire(tx, now_us)
-            return store.owed(tx), store.paid(tx, PAID_SHOWN), store.payees(tx)
+            return Book(store.owed(tx), store.paid(tx, PAID_SHOWN), store.payees(tx))
 
-        owed, paid, self._payees = await self._db.write(load)
-        self._owed = {record.request.request_id: record for record in owed}
-        self._paid = {record.request.request_id: record for record in paid}
+        self._book = await self._db.write(load)
         await self._policy.load()
         self._watch_time()
 
@@ -135,7 +126,7 @@ class ApprovalService:
         for old in (*crowded, request_id):
             await self._refresh(old)
         self._watch_time()
-        decision, _ = self._decide(self._owed[request_id])
+        decision, _ = self._decide(self._book.get(request_id))
         if decision.action == "auto":
             try:
                 await self._sign(request_id, automatic=True)
@@ -143,10 +134,10 @@ class ApprovalService:
                 raise
             except ZsError as error:
                 await self._refresh(request_id)
-                if self._get(request_id).state != "waiting":
+                if self._book.get(request_id).state != "waiting":
                     return self.view(request_id)
                 self._notice("warning", f"{self._title(request)} was not paid automatically: {error}", request_id)
-                decision, _ = self._decide(self._owed[request_id])
+                decision, _ = self._decide(self._book.get(request_id))
                 if decision.action == "auto":
                     decision = Decision("ask", "failed", "paying automatically failed")
             else:
@@ -169,10 +160,10 @@ class ApprovalService:
         return await asyncio.shield(self._pay_by_hand(request_id, amount_u, typed))
 
     async def _pay_by_hand(self, request_id: str, amount_u: int | None, typed: bool) -> ApprovalView:
-        record, now_us = self._get(request_id), self._clock.now_us()
+        record, now_us = self._book.get(request_id), self._clock.now_us()
         if record.state == "waiting" and now_us >= record.expires_us:
             await self._expire()
-            record = self._get(request_id)
+            record = self._book.get(request_id)
         store.require_waiting(record, now_us)
         request = record.request
         decision, _ = self._decide(record)
@@ -195,7 +186,7 @@ class ApprovalService:
 
     async def _sign(self, request_id: str, *, automatic: bool) -> None:
         """Commit one payment. What it raises means that nothing was committed."""
-        request = self._get(request_id).request
+        request = self._book.get(request_id).request
         channel = self._channel(request.peer_id)
         if channel is None:
             raise ApprovalError("No channel is open with this peer.")
@@ -224,8 +215,6 @@ class ApprovalService:
         if sent.sequence != signing.sequence:
             await self._db.write(lambda tx: store.set_sequence(tx, request_id, sent.sequence))
         await self._refresh(request_id)
-        how = "automatically" if automatic else "with your approval"
-        self._notice("info", f"{self._title(request)} was signed {how}.", request_id)
 
     async def _fail(self, request: PaymentRequest, why: str) -> None:
         """After a payment that was not committed. Leaves alone what another attempt has moved on meanwhile."""
@@ -248,12 +237,12 @@ class ApprovalService:
 
     async def reopen(self, request_id: str) -> ApprovalView:
         """Ask again, with a new time limit. Never pays by itself. Raises ApprovalError if it is not owed or waits already."""
-        if self._late(self._get(request_id)):
+        if self._late(self._book.get(request_id)):
             await self._expire()
         return await asyncio.shield(self._move(request_id, "waiting", "", "declined", "expired", "failed"))
 
     async def _move(self, request_id: str, state: ApprovalState, why: str, *sources: ApprovalState) -> ApprovalView:
-        request, now_us = self._get(request_id).request, self._clock.now_us()
+        request, now_us = self._book.get(request_id).request, self._clock.now_us()
         await self._db.write(lambda tx: store.move(tx, request_id, state, why, now_us, *sources, rule="person"))
         await self._refresh(request_id)
         self._watch_time()
@@ -306,9 +295,8 @@ class ApprovalService:
 
     def _policy_changed(self, said: str) -> PolicyView:
         self._notice("info", said, "")
-        for request_id, record in self._owed.items():
-            if record.state == "waiting":
-                self._bus.publish(ApprovalChanged(request_id))
+        for record in self._book.waiting():
+            self._bus.publish(ApprovalChanged(record.request.request_id))
         return self.policy()
 
     def credit_limit(self, is_member: bool) -> int:
@@ -319,39 +307,25 @@ class ApprovalService:
 
     def views(self) -> list[ApprovalView]:
         """Every request that is not paid, oldest first, as things stand now."""
-        return [self._view(record) for record in self._owed.values()]
+        return [self._view(record) for record in self._book.owed.values()]
 
     def view(self, request_id: str) -> ApprovalView:
         """One request, also one paid lately. Raises ApprovalError."""
-        return self._view(self._get(request_id))
+        return self._view(self._book.get(request_id))
 
     def waiting(self) -> int:
         """How many wait for a person."""
-        return sum(r.state == "waiting" and not self._late(r) for r in self._owed.values())
+        return len(self._book.waiting(lambda record: not self._late(record)))
 
     def resolve(self, text: str) -> str:
         """A request id from an unambiguous prefix of at least four digits. Raises ApprovalError."""
-        wanted = text.strip().lower()
-        known = self._owed.keys() | self._paid.keys()
-        if wanted in known:
-            return wanted
-        found = [i for i in known if len(wanted) >= MIN_PREFIX and i.startswith(wanted)]
-        if len(found) != 1:
-            problem = "More than one payment request begins" if found else "No payment request begins"
-            raise ApprovalError(f"{problem} with {text[:40]!r}.")
-        return found[0]
+        return self._book.resolve(text)
 
     async def decisions(self, limit: int = 100) -> list[LoggedDecision]:
         """The latest decisions and the rule behind each, newest first."""
         return await self._db.read(lambda tx: store.decisions(tx, limit))
 
     # --- state -------------------------------------------------------------------------------------------------------
-
-    def _get(self, request_id: str) -> Record:
-        record = self._owed.get(request_id) or self._paid.get(request_id)
-        if record is None:
-            raise ApprovalError(f"No payment request {request_id[:16]!r}.")
-        return record
 
     def _late(self, record: Record) -> bool:
         return record.state == "waiting" and self._clock.now_us() >= record.expires_us
@@ -370,7 +344,7 @@ class ApprovalService:
             grants=grants,
             spent_day_u=spent,
             typed_above_u=typed_above_u,
-            first_payment=request.peer_id not in self._payees,
+            first_payment=request.peer_id not in self._book.payees,
             now_us=now_us,
         )
         return decision, limit_lines(request, context, grants, spent, typed_above_u, now_us)
@@ -412,34 +386,28 @@ class ApprovalService:
         Read in the writer's order: whatever transaction asked for this refresh has ended by then.
         """
         record, grants = await self._db.write(lambda tx: (store.get(tx, request_id), store.grants(tx)))
-        before = self._owed.get(request_id) or self._paid.get(request_id)
+        before = self._book.find(request_id)
         if record is None or record == before:
             return
-        if record.state == "paid":
-            self._owed.pop(request_id, None)
-            self._paid[request_id] = record
-            if len(self._paid) > PAID_SHOWN:
-                del self._paid[next(iter(self._paid))]
-        else:
-            self._owed[request_id] = record
-        if record.debited_us is not None:
-            self._payees.add(record.request.peer_id)
-            if record.automatic and (before is None or before.debited_us is None):
+        self._book.put(record)
+        if before is not None and before.debited_us is None and record.debited_us is not None:
+            if record.automatic:
                 self._policy.debited(record, grants)
-        if record.state == "paid":
+            self._notice("info", f"{self._title(record.request)} was signed: {record.why}.", request_id)
+        if before is not None and record.state == "paid":
             self._notice("info", f"{self._title(record.request)} was acknowledged.", request_id)
         self._bus.publish(ApprovalChanged(request_id))
 
     # --- time --------------------------------------------------------------------------------------------------------
 
     def _watch_time(self) -> None:
-        if (self._timer is None or self._timer.done()) and any(r.state == "waiting" for r in self._owed.values()):
+        if (self._timer is None or self._timer.done()) and self._book.waiting():
             self._timer = asyncio.create_task(self._expire_in_time(), name="approval time limit")
 
     async def _expire_in_time(self) -> None:
         """Runs while anything waits."""
         while True:
-            waiting = [r.expires_us for r in self._owed.values() if r.state == "waiting"]
+            waiting = [record.expires_us for record in self._book.waiting()]
             if not waiting:
                 return
             pause_us = min(min(waiting) - self._clock.now_us(), ASK_US)
@@ -454,11 +422,11 @@ class ApprovalService:
 
     async def _expire(self) -> None:
         now_us = self._clock.now_us()
-        late = [request_id for request_id, record in self._owed.items() if self._late(record)]
+        late = self._book.waiting(self._late)
         for record in await self._db.write(lambda tx: store.expire(tx, now_us)):
             self._notice("info", f"{self._title(record.request)} was not approved in time.", record.request.request_id)
-        for request_id in late:
-            await self._refresh(request_id)
+        for record in late:
+            await self._refresh(record.request.request_id)
 
 
 def _check(request: PaymentRequest) -> None:

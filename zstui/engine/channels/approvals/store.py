@@ -288,7 +288,8 @@ def settle(tx: Tx, request_id: str, peer: PeerId, agreement_id: str, amount_u: i
     ):
         return False
     tx.execute(
-        "UPDATE approval_request SET state = 'paid', debited_us = coalesce(debited_us, ?) WHERE request_id = ?",
+        "UPDATE approval_request SET state = 'paid', debited_us = coalesce(debited_us, ?),"
+        " why = CASE WHEN debited_us IS NULL THEN 'found paid at the payee' ELSE why END WHERE request_id = ?",
         (now_us, request_id),
     )
     log(tx, record.request, "paid", "acknowledged", "", now_us)
