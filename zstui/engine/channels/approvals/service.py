@@ -394,7 +394,7 @@ class ApprovalService:
             if record.automatic:
                 self._policy.debited(record, grants)
             self._notice("info", f"{self._title(record.request)} was signed: {record.why}.", request_id)
-        if before is not None and record.state == "paid":
+        if before is not None and before.state != "paid" and record.state == "paid":
             self._notice("info", f"{self._title(record.request)} was acknowledged.", request_id)
         self._bus.publish(ApprovalChanged(request_id))
 
