@@ -1,0 +1,129 @@
+"""Getting back in step after a reconnect, a crash or a restored backup. Runs inside a transaction."""
+
+from __future__ import annotations
+
+import msgspec
+
+from zstui.engine.channels import closing, store
+from zstui.engine.channels.messages import Abort, Close, LogPull, Pay, Reestablish, read, take
+from zstui.engine.channels.model import Channel
+from zstui.engine.channels.paying import digest
+from zstui.engine.channels.state import Half, Move, State
+from zstui.engine.channels.work import InStep, Pulled, Work
+from zstui.engine.errors import ProtocolError
+from zstui.engine.identity.envelope import Signed
+from zstui.engine.identity.keys import PeerId
+
+PULL = 64
+"""Pays in one answer to a LogPull."""
+
+
+def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablish) -> None:
+    """Compare both views of both halves: acknowledge, find proof of a lie, or learn that I lost something."""
+    channel = work.find(message.ch)
+    if channel is None or channel.peer != peer or not channel.agreed or channel.reason == "void":
+        work.send(work.seal(Abort(message.ch, 0)))
+        return
+    if channel.state is State.OPENING:
+        work.out.steps.append(InStep(channel.id, 1))
+        return
+    step = InStep(channel.id, message.recv_seq + 1)
+    received = Half(message.recv_seq, message.recv_cum, message.recv_head)
+    if received.seq > channel.out.seq:
+        if not _is_mine(work, channel, message.your_last_pay, received):
+            channel = work.dispute(channel, "false_ack", signed.raw)
+        else:
+            work.notice(channel, "This node lost payments it had made; they are fetched back from the peer.")
+            step = msgspec.structs.replace(step, recover_to=received.seq)
+    elif work.log(channel)(received.seq) != received:
+        channel = work.dispute(channel, "false_ack", signed.raw)
+    else:
+        channel = work.acknowledge(channel, received)
+    channel = _compare_sent(work, channel, signed, message)
+    if message.sent_seq < channel.inn.seq:
+        step = msgspec.structs.replace(step, after_pull=channel.inn.seq)
+    if message.state == "opening":
+        confirm = store.document(work.tx, channel.id, "confirm", store.OUT)
+        if confirm is not None:
+            work.send(confirm)
+    elif not channel.confirmed:
+        channel = work.put(msgspec.structs.replace(channel, confirmed=True))
+    if message.your_close and not channel.frozen:
+        step = msgspec.structs.replace(step, close=message.your_close)
+        if not step.recover_to:
+            adopt_close(work, channel.id, message.your_close)
+    if channel.open and message.tainted and message.sent_seq <= channel.inn.seq:
+        channel = work.put(msgspec.structs.replace(work.need(channel.id), peer_tainted=True))
+        if message.state == "closing" or channel.frozen:
+            closing.close(work, channel.id)
+    work.out.steps.append(step)
+
+
+def adopt_pay(work: Work, channel: Channel, signed: Signed, message: Pay) -> None:
+    """A Pay under my own key that follows on my log: I signed it and lost it. Durable before anything else is signed."""
+    if channel.state is State.CLOSED or message.seq <= channel.out.seq:
+        return
+    if message.seq != channel.out.seq + 1 or message.prev != channel.out.head:
+        raise ProtocolError("A payment of mine that does not follow on my log.")
+    if message.cum != channel.out.cum + sum(line.amount_u for line in message.lines):
+        raise ProtocolError("A payment of mine with a wrong total.")
+    after = channel.out.after(message, signed.digest)
+    store.add_envelope(work.tx, channel.id, store.OUT, after, signed.raw)
+    for position, line in enumerate(message.lines):
+        store.adopt_line(work.tx, channel.id, message.seq, position, line)
+    channel = work.put(msgspec.structs.replace(channel, out=after))
+    work.acknowledge(channel, after)
+
+
+def adopt_close(work: Work, id: bytes, raw: bytes) -> None:
+    """My own Close, held by the peer. Raises ProtocolError unless it is mine and ends my half where my log ends."""
+    channel = work.need(id)
+    if channel.state is State.CLOSED or channel.frozen:
+        return
+    signed = take(raw)
+    if signed.signer != work.context.identity.peer_id:
+        raise ProtocolError("A Close that is said to be mine and is not.")
+    close = read(signed, Close)
+    if close != channel.closing():
+        raise ProtocolError("A Close of mine that does not end where my log ends.")
+    store.put_document(work.tx, id, "close", store.OUT, raw)
+    work.put(msgspec.structs.replace(channel.move(Move.CLOSE, work.now_us), frozen=True))
+
+
+def pull(work: Work, id: bytes, to: int) -> None:
+    """Ask for the next stretch of my lost Pays."""
+    first = work.need(id).out.seq + 1
+    work.send(work.seal(LogPull(id, first, min(to, first + PULL - 1))))
+
+
+def on_pull(work: Work, channel: Channel, message: LogPull) -> None:
+    """Give the peer its own Pays back, as stored."""
+    last = min(message.last, message.first + PULL - 1, channel.inn.seq)
+    for _, raw in store.envelopes(work.tx, channel.id, store.IN, message.first, last, PULL):
+        work.send(raw)
+    work.out.steps.append(Pulled(channel.id, last))
+
+
+def _is_mine(work: Work, channel: Channel, raw: bytes, received: Half) -> bool:
+    """Whether ``raw`` is a Pay of mine on this channel that ends at ``received``."""
+    try:
+        signed = take(raw)
+        pay = read(signed, Pay)
+    except ProtocolError:
+        return False
+    return (
+        signed.signer == work.context.identity.peer_id
+        and pay.ch == channel.id
+        and Half(pay.seq, pay.cum, digest(raw)) == received
+    )
+
+
+def _compare_sent(work: Work, channel: Channel, signed: Signed, message: Reestablish) -> Channel:
+    """The peer's log up to what I hold must be what I hold."""
+    if message.sent_seq > channel.inn.seq:
+        return channel
+    half = store.half_at(work.tx, channel.id, store.IN, message.sent_seq)
+    if half is not None and half.head != message.sent_head:
+        held = store.envelope(work.tx, channel.id, store.IN, message.sent_seq) or b""
+        return work.dispute(channel, "fork", held, signed.raw)
+    return channel

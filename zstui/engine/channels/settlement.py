@@ -1,0 +1,96 @@
+"""Where a closed channel's balance goes: the driver interface, and the pairwise double-entry ledger that is the default.
+
+There is no chain: a settled channel leaves a debt between two peers, recorded by both. That is clearing, not discharge.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.store.database import Tx
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """What one closed channel moved."""
+
+    channel: bytes
+    peer: PeerId
+    paid_u: int
+    """By me."""
+    received_u: int
+    kind: Literal["settled", "claimed"]
+    """claimed: on my own record only, the peer did not sign."""
+    at_us: int
+
+
+class SettlementDriver(Protocol):
+    """Called inside the transaction that changes the channel. All are idempotent by channel id."""
+
+    def reserve(self, tx: Tx, channel: bytes, amount_u: int) -> None:
+        """Set my deposit aside."""
+
+    def release(self, tx: Tx, channel: bytes) -> None:
+        """Give the deposit back; what was spent is posted by ``settle``."""
+
+    def settle(self, tx: Tx, settlement: Settlement) -> bytes:
+        """Carry out; returns the reference."""
+
+    def status(self, tx: Tx, ref: bytes) -> Literal["unknown", "done"]:
+        """How far a settlement is."""
+
+    def verify_incoming(self, tx: Tx, ref: bytes) -> bool:
+        """Whether what the peer owes under ``ref`` has been received. Never true of a ledger: it only records."""
+
+
+class LedgerDriver:
+    """Three postings a channel that sum to 0: what I spent, what I earned, and the peer's account with me."""
+
+    def reserve(self, tx: Tx, channel: bytes, amount_u: int) -> None:
+        tx.execute("INSERT OR IGNORE INTO ledger_reservations VALUES (?, ?, 0)", (channel, amount_u))
+
+    def release(self, tx: Tx, channel: bytes) -> None:
+        tx.execute("UPDATE ledger_reservations SET released = 1 WHERE channel = ?", (channel,))
+
+    def settle(self, tx: Tx, settlement: Settlement) -> bytes:
+        s = settlement
+        postings = (
+            ("spent", s.paid_u),
+            ("earned", -s.received_u),
+            ("peer", s.received_u - s.paid_u),
+        )
+        for account, amount in postings:
+            tx.execute(
+                "INSERT OR IGNORE INTO ledger_postings VALUES (?, ?, ?, ?, ?, ?)",
+                (s.channel, account, s.peer, amount, s.kind, s.at_us),
+            )
+        return s.channel
+
+    def status(self, tx: Tx, ref: bytes) -> Literal["unknown", "done"]:
+        row = tx.execute("SELECT 1 FROM ledger_postings WHERE ref = ?", (ref,)).fetchone()
+        return "done" if row else "unknown"
+
+    def verify_incoming(self, tx: Tx, ref: bytes) -> bool:
+        return False
+
+
+def owed_by(tx: Tx, peer: PeerId) -> int:
+    """What ``peer`` owes me over all closed channels, µ; negative: I owe it."""
+    row = tx.execute(
+        "SELECT coalesce(sum(amount_u), 0) FROM ledger_postings WHERE account = 'peer' AND peer = ?", (peer,)
+    ).fetchone()
+    return int(row[0])
+
+
+def accounts(tx: Tx) -> dict[PeerId, int]:
+    """``owed_by`` for every peer with a posting."""
+    rows = tx.execute("SELECT peer, sum(amount_u) FROM ledger_postings WHERE account = 'peer' GROUP BY peer").fetchall()
+    return {peer: int(amount) for peer, amount in rows}
+
+
+def reserved(tx: Tx) -> int:
+    """Deposits of mine set aside in channels that are not closed, µ."""
+    row = tx.execute("SELECT coalesce(sum(amount_u), 0) FROM ledger_reservations WHERE released = 0").fetchone()
+    return int(row[0])

@@ -1,0 +1,359 @@
+"""SQL of the payment channels. Every function runs inside a transaction that its caller holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from zstui.engine.channels.messages import Params, PayLine
+from zstui.engine.channels.model import Channel
+from zstui.engine.channels.state import Half, State
+from zstui.engine.errors import ChannelError
+from zstui.engine.store.database import Migration, Tx
+
+OUT, IN = 0, 1
+MAX_EVIDENCE = 32
+"""Documents of proof kept for one channel."""
+
+SCHEMA: tuple[Migration, ...] = (
+    Migration(
+        "channels",
+        1,
+        """
+        CREATE TABLE channels (
+            id BLOB PRIMARY KEY,
+            peer TEXT NOT NULL,
+            epoch INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            proposer INTEGER NOT NULL,
+            agreed INTEGER NOT NULL,
+            params BLOB NOT NULL,
+            low INTEGER NOT NULL,
+            dep_mine INTEGER NOT NULL,
+            dep_theirs INTEGER NOT NULL,
+            created_us INTEGER NOT NULL,
+            expires_us INTEGER NOT NULL,
+            out_seq INTEGER NOT NULL,
+            out_cum INTEGER NOT NULL,
+            out_head BLOB NOT NULL,
+            in_seq INTEGER NOT NULL,
+            in_cum INTEGER NOT NULL,
+            in_head BLOB NOT NULL,
+            acked INTEGER NOT NULL,
+            acked_cum INTEGER NOT NULL,
+            confirmed INTEGER NOT NULL,
+            frozen INTEGER NOT NULL,
+            close_seq INTEGER,
+            close_cum INTEGER,
+            close_head BLOB,
+            tainted INTEGER NOT NULL,
+            peer_tainted INTEGER NOT NULL,
+            since_us INTEGER NOT NULL,
+            rev INTEGER NOT NULL,
+            UNIQUE (peer, epoch)
+        ) STRICT;
+        CREATE UNIQUE INDEX channels_one_open ON channels (peer) WHERE state <> 'closed';
+        CREATE TABLE channel_envelopes (
+            channel BLOB NOT NULL,
+            direction INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            cum INTEGER NOT NULL,
+            head BLOB NOT NULL,
+            raw BLOB NOT NULL,
+            PRIMARY KEY (channel, direction, seq)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE channel_documents (
+            channel BLOB NOT NULL,
+            kind TEXT NOT NULL,
+            direction INTEGER NOT NULL,
+            raw BLOB NOT NULL,
+            PRIMARY KEY (channel, kind, direction)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE channel_evidence (
+            number INTEGER PRIMARY KEY,
+            channel BLOB NOT NULL,
+            reason TEXT NOT NULL,
+            raw BLOB NOT NULL,
+            at_us INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX channel_evidence_channel ON channel_evidence (channel);
+        CREATE TABLE channel_lines (
+            agreement BLOB NOT NULL,
+            no INTEGER NOT NULL,
+            channel BLOB NOT NULL,
+            seq INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            amount_u INTEGER NOT NULL,
+            kind INTEGER NOT NULL,
+            ref BLOB NOT NULL,
+            PRIMARY KEY (agreement, no)
+        ) STRICT, WITHOUT ROWID;
+        CREATE UNIQUE INDEX channel_lines_order ON channel_lines (channel, seq, position);
+        CREATE TABLE channel_epochs (peer TEXT PRIMARY KEY, high INTEGER NOT NULL) STRICT
+        """,
+    ),
+    Migration(
+        "channels",
+        2,
+        """
+        CREATE TABLE ledger_reservations (
+            channel BLOB PRIMARY KEY,
+            amount_u INTEGER NOT NULL,
+            released INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE ledger_postings (
+            ref BLOB NOT NULL,
+            account TEXT NOT NULL,
+            peer TEXT NOT NULL,
+            amount_u INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            at_us INTEGER NOT NULL,
+            PRIMARY KEY (ref, account)
+        ) STRICT;
+        CREATE INDEX ledger_postings_peer ON ledger_postings (account, peer)
+        """,
+    ),
+)
+
+_COLUMNS = (
+    "id, peer, epoch, state, reason, proposer, agreed, params, low, dep_mine, dep_theirs, created_us, expires_us, "
+    "out_seq, out_cum, out_head, in_seq, in_cum, in_head, acked, acked_cum, confirmed, frozen, "
+    "close_seq, close_cum, close_head, tainted, peer_tainted, since_us, rev"
+)
+_SAVE = f"INSERT INTO channels ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
+
+
+def _channel(row: tuple[Any, ...]) -> Channel:
+    return Channel(
+        id=row[0],
+        peer=row[1],
+        epoch=row[2],
+        state=State(row[3]),
+        reason=row[4],
+        proposer=bool(row[5]),
+        agreed=bool(row[6]),
+        params=msgspec.msgpack.decode(row[7], type=Params),
+        low=bool(row[8]),
+        dep_mine=row[9],
+        dep_theirs=row[10],
+        created_us=row[11],
+        expires_us=row[12],
+        out=Half(row[13], row[14], row[15]),
+        inn=Half(row[16], row[17], row[18]),
+        acked=row[19],
+        acked_cum=row[20],
+        confirmed=bool(row[21]),
+        frozen=bool(row[22]),
+        peer_close=None if row[23] is None else Half(row[23], row[24], row[25]),
+        tainted=bool(row[26]),
+        peer_tainted=bool(row[27]),
+        since_us=row[28],
+        rev=row[29],
+    )
+
+
+def save(tx: Tx, channel: Channel) -> Channel:
+    """Insert or update; returns the record with its new ``rev``."""
+    c = msgspec.structs.replace(channel, rev=channel.rev + 1)
+    close = c.peer_close
+    tx.execute("DELETE FROM channels WHERE id = ?", (c.id,))
+    tx.execute(
+        _SAVE,
+        (
+            c.id,
+            c.peer,
+            c.epoch,
+            c.state.value,
+            c.reason,
+            c.proposer,
+            c.agreed,
+            msgspec.msgpack.encode(c.params),
+            c.low,
+            c.dep_mine,
+            c.dep_theirs,
+            c.created_us,
+            c.expires_us,
+            c.out.seq,
+            c.out.cum,
+            c.out.head,
+            c.inn.seq,
+            c.inn.cum,
+            c.inn.head,
+            c.acked,
+            c.acked_cum,
+            c.confirmed,
+            c.frozen,
+            close.seq if close else None,
+            close.cum if close else None,
+            close.head if close else None,
+            c.tainted,
+            c.peer_tainted,
+            c.since_us,
+            c.rev,
+        ),
+    )
+    return c
+
+
+def load(tx: Tx, channel: bytes) -> Channel | None:
+    row = tx.execute(f"SELECT {_COLUMNS} FROM channels WHERE id = ?", (channel,)).fetchone()
+    return _channel(row) if row else None
+
+
+def load_open(tx: Tx, peer: str) -> Channel | None:
+    """The one channel with ``peer`` that is not closed."""
+    row = tx.execute(f"SELECT {_COLUMNS} FROM channels WHERE peer = ? AND state <> 'closed'", (peer,)).fetchone()
+    return _channel(row) if row else None
+
+
+def load_recent(tx: Tx, closed: int) -> list[Channel]:
+    """All that are not closed, and the ``closed`` latest of the others."""
+    rows = tx.execute(f"SELECT {_COLUMNS} FROM channels WHERE state <> 'closed'").fetchall()
+    rows += tx.execute(
+        f"SELECT {_COLUMNS} FROM channels WHERE state = 'closed' ORDER BY since_us DESC LIMIT ?", (closed,)
+    ).fetchall()
+    return [_channel(row) for row in rows]
+
+
+def forget(tx: Tx, channel: bytes) -> None:
+    """Drop a channel that never became active, with its documents."""
+    tx.execute("DELETE FROM channels WHERE id = ?", (channel,))
+    tx.execute("DELETE FROM channel_documents WHERE channel = ?", (channel,))
+    tx.execute("DELETE FROM ledger_reservations WHERE channel = ?", (channel,))
+
+
+def void_before(tx: Tx, before_us: int) -> list[bytes]:
+    """Channels that closed as void before a moment."""
+    rows = tx.execute(
+        "SELECT id FROM channels WHERE state = 'closed' AND reason = 'void' AND since_us < ? LIMIT 1000", (before_us,)
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def openings(tx: Tx) -> int:
+    return int(tx.execute("SELECT count(*) FROM channels WHERE state = 'opening'").fetchone()[0])
+
+
+def taint_all(tx: Tx) -> None:
+    """Mark every channel that is not closed."""
+    tx.execute("UPDATE channels SET tainted = 1, rev = rev + 1 WHERE state <> 'closed'")
+
+
+# --- envelopes and documents -----------------------------------------------------------------------------------------
+
+
+def add_envelope(tx: Tx, channel: bytes, direction: int, half: Half, raw: bytes) -> None:
+    tx.execute(
+        "INSERT INTO channel_envelopes VALUES (?, ?, ?, ?, ?, ?)",
+        (channel, direction, half.seq, half.cum, half.head, raw),
+    )
+
+
+def half_at(tx: Tx, channel: bytes, direction: int, seq: int) -> Half | None:
+    """A half as it was after ``seq``."""
+    if seq == 0:
+        return Half.start(channel)
+    row = tx.execute(
+        "SELECT seq, cum, head FROM channel_envelopes WHERE channel = ? AND direction = ? AND seq = ?",
+        (channel, direction, seq),
+    ).fetchone()
+    return Half(*row) if row else None
+
+
+def envelope(tx: Tx, channel: bytes, direction: int, seq: int) -> bytes | None:
+    row = tx.execute(
+        "SELECT raw FROM channel_envelopes WHERE channel = ? AND direction = ? AND seq = ?", (channel, direction, seq)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def envelopes(tx: Tx, channel: bytes, direction: int, first: int, last: int, limit: int) -> list[tuple[int, bytes]]:
+    """(seq, bytes) in order."""
+    return tx.execute(
+        "SELECT seq, raw FROM channel_envelopes WHERE channel = ? AND direction = ? AND seq BETWEEN ? AND ?"
+        " ORDER BY seq LIMIT ?",
+        (channel, direction, first, last, limit),
+    ).fetchall()
+
+
+def put_document(tx: Tx, channel: bytes, kind: str, direction: int, raw: bytes) -> None:
+    tx.execute("INSERT OR REPLACE INTO channel_documents VALUES (?, ?, ?, ?)", (channel, kind, direction, raw))
+
+
+def document(tx: Tx, channel: bytes, kind: str, direction: int) -> bytes | None:
+    row = tx.execute(
+        "SELECT raw FROM channel_documents WHERE channel = ? AND kind = ? AND direction = ?", (channel, kind, direction)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def add_evidence(tx: Tx, channel: bytes, reason: str, raws: tuple[bytes, ...], at_us: int) -> None:
+    """Keep proof; past ``MAX_EVIDENCE`` documents nothing is added: the first ones prove the fault."""
+    have = tx.execute("SELECT count(*) FROM channel_evidence WHERE channel = ?", (channel,)).fetchone()[0]
+    for raw in raws[: max(0, MAX_EVIDENCE - have)]:
+        tx.execute(
+            "INSERT INTO channel_evidence (channel, reason, raw, at_us) VALUES (?, ?, ?, ?)",
+            (channel, reason, raw, at_us),
+        )
+
+
+def evidence(tx: Tx, channel: bytes) -> list[tuple[str, bytes]]:
+    return tx.execute(
+        "SELECT reason, raw FROM channel_evidence WHERE channel = ? ORDER BY number", (channel,)
+    ).fetchall()
+
+
+# --- lines I paid ----------------------------------------------------------------------------------------------------
+
+
+def add_line(tx: Tx, channel: bytes, seq: int, position: int, line: PayLine) -> None:
+    """Raises ChannelError if this (agreement, no) was paid before."""
+    try:
+        tx.execute(
+            "INSERT INTO channel_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (line.agreement, line.no, channel, seq, position, line.amount_u, line.kind, line.ref),
+        )
+    except sqlite3.IntegrityError:
+        raise ChannelError("This has been paid before; it is not paid twice.") from None
+
+
+def adopt_line(tx: Tx, channel: bytes, seq: int, position: int, line: PayLine) -> None:
+    """As ``add_line``, for a line of a Pay that was lost: what is there already stays."""
+    tx.execute(
+        "INSERT OR IGNORE INTO channel_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (line.agreement, line.no, channel, seq, position, line.amount_u, line.kind, line.ref),
+    )
+
+
+def lines_between(tx: Tx, channel: bytes, after: int, last: int) -> list[PayLine]:
+    """Lines of my Pays ``after + 1`` to ``last`` in order."""
+    rows = tx.execute(
+        "SELECT amount_u, agreement, kind, no, ref FROM channel_lines WHERE channel = ? AND seq > ? AND seq <= ?"
+        " ORDER BY seq, position",
+        (channel, after, last),
+    ).fetchall()
+    return [PayLine(*row) for row in rows]
+
+
+# --- epochs ----------------------------------------------------------------------------------------------------------
+
+
+def epoch(tx: Tx, peer: str) -> int:
+    """Highest epoch known with ``peer``."""
+    row = tx.execute("SELECT high FROM channel_epochs WHERE peer = ?", (peer,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def raise_epoch(tx: Tx, peer: str, to: int) -> None:
+    tx.execute(
+        "INSERT INTO channel_epochs VALUES (?, ?) ON CONFLICT (peer) DO UPDATE SET high = max(high, excluded.high)",
+        (peer, to),
+    )
+
+
+def forget_epochs(tx: Tx) -> None:
+    """Drop the high-water marks of peers with which no channel is on record."""
+    tx.execute("DELETE FROM channel_epochs WHERE peer NOT IN (SELECT peer FROM channels)")

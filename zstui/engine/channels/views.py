@@ -1,0 +1,84 @@
+"""Channel records as people see them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from zstui.engine.channels.closing import resolved_at
+from zstui.engine.channels.model import Channel, closes_at
+from zstui.engine.channels.state import OPEN_TIMEOUT_US, State
+from zstui.engine.channels.work import REASONS
+from zstui.engine.views import ChannelView
+
+SOON_US = 3_600_000_000
+"""Expiry is mentioned from an hour before."""
+
+
+def view(channel: Channel, name: str, online: bool, at_risk_u: int, now_us: int) -> ChannelView:
+    """``at_risk_u``: work done for the peer and not paid; what the peer has not acknowledged is added here."""
+    c = channel
+    return ChannelView(
+        channel_id=c.id.hex(),
+        peer_id=c.peer,
+        peer_name=name,
+        state=c.state.value,  # type: ignore[arg-type]
+        reason=c.reason,
+        epoch=c.epoch,
+        mine_u=c.balance,
+        theirs_u=c.peer_balance,
+        deposit_mine_u=c.dep_mine,
+        deposit_theirs_u=c.dep_theirs,
+        sequence=c.out.seq,
+        sequence_theirs=c.inn.seq,
+        expires_at=c.expires_us // 1_000_000,
+        at_risk_u=(at_risk_u if c.open else 0) + c.unacked_u,
+        unacknowledged=c.out.seq - c.acked,
+        action=action(c, name, online, now_us),
+    )
+
+
+def action(channel: Channel, name: str, online: bool, now_us: int) -> str:
+    """Who must act, by when; "" if nobody."""
+    c = channel
+    match c.state:
+        case State.OPENING:
+            return f"{name} must confirm by {clock_time(c.since_us + OPEN_TIMEOUT_US, now_us, seconds=True)}"
+        case State.ACTIVE:
+            return _active(c, name, online, now_us)
+        case State.CLOSING if c.tainted:
+            return f"{name} must agree to close; disputed from {clock_time(c.expires_us, now_us)} on"
+        case State.CLOSING if not online:
+            return f"{name} must come back online to close; disputed from {clock_time(c.expires_us, now_us)} on"
+        case State.CLOSING:
+            return f"{name} must sign the closing"
+        case State.DISPUTED:
+            why = REASONS.get(c.reason, c.reason)
+            return (
+                f"{why}; closes on your own record at {clock_time(resolved_at(c), now_us)} unless {name} agrees before"
+            )
+        case _:
+            return ""
+
+
+def _active(c: Channel, name: str, online: bool, now_us: int) -> str:
+    if c.tainted:
+        return "restored from an older copy: it takes no payments; close it and open another"
+    by = clock_time(closes_at(c), now_us)
+    if not c.confirmed:
+        return f"{name} must confirm; until then nothing can be paid"
+    waiting = c.out.seq - c.acked
+    if waiting and not online:
+        return (
+            f"{name} must come back online to acknowledge {waiting} payment{'s' if waiting > 1 else ''}; closes by {by}"
+        )
+    if now_us >= closes_at(c) - SOON_US:
+        return f"closes by itself at {by}; open another to go on"
+    return ""
+
+
+def clock_time(at_us: int, now_us: int, seconds: bool = False) -> str:
+    """Local time of day, with the date if it is not today's."""
+    at = datetime.fromtimestamp(at_us // 1_000_000)
+    text = at.strftime("%H:%M:%S" if seconds else "%H:%M")
+    today = datetime.fromtimestamp(now_us // 1_000_000).date()
+    return text if at.date() == today else f"{at:%d %b} {text}"
