@@ -1,0 +1,138 @@
+"""The full-screen app: theme, base screen, and an orderly end whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import BindingType
+from textual.theme import Theme
+
+from zstui.bridge import Bridge
+from zstui.engine.commands import Engine
+from zstui.screens import windows
+from zstui.screens.main import MainScreen
+
+Guide = Callable[[Bridge, str], str]
+"""Tells the next step for somebody new, from the bridge and the title of the pane on screen."""
+
+DARK = Theme(
+    name="zs-dark",
+    dark=True,
+    primary="#5fb3b3",
+    secondary="#7f9fc8",
+    accent="#e0af68",
+    foreground="#c5cdd6",
+    background="#0f1317",
+    surface="#151b21",
+    panel="#1c242c",
+    success="#8cc27f",
+    warning="#e0a458",
+    error="#e2686d",
+    variables={
+        "border": "#5fb3b3",
+        "border-blurred": "#2d3842",
+        "block-cursor-background": "#5fb3b3",
+        "block-cursor-foreground": "#0f1317",
+        "scrollbar": "#2d3842",
+        "scrollbar-hover": "#3d4a56",
+        "scrollbar-active": "#5fb3b3",
+        "scrollbar-background": "#0f1317",
+        "scrollbar-background-hover": "#0f1317",
+        "scrollbar-background-active": "#0f1317",
+        "scrollbar-corner-color": "#0f1317",
+    },
+)
+LIGHT = Theme(
+    name="zs-light",
+    dark=False,
+    primary="#1f7a7a",
+    secondary="#3b5f8a",
+    accent="#9a6200",
+    foreground="#24292f",
+    background="#fafafa",
+    surface="#f1f2f4",
+    panel="#e6e9ec",
+    success="#2e7d32",
+    warning="#a35200",
+    error="#b3261e",
+    variables={"border-blurred": "#c4cad0"},
+)
+
+
+class ZstuiApp(App[None]):
+    """Shows what a node does and asks it for more. The engine is the caller's: the app neither starts nor stops it.
+
+    ``on_exit`` runs once, after the terminal is restored. ``guide`` shows a strip with the next step; None: only where
+    the node is a demo, with built-in steps. ``first_run`` opens the introduction at the start.
+    """
+
+    TITLE = "zstui"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    """Without the built-in key, which would have priority over open windows."""
+    COMMANDS = set()  # noqa: RUF012 - the base class declares it
+    BINDINGS: ClassVar[list[BindingType]] = []
+    NOTIFICATION_TIMEOUT = 6.0
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        on_exit: Callable[[], Awaitable[None]] | None = None,
+        guide: Guide | None = None,
+        first_run: bool = False,
+    ) -> None:
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        self.use_command_palette = True
+        self.bridge = Bridge(engine)
+        self._on_exit = on_exit
+        self._guide = guide
+        self._first_run = first_run
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = "ansi-dark" if self.no_color else "zs-dark"
+
+    async def on_mount(self) -> None:
+        await self.bridge.start()
+        await self.push_screen(MainScreen(self.bridge, self._guide))
+        if self._first_run:
+            await self.push_screen(windows.first_run(self.bridge))
+
+    async def on_unmount(self) -> None:
+        await self.bridge.stop()
+
+    async def run_async(self, **options: Any) -> None:
+        """Run in this terminal until the end, then ``on_exit``.
+
+        SIGTERM and SIGHUP end it like ``q`` does, without asking; the terminal is restored before ``on_exit`` runs.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self.exit)
+        try:
+            await super().run_async(**options)
+        finally:
+            try:
+                if self._on_exit is not None:
+                    await self._on_exit()
+            finally:
+                for number in (signal.SIGTERM, signal.SIGHUP):
+                    loop.remove_signal_handler(number)
+
+
+async def run_app(
+    engine: Engine,
+    *,
+    on_exit: Callable[[], Awaitable[None]] | None = None,
+    guide: Guide | None = None,
+    first_run: bool = False,
+) -> int:
+    """Run the app in this terminal until it ends; returns the exit status."""
+    app = ZstuiApp(engine, on_exit=on_exit, guide=guide, first_run=first_run)
+    await app.run_async()
+    return app.return_code or 0

@@ -1,0 +1,65 @@
+"""Keys as a person reads them, and the list of every action there is, for the hint line, the help and the palette."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+NAMES = {
+    "question_mark": "?",
+    "slash": "/",
+    "colon": ":",
+    "space": "space",
+    "enter": "⏎",
+    "escape": "Esc",
+    "tab": "Tab",
+    "shift+tab": "shift+Tab",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "up": "↑",
+    "down": "↓",
+    "home": "Home",
+    "end": "End",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do: where it is available, its keys as they are now, and what it does."""
+
+    id: str
+    group: str
+    keys: str
+    title: str
+    text: str
+    action: str
+
+
+def name_of(key: str) -> str:
+    """ "question_mark" -> "?", "ctrl+p" -> "^p"."""
+    if key.startswith("ctrl+"):
+        return "^" + key[5:]
+    return NAMES.get(key, key.upper() if key.startswith("f") and key[1:].isdigit() else key)
+
+
+def keys_of(binding: Binding, keymap: Mapping[str, str]) -> str:
+    """The keys of a binding, remapped ones included, in the words of a person."""
+    keys = keymap.get(binding.id or "", "") or binding.key
+    return " ".join(name_of(key.strip()) for key in keys.split(","))
+
+
+def actions_of(group: str, bindings: Iterable[Binding], keymap: Mapping[str, str]) -> list[Action]:
+    """The actions of one class's bindings."""
+    return [
+        Action(
+            id=binding.id or "",
+            group=group,
+            keys=keys_of(binding, keymap),
+            title=binding.description,
+            text=binding.tooltip or binding.description,
+            action=binding.action,
+        )
+        for binding in bindings
+    ]

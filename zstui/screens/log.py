@@ -1,0 +1,159 @@
+"""Pane 7: what the node did, newest last, and the timeline of whatever one line is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+
+from zstui.bridge import Bridge
+from zstui.engine.views import LogLine
+from zstui.screens.pane import Pane
+from zstui.screens.widgets.lines import field, heading
+from zstui.screens.widgets.table import Column
+from zstui.screens.widgets.text import Line, Span, clip, clock_time, plain, short_id, short_peer, wrap
+
+LEVELS = ("debug", "info", "warning", "error")
+STYLES = {"debug": "faint", "info": "muted", "warning": "warn", "error": "error"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A log line, or with wrapping one row of it; ``number`` counts lines since the start."""
+
+    number: int
+    row: int
+    line: LogLine
+    text: str
+
+
+def log_line(line: LogLine, width: int) -> Line:
+    """One entry of a log tail."""
+    head = f"{clock_time(line.at_us / 1e6)} "
+    area = f"{plain(line.area)[:7]:<7} "
+    style = STYLES[line.level] if line.level in ("warning", "error") else ""
+    return (Span(head, "muted"), Span(area, "info"), Span(clip(plain(line.text), width - len(head) - len(area)), style))
+
+
+class LogPane(Pane[Entry]):
+    TITLE = "Log"
+    AREA = "log"
+    SORT = "Time"
+    FOLLOW = True
+    ENTER = "Timeline"
+    HELP = (
+        "What the node did and what peers did to it. The cursor follows the end while it is on the last line (G goes "
+        "there). Enter shows everything that happened to the job, channel or peer of a line, in order."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("w", "wrap", "Wrap", id="log.wrap", tooltip="Show long lines on several rows"),
+        Binding("l", "level", "Level", id="log.level", tooltip="Show from debug, info, warning or error up"),
+    ]
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__(bridge)
+        self.wrapped = False
+        self.level = 1
+
+    def columns(self) -> Sequence[Column[Entry]]:
+        return (
+            Column(
+                "Time",
+                8,
+                lambda e: Span(clock_time(e.line.at_us / 1e6) if e.row == 0 else "", "muted"),
+                lambda e: (e.number, e.row),
+            ),
+            Column("Level", 7, lambda e: Span(e.line.level if e.row == 0 else "", STYLES[e.line.level])),
+            Column("Area", 7, lambda e: Span(plain(e.line.area) if e.row == 0 else "", "info")),
+            Column(
+                "Text",
+                20,
+                lambda e: Span(e.text, STYLES[e.line.level] if e.line.level in ("warning", "error") else ""),
+                flex=1,
+            ),
+            Column("About", 9, lambda e: Span(_subject(e.line) if e.row == 0 else "", "muted"), above=90),
+        )
+
+    def key(self, record: Entry) -> str:
+        return f"{record.number}.{record.row}"
+
+    def records(self) -> Iterable[Entry]:
+        width = self._text_width() if self.wrapped else 0
+        for number, line in enumerate(self.bridge.log, self.bridge.log_dropped):
+            if LEVELS.index(line.level) < self.level:
+                continue
+            text = plain(line.text)
+            rows = wrap(text, width) if width > 10 else [text]
+            for row, part in enumerate(rows):
+                yield Entry(number, row, line, part)
+
+    def _text_width(self) -> int:
+        return next((width for column, width in self.table.widths if column.title == "Text"), 0)
+
+    @property
+    def total(self) -> int:
+        return len(self.bridge.log)
+
+    def find(self, key: str) -> Entry | None:
+        return None
+
+    def on_resize(self, event: events.Resize) -> None:
+        if self.wrapped and self.display:
+            self.call_after_refresh(self.reload)
+
+    def words(self, record: Entry) -> str:
+        line = record.line
+        return f"{line.level} {line.area} {line.text} {line.subject}"
+
+    def note(self, record: Entry) -> tuple[str, str]:
+        if self.bridge.log_dropped:
+            return (f"The oldest {self.bridge.log_dropped} lines were dropped.", "warn")
+        return (f"From {LEVELS[self.level]} up." if self.level != 1 else "", "muted")
+
+    def details(self, record: Entry, width: int) -> list[Line]:
+        line = record.line
+        lines: list[Line] = [
+            *field("At", clock_time(line.at_us / 1e6), "", width),
+            *field("Level", line.level, STYLES[line.level], width),
+            *field("Area", line.area, "", width),
+            *field("Text", line.text, "", width),
+        ]
+        if not line.subject:
+            return lines
+        lines += field("About", line.subject, "muted", width)
+        lines += heading("Timeline of " + _subject(line), width)
+        for entry in self.bridge.log:
+            if entry.subject == line.subject:
+                style = STYLES[entry.level] if entry.level in ("warning", "error") else ""
+                lines += field(clock_time(entry.at_us / 1e6), entry.text, style, width)
+        return lines
+
+    def copied(self, record: Entry) -> str:
+        line = record.line
+        return f"{clock_time(line.at_us / 1e6)} {line.level} {plain(line.area)} {plain(line.text)} {plain(line.subject)}".rstrip()
+
+    def empty(self) -> list[str]:
+        return [
+            "Quiet: nothing to report" + (f" from {LEVELS[self.level]} up (l changes that)." if self.level else ".")
+        ]
+
+    # --- actions ------------------------------------------------------------------------------------------------------
+
+    def action_wrap(self) -> None:
+        self.wrapped = not self.wrapped
+        self.reload()
+        self.say("Long lines are wrapped." if self.wrapped else "Long lines are cut.")
+
+    def action_level(self) -> None:
+        self.level = (self.level + 1) % len(LEVELS)
+        self.reload()
+        self.say(f"Showing {LEVELS[self.level]} and above.")
+
+
+def _subject(line: LogLine) -> str:
+    if not line.subject:
+        return ""
+    return short_peer(line.subject) if line.subject.startswith("12D3KooW") else short_id(line.subject)

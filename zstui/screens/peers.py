@@ -1,0 +1,233 @@
+"""Pane 1: who is there, over which path, how far away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from zstui.engine.commands import BlockPeer, Connect, NamePeer, UnblockPeer
+from zstui.engine.money import format_rate
+from zstui.engine.views import PeerView
+from zstui.screens import windows
+from zstui.screens.pane import Pane
+from zstui.screens.widgets.lines import field, heading, mixed, paragraph
+from zstui.screens.widgets.table import Column
+from zstui.screens.widgets.text import (
+    Cell,
+    Line,
+    Span,
+    bar,
+    clock_time,
+    duration,
+    milliseconds,
+    now,
+    plain,
+    plot,
+    short_address,
+    short_peer,
+    sparkline,
+    until,
+)
+
+STATES = {"online": "ok", "connecting": "info", "offline": "muted", "blocked": "error"}
+ORDER = {"online": 0, "connecting": 1, "offline": 2, "blocked": 3}
+PATHS = {"lan": ("LAN", "ok"), "direct": ("direct", ""), "relay": ("relay", "warn")}
+
+
+def _rtt(peer: PeerView) -> Cell:
+    if peer.rtt_ms is None:
+        return Span("-", "faint")
+    return Span(milliseconds(peer.rtt_ms), "" if peer.rtt_ms < 150 else "warn")
+
+
+def _path(peer: PeerView) -> Cell:
+    return Span("-", "faint") if peer.path is None else Span(*PATHS[peer.path])
+
+
+def score_style(score: float) -> str:
+    return "ok" if score >= 0.7 else "" if score >= 0.4 else "warn"
+
+
+class PeersPane(Pane[PeerView]):
+    TITLE = "Peers"
+    AREA = "peers"
+    SORT = "State"
+    HELP = (
+        "Machines that this node found on the local network or was told about. Each proves its key when it connects. "
+        "LAN, direct and relay say how packets travel; RTT is the time to the peer and back."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("i", "invite", "Invite", id="peers.invite", tooltip="Make an invite code for one of your guilds"),
+        Binding("c", "connect", "Connect", id="peers.connect", tooltip="Connect to an address you were given"),
+        Binding("e", "retry", "Retry", id="peers.retry", tooltip="Try to reach this peer again"),
+        Binding("b", "block", "Block", id="peers.block", tooltip="Block this peer for 24 hours, or unblock it"),
+        Binding("r", "rename", "Name", id="peers.name", tooltip="Give this peer a name of your own"),
+        Binding("o", "channel", "Channel", id="peers.channel", tooltip="Open a payment channel with this peer"),
+        Binding("f", "network", "Network", id="peers.network", tooltip="This node's addresses, port and firewall"),
+    ]
+
+    def columns(self) -> Sequence[Column[PeerView]]:
+        return (
+            Column(
+                "Peer", 8, lambda p: Span(plain(p.name) or "-", "strong"), lambda p: p.name.casefold(), flex=3, limit=28
+            ),
+            Column("Key", 9, lambda p: Span(short_peer(p.peer_id), "muted")),
+            Column("Address", 18, lambda p: short_address(p.address) or "-", lambda p: p.address, flex=1, limit=30),
+            Column("RTT", 5, _rtt, lambda p: 1e9 if p.rtt_ms is None else p.rtt_ms, align="right"),
+            Column("12s", 6, lambda p: Span(sparkline(p.rtt_history_ms, 6), "bar"), flex=1, limit=6),
+            Column(
+                "Score", 5, lambda p: Span(f"{p.score:.2f}", score_style(p.score)), lambda p: -p.score, align="right"
+            ),
+            Column("Path", 6, _path, lambda p: p.path or "~"),
+            Column(
+                "State", 10, lambda p: Span(p.state, STATES[p.state]), lambda p: (ORDER[p.state], p.name.casefold())
+            ),
+        )
+
+    def key(self, record: PeerView) -> str:
+        return record.peer_id
+
+    def records(self) -> Iterable[PeerView]:
+        return self.bridge.peers.values()
+
+    @property
+    def total(self) -> int:
+        return len(self.bridge.peers)
+
+    def find(self, key: str) -> PeerView | None:
+        return self.bridge.peers.get(key)
+
+    def words(self, record: PeerView) -> str:
+        tags = " ".join(record.capabilities.tags)
+        return f"{record.name} {record.peer_id} {record.address} {record.state} {record.path or ''} {tags}"
+
+    def note(self, record: PeerView) -> tuple[str, str]:
+        status = self.bridge.status
+        if record.state == "blocked" and record.blocked_until:
+            return (f"Blocked until {until(record.blocked_until)}: {record.why}", "error")
+        if record.why:
+            return (record.why, "muted" if record.state == "online" else "warn")
+        return (status.notices[-1], "warn") if status and status.notices else ("", "")
+
+    def details(self, record: PeerView, width: int) -> list[Line]:
+        offer = record.capabilities
+        lines: list[Line] = [
+            *field("Peer", record.name or "no name", "strong", width),
+            *field("State", record.state, STATES[record.state], width),
+        ]
+        if record.path:
+            name, style = PATHS[record.path]
+            lines.append(mixed("Path", [Span(name, style)]))
+        if record.why:
+            lines += field("Why", record.why, "warn", width)
+        lines += field("Id", record.peer_id, "", width)
+        lines += field("Address", record.address or "unknown", "", width)
+        lines.append(mixed("Score", [Span(f"{record.score:.2f} "), *bar(record.score, 10, empty="·")]))
+        lines += field(
+            "Seen",
+            f"first {duration(now() - record.first_seen_at)} ago, last {duration(now() - record.last_seen_at)} ago",
+        )
+        if record.agent:
+            lines += field("Runs", record.agent, "", width)
+        lines += heading("Round trip", width)
+        lines += plot(record.rtt_history_ms, width, 6, "ms") or [(Span("no measurement", "muted"),)]
+        lines += heading("Offers", width)
+        if offer.executor:
+            lines += field(
+                "Runs jobs", f"{offer.cores} cores, {offer.memory_mib} MiB, {offer.timeout_s} s a job", "ok", width
+            )
+            lines += field("Price", f"{format_rate(offer.price_per_second_nano)} a second", "", width)
+            lines += field("", f"{format_rate(offer.price_per_mib_nano)} a MiB", "", width)
+        else:
+            lines += paragraph("Does not run jobs for others.", "muted", width)
+        if offer.tags:
+            lines += field("Tags", ", ".join(offer.tags), "", width)
+        return lines
+
+    def empty(self) -> list[str]:
+        network = self.bridge.status.network if self.bridge.status else ""
+        where = plain(network).split(" ", 1)[0].split(":", 1)[0] or "the network"
+        return [
+            f"Nobody yet on {where}.",
+            "i  make an invite code     c  connect to an address     f  check the firewall",
+        ]
+
+    # --- actions ------------------------------------------------------------------------------------------------------
+
+    def action_invite(self) -> None:
+        mine = [g for g in self.bridge.guilds.values() if g.state == "joined"]
+        if not mine:
+            self.say("An invite is for a guild: create one first (2, then n).")
+            return
+        best = min(mine, key=lambda g: (g.role != "creator", -g.expires_at))
+        self.ask(windows.invite(self.bridge, best.guild_id))
+
+    def action_connect(self) -> None:
+        self.ask(windows.connect(self.bridge))
+
+    def action_retry(self) -> None:
+        if peer := self.need("peer"):
+            self.execute(Connect(address=peer.peer_id), lambda view: f"{view.name} is {view.state}.")
+
+    def action_block(self) -> None:
+        if not (peer := self.need("peer")):
+            return
+        name = plain(peer.name)
+        if peer.blocked_until is not None:
+            command = UnblockPeer(peer=peer.peer_id)
+            self.execute(command, lambda _: f"{name} is no longer blocked.")
+            return
+        self.ask(
+            windows.confirm(
+                f"Block {name}?",
+                "For 24 hours it gets no jobs, no payments and no answers from this node. b takes it back.",
+                "Block",
+            ),
+            lambda _: self.execute(BlockPeer(peer=peer.peer_id), lambda view: f"{name} is blocked for 24 h."),
+        )
+
+    def action_rename(self) -> None:
+        if peer := self.need("peer"):
+            self.ask(
+                windows.text_input("Name this peer", "Your name for it (empty takes it back)", plain(peer.name)),
+                lambda name: self.execute(
+                    NamePeer(peer=peer.peer_id, name=name), lambda view: f"Now called {view.name}."
+                ),
+            )
+
+    def action_channel(self) -> None:
+        peer = self.table.record
+        self.ask(windows.open_channel(self.bridge, peer.peer_id if peer else None))
+
+    def action_network(self) -> None:
+        from zstui.screens.details import TextScreen
+
+        self.app.push_screen(TextScreen("Network", self.network_lines))
+
+    def network_lines(self, width: int) -> list[Line]:
+        """This node's addresses, and what to do where others cannot reach it."""
+        status = self.bridge.status
+        if status is None:
+            return [(Span("starting", "muted"),)]
+        good = status.network.endswith("ok")
+        lines = [
+            *field("Network", status.network or "none", "ok" if good else "warn", width),
+            *field("My id", status.peer_id, "", width),
+        ]
+        for address in status.addresses:
+            lines += field("Address", address, "", width)
+        for notice in status.notices:
+            lines += field("Notice", notice, "warn", width)
+        port = next((a.split("/udp/")[1].split("/")[0] for a in status.addresses if "/udp/" in a), "4433")
+        lines += heading("If nobody finds you", width)
+        for text in (
+            "1. Both machines must be on one network, or one must know the other's address (c connects to it).",
+            f"2. The firewall must let UDP port {port} in, and UDP 5353 for discovery. With ufw: "
+            f"sudo ufw allow {port}/udp; with firewalld: sudo firewall-cmd --add-port={port}/udp.",
+            "3. Guest and hotel networks often keep machines apart; an invite code with an address helps there.",
+        ):
+            lines += paragraph(text, "", width)
+        lines += [(), (Span(f"As of {clock_time(now())}", "muted"),)]
+        return lines
