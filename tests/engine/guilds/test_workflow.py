@@ -191,7 +191,7 @@ async def test_joining_again_changes_the_role(world: World) -> None:
 
 
 async def _equal(awaitable: object, expected: list[str]) -> bool:
-    return await awaitable == expected  # type: ignore[misc]
+    return bool(await awaitable == expected)  # type: ignore[misc]
 
 
 async def test_creator_away(world: World) -> None:

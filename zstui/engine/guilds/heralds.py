@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from zstui.engine.errors import NetError, ProtocolError, Refused
 from zstui.engine.events import GuildChanged
-from zstui.engine.guilds.messages import MAX_ANNOUNCED, Announce, Announced
+from zstui.engine.guilds.messages import MAX_ANNOUNCED, Announce, Announced, Done
 from zstui.engine.guilds.model import CLOCK_SLACK_US, read_charter
 from zstui.engine.guilds.registry import Guild, Registry
 from zstui.engine.guilds.replicator import Replicator
@@ -27,6 +27,8 @@ class Heralds:
         self._replicator = replicator
         self._tasks = tasks
         self._told: dict[bytes, Announced] = {}
+        self._missed: set[PeerId] = set()
+        """Connected peers that did not take an announcement."""
 
     def announce(self) -> None:
         """Tell all connected peers what is new about my public guilds; nothing if nothing is."""
@@ -48,6 +50,12 @@ class Heralds:
         items = tuple(self._item(g) for g in self._mine() if g.alive(now_us))
         if items:
             self._tasks.start("guild announcement", self._tell((peer,), items))
+
+    def repair(self) -> None:
+        """Tell those again who missed something."""
+        missed, self._missed = self._missed, set()
+        for peer in missed & self._network.connected():
+            self.announce_to(peer)
 
     def heard(self, peer: PeerId, guilds: tuple[Announced, ...]) -> None:
         """Note the guilds that ``peer`` created and announces. Raises ProtocolError for one that is not its own."""
@@ -91,9 +99,11 @@ class Heralds:
             async with limit:
                 try:
                     for i in range(0, len(items), MAX_ANNOUNCED):
-                        await self._replicator.ask(peer, Announce(items[i : i + MAX_ANNOUNCED]))
+                        reply = await self._replicator.ask(peer, Announce(items[i : i + MAX_ANNOUNCED]))
+                        if not isinstance(reply, Done):
+                            self._missed.add(peer)
                 except (NetError, Refused, ProtocolError):
-                    return
+                    self._missed.add(peer)
 
         await asyncio.gather(*(tell(peer) for peer in peers))
 

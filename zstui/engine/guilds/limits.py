@@ -18,9 +18,10 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 RATES: dict[str, Rate] = {
-    "announce": Rate(64, 2.0),
-    "join": Rate(20, 0.2),
-    "leave": Rate(20, 0.2),
+    # guilds, not announcements
+    "announce": Rate(256, 8.0),
+    "join": Rate(60, 1.0),
+    "leave": Rate(60, 1.0),
     "update": Rate(400, 20.0),
     "sync": Rate(160, 2.0),
     "chat": Rate(200, 20.0),

@@ -409,12 +409,15 @@ class GuildService:
 
     def _peer_came(self, peer: PeerId) -> None:
         self._heralds.announce_to(peer)
-        for guild in self._registry.guilds.values():
-            if guild.pending_leave is not None and guild.charter.creator == peer:
-                self._tasks.start("guild leave", self._deliver_leave(guild))
+        self._deliver_leaves(peer)
         for guild in self._registry.living():
             if peer in guild.membership.members:
                 self._tasks.start("guild sync", self._replicator.sync(guild, peer))
+
+    def _deliver_leaves(self, creator: PeerId) -> None:
+        for guild in self._registry.guilds.values():
+            if guild.pending_leave is not None and guild.charter.creator == creator:
+                self._tasks.start("guild leave", self._deliver_leave(guild))
 
     def _show_presence(self, peer: PeerId) -> None:
         for guild in self._registry.living():
@@ -437,6 +440,9 @@ class GuildService:
     def _heal(self) -> None:
         """Compare with one member of each guild, so that nothing lost on the way stays lost."""
         self._turn += 1
+        self._heralds.repair()
+        for peer in self._network.connected():
+            self._deliver_leaves(peer)
         for guild in self._registry.living():
             creator = guild.charter.creator
             online = sorted(self._online(guild))

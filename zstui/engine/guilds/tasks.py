@@ -21,13 +21,18 @@ class Tasks:
         self._closed = False
 
     def start(self, name: str, work: Coroutine[Any, Any, object]) -> None:
-        """Run ``work`` in the background; after ``stop`` it is dropped."""
+        """Run ``work`` in the background. It is closed, not awaited, if ``stop`` comes before it could begin."""
         if self._closed:
             work.close()
             return
         task = asyncio.create_task(self._guard(name, work), name=name)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._running.discard(task)
+            work.close()
+
+        task.add_done_callback(ended)
 
     async def stop(self) -> None:
         """Cancel all and wait for their ends."""
