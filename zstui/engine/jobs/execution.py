@@ -1,0 +1,102 @@
+"""One module run in the sandbox for a manifest: what the executor and a witness have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from zstui.engine.errors import GuildError, InvalidModule, NetError, ProtocolError, Refused, ZsError
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs.manifest import Manifest
+from zstui.engine.jobs.receipt import MAX_REASON, MAX_RESULTS, ReceiptFault, Status
+from zstui.engine.jobs.room import Room
+from zstui.engine.jobs.sandbox.model import Execution, Limits, RunResult
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job ended, whether or not it got as far as the sandbox."""
+
+    status: Status
+    fault: ReceiptFault
+    reason: str
+    exit_code: int | None = None
+    gas: int = 0
+    gas_exact: bool = False
+    active_us: int = 0
+    memory_bytes: int = 0
+    results: tuple[str, ...] = ()
+
+
+def ended(result: RunResult) -> Ended:
+    return Ended(
+        status=result.status,
+        fault=result.fault,
+        reason=clean_text(result.reason, MAX_REASON),
+        exit_code=result.exit_code,
+        gas=result.gas,
+        gas_exact=result.gas_exact,
+        active_us=result.duration_us,
+        memory_bytes=result.memory_bytes,
+        results=tuple(clean_text(r, 100) for r in result.results[:MAX_RESULTS]),
+    )
+
+
+async def fetch(room: Room, peer: PeerId, job_id: str, m: Manifest) -> Ended | None:
+    """Bring module and input here; None when they are, else how that ends the job.
+
+    A network that is away is waited for; content that is refused or wrong is the submitter's fault.
+    """
+    give_up = room.clock.monotonic_us() + round(room.timing.grace * 1e6)
+    pause = room.timing.retry
+    while True:
+        try:
+            await room.artifacts.fetch(peer, m.guild_id, job_id, m.module_cid, m.module_bytes)
+            if m.stdin_bytes:
+                await room.artifacts.fetch(peer, m.guild_id, job_id, m.stdin_cid, m.stdin_bytes)
+            return None
+        except NetError as error:
+            if room.clock.monotonic_us() > give_up:
+                return Ended(status="error", fault="network", reason=f"The module did not arrive: {error}")
+        except GuildError as error:
+            return Ended(status="error", fault="network", reason=f"The module did not arrive: {error}")
+        except (ProtocolError, Refused) as error:
+            return Ended(status="error", fault="payer", reason=f"The submitter did not hand over the module: {error}")
+        except ZsError as error:
+            return Ended(status="error", fault="executor", reason=str(error))
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, room.timing.retry_most)
+
+
+async def run(
+    room: Room,
+    m: Manifest,
+    *,
+    on_output: Callable[[Literal["stdout", "stderr"], bytes], None],
+    on_progress: Callable[[float], None],
+    stop: asyncio.Event | None = None,
+) -> Ended:
+    """Run what was fetched. Setting ``stop`` ends it with status "cancelled"; so does cancelling the task, without a result."""
+    module = await room.artifacts.cache.get(m.module_cid)
+    stdin = await room.artifacts.cache.get(m.stdin_cid) if m.stdin_bytes else b""
+    if module is None or stdin is None:
+        return Ended(status="error", fault="executor", reason="The module or its input is no longer stored here.")
+    limits = Limits(
+        memory_bytes=m.resources.memory_bytes,
+        timeout_us=m.resources.timeout_us,
+        stack_bytes=m.resources.stack_bytes,
+        fuel=m.resources.gas,
+        output_bytes=m.resources.output_bytes,
+    )
+    execution = Execution(
+        module=module, function=m.function, args=m.args, env=m.env, stdin=stdin, limits=limits, seed=m.seed
+    )
+    try:
+        return ended(await room.sandbox.run(execution, on_output=on_output, on_progress=on_progress, stop=stop))
+    except InvalidModule as error:
+        return Ended(status="failure", fault="payer", reason=str(error)[:MAX_REASON])
+    except ZsError as error:
+        return Ended(status="error", fault="executor", reason=str(error)[:MAX_REASON])

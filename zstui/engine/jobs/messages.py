@@ -1,0 +1,137 @@
+"""What travels on job and artifact streams.
+
+The submitter opens every job stream. Frames: first a ``Head`` that names guild and job, then packets, each holding one message
+sealed under the guild's key with the context ``<protocol>|<job id>``. Only when the guild is over may what settles a
+finished agreement travel as it is, inside the link's own encryption.
+
+- offer:    Offer -> Bidding | Refusal; Accept -> Agreed | Refusal; then the feed
+- attach:   Attach -> Agreed | Refusal; then the feed
+- feed:     Progress and Output until Done; the submitter answers Ack, and may send Cancel at any time
+- audit:    Audit -> Progress until Attested | Refusal
+- evidence: Attested -> Ack
+- artifact: Get -> Chunk until complete | Refusal
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+CHUNK = 48 * 1024
+"""Bytes of payload in one frame."""
+
+RefusalCode = Literal["refused", "payment", "unknown", "invalid"]
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    guild: bytes
+    job: bytes
+
+
+class Packet(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    sealed: bool
+    data: bytes
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of all messages."""
+
+
+class Offer(Message, frozen=True, tag=1):
+    manifest: bytes
+
+
+class Refusal(Message, frozen=True, tag=2):
+    code: RefusalCode
+    reason: str
+
+
+class Bidding(Message, frozen=True, tag=3):
+    bid: bytes
+
+
+class Accept(Message, frozen=True, tag=4):
+    """The agreement in the submitter's envelope."""
+
+    agreement: bytes
+
+
+class Agreed(Message, frozen=True, tag=5):
+    """The same agreement in the executor's envelope. Sent only once the executor's side is durable."""
+
+    agreement: bytes
+
+
+class Attach(Message, frozen=True, tag=6):
+    """How much output the submitter already holds."""
+
+    stdout: int
+    stderr: int
+
+
+class Progress(Message, frozen=True, tag=7):
+    """Also the heartbeat."""
+
+    running: bool
+    waiting: int
+    """Jobs ahead while not running."""
+    thousandths: int
+    """As the job itself reports; -1 if it does not."""
+
+
+class Output(Message, frozen=True, tag=8):
+    stream: Literal["stdout", "stderr"]
+    offset: int
+    data: bytes
+
+
+class Done(Message, frozen=True, tag=9):
+    receipt: bytes
+
+
+class Ack(Message, frozen=True, tag=10):
+    """What was sent is durable here."""
+
+
+class Cancel(Message, frozen=True, tag=11):
+    pass
+
+
+class Audit(Message, frozen=True, tag=12):
+    manifest: bytes
+    receipt: bytes
+
+
+class Attested(Message, frozen=True, tag=13):
+    attestation: bytes
+
+
+class Get(Message, frozen=True, tag=14):
+    cid: str
+
+
+class Chunk(Message, frozen=True, tag=15):
+    total: int
+    data: bytes
+
+
+AnyMessage = (
+    Offer
+    | Refusal
+    | Bidding
+    | Accept
+    | Agreed
+    | Attach
+    | Progress
+    | Output
+    | Done
+    | Ack
+    | Cancel
+    | Audit
+    | Attested
+    | Get
+    | Chunk
+)
+OPENABLE = (Refusal, Agreed, Attach, Progress, Output, Done, Ack, Cancel, Attested)
+"""What may travel without the guild's key once the guild is over."""

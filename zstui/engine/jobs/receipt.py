@@ -1,0 +1,352 @@
+"""Bid, agreement, receipt and attestation, and how anyone verifies them offline. Pure.
+
+An agreement is one body signed by both sides; its id is the SHA-256 of that body. A receipt's id is the SHA-256 of its signed
+envelope: the ``ref`` of the payment line that pays it. A job that failed on the executor's side or in the network costs nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from zstui.engine.errors import InvalidReceipt, ZsError
+from zstui.engine.identity.envelope import Body, Signed, open_envelope
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.jobs.cost import Cost, cost
+from zstui.engine.jobs.manifest import Manifest, open_manifest
+from zstui.engine.money import format_amount
+from zstui.engine.views import CheckView
+
+Status = Literal["success", "failure", "timeout", "cancelled", "error"]
+ReceiptFault = Literal["none", "payer", "executor", "network"]
+NO_CHANNEL = bytes(32)
+"""In an agreement whose prices are zero."""
+REPEATABLE: tuple[Status, ...] = ("success", "failure")
+"""Statuses that a witness can reproduce."""
+RUNTIME_SLACK_US = 2_000_000
+"""How far past the time limit a stopped job may have run before its receipt is called wrong."""
+MAX_REASON = 300
+MAX_FIGURE = 2**53 - 1
+MAX_RESULTS = 64
+MAX_ATTESTATIONS = 16
+BUNDLE_VERSION = 1
+
+
+class Bid(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The executor's answer to an offer: its own prices, never above the manifest's."""
+
+    manifest: bytes
+    executor: PeerId
+    price_per_second_nano: int
+    price_per_mib_nano: int
+    channel: bytes
+    waiting: int
+    """Jobs ahead of this one."""
+    expires_us: int
+
+
+class Agreement(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
+    manifest: bytes
+    bid: bytes
+    """SHA-256 of the signed bid."""
+    submitter: PeerId
+    executor: PeerId
+    channel: bytes
+    price_per_second_nano: int
+    price_per_mib_nano: int
+    max_total_u: int
+    exposure_u: int
+    """The most that can be due: all of the time and memory limit at these prices, under ``max_total_u``."""
+    created_us: int
+    nonce: bytes
+
+
+class Receipt(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
+    agreement: bytes
+    manifest: bytes
+    submitter: PeerId
+    executor: PeerId
+    module_cid: str
+    engine: str
+    """Runtime and version that ran the module."""
+    ok: bool
+    status: Status
+    exit_code: int | None
+    fault: ReceiptFault
+    reason: str
+    output_hash: bytes
+    """SHA-256 of stdout as kept."""
+    output_bytes: int
+    stderr_bytes: int
+    results: tuple[str, ...]
+    """What the function returned."""
+    active_us: int
+    memory_bytes: int
+    gas: int
+    gas_exact: bool
+    total_due_u: int
+    started_us: int
+    finished_us: int
+
+
+class Attestation(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A witness ran the job again and says what it got."""
+
+    receipt: bytes
+    manifest: bytes
+    witness: PeerId
+    output_hash: bytes
+    exit_code: int | None
+    gas: int
+    gas_exact: bool
+    match: bool
+    at_us: int
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The signed bytes of one finished job, exactly as they were received."""
+
+    manifest: bytes
+    bid: bytes = b""
+    agreements: tuple[bytes, ...] = ()
+    """The submitter's and the executor's signature over one body."""
+    receipt: bytes = b""
+    attestations: tuple[bytes, ...] = ()
+
+
+def agreement_id(signed: Signed) -> bytes:
+    return hashlib.sha256(signed.body).digest()
+
+
+def amount_due(m: Manifest, a: Agreement, fault: ReceiptFault, active_us: int, memory_bytes: int) -> Cost:
+    """What a job costs under its agreement: metered usage inside the limits, and nothing where the payer is not at fault."""
+    if fault in ("executor", "network"):
+        return Cost(0, 0, 0)
+    return cost(
+        a.price_per_second_nano,
+        a.price_per_mib_nano,
+        min(active_us, m.resources.timeout_us),
+        min(memory_bytes, m.resources.memory_bytes),
+        min(a.max_total_u, m.terms.max_total_u),
+    )
+
+
+def same_result(r: Receipt, output_hash: bytes, exit_code: int | None, gas: int, gas_exact: bool) -> bool:
+    """Whether a second run gave what the receipt says. Gas counts only where both sides metered it exactly."""
+    gas_ok = gas == r.gas or not (gas_exact and r.gas_exact)
+    return output_hash == r.output_hash and exit_code == r.exit_code and gas_ok
+
+
+def open_agreement(mine: bytes, theirs: bytes, submitter: PeerId, executor: PeerId) -> tuple[bytes, Agreement]:
+    """Id and terms of an agreement that both sides signed. Raises InvalidReceipt, ProtocolError."""
+    one, two = open_envelope(mine, submitter), open_envelope(theirs, executor)
+    if one.body != two.body:
+        raise InvalidReceipt("The two sides signed different agreements.")
+    agreement = one.decode(Agreement)
+    two.decode(Agreement)
+    if (agreement.submitter, agreement.executor) != (submitter, executor):
+        raise InvalidReceipt("The agreement names other peers than those that signed it.")
+    return agreement_id(one), agreement
+
+
+def receipt_of(raw: bytes, executor: PeerId, agreement: bytes, manifest: bytes) -> tuple[Signed, Receipt]:
+    """A receipt that ``executor`` signed for exactly this agreement. Raises InvalidReceipt, ProtocolError."""
+    signed = open_envelope(raw, executor)
+    receipt = signed.decode(Receipt)
+    if (receipt.executor, receipt.agreement, receipt.manifest) != (executor, agreement, manifest):
+        raise InvalidReceipt("The receipt belongs to another job.")
+    figures = (
+        receipt.active_us,
+        receipt.memory_bytes,
+        receipt.gas,
+        receipt.total_due_u,
+        receipt.output_bytes,
+        receipt.stderr_bytes,
+        receipt.started_us,
+        receipt.finished_us,
+        receipt.exit_code if receipt.exit_code is not None and receipt.exit_code >= 0 else 0,
+    )
+    if (
+        len(receipt.output_hash) != 32
+        or any(not 0 <= n <= MAX_FIGURE for n in figures)
+        or (receipt.exit_code or 0) < -(2**31)
+    ):
+        raise InvalidReceipt("The receipt has impossible values.")
+    if len(receipt.reason) > MAX_REASON or len(receipt.results) > MAX_RESULTS:
+        raise InvalidReceipt("The receipt's texts are too long.")
+    return signed, receipt
+
+
+def receipt_checks(m: Manifest, a: Agreement, r: Receipt) -> tuple[CheckView, ...]:
+    """Whether the receipt's figures follow from the agreement; signatures are the caller's business."""
+    due = amount_due(m, a, r.fault, r.active_us, r.memory_bytes)
+    consistent = (r.ok == (r.status == "success")) and (not r.ok or (r.fault == "none" and r.exit_code in (0, None)))
+    within = (
+        r.memory_bytes <= m.resources.memory_bytes
+        and r.active_us <= m.resources.timeout_us + RUNTIME_SLACK_US
+        and r.output_bytes <= m.resources.output_bytes
+    )
+    rates = (
+        a.price_per_second_nano <= m.terms.price_per_second_nano
+        and a.price_per_mib_nano <= m.terms.price_per_mib_nano
+        and a.max_total_u <= m.terms.max_total_u
+    )
+    return (
+        CheckView(name="module", ok=r.module_cid == m.module_cid, detail=m.module_cid),
+        CheckView(name="result", ok=consistent, detail=f"{r.status}, fault {r.fault}"),
+        CheckView(name="price", ok=rates, detail="not above the manifest's"),
+        CheckView(
+            name="cost",
+            ok=r.total_due_u == due.total_u,
+            detail=f"{format_amount(due.total_u)} = time {format_amount(due.time_u)} + memory {format_amount(due.memory_u)}",
+        ),
+        CheckView(
+            name="limits",
+            ok=within,
+            detail=f"{r.active_us} µs of {m.resources.timeout_us}, {r.memory_bytes} bytes of {m.resources.memory_bytes}",
+        ),
+    )
+
+
+def attestation_check(raw: bytes, receipt_id: bytes, r: Receipt) -> tuple[CheckView, PeerId]:
+    """One witness's word: ok if validly signed for this receipt and matching. Raises ProtocolError if it is not one at all."""
+    signed = open_envelope(raw)
+    a = signed.decode(Attestation)
+    belongs = (a.receipt, a.manifest, a.witness) == (receipt_id, r.manifest, signed.signer)
+    same = same_result(r, a.output_hash, a.exit_code, a.gas, a.gas_exact)
+    if not belongs or signed.signer in (r.executor, r.submitter):
+        ok, detail = False, "for another receipt, or by a party of the job"
+    elif a.match != same:
+        ok, detail = False, "contradicts itself"
+    else:
+        ok, detail = same, "same output, exit code and gas" if same else "got a different result"
+    return CheckView(name=f"witness {signed.signer[-8:]}", ok=ok, detail=detail), signed.signer
+
+
+def make_bundle(evidence: Evidence) -> dict[str, object]:
+    """Everything that ``verify_bundle`` needs, as JSON-able values: the signed bytes in base64 and, for people, what they say."""
+    signed, m = open_manifest(evidence.manifest)
+    bundle: dict[str, object] = {
+        "zerostate_receipt": BUNDLE_VERSION,
+        "job_id": signed.digest.hex(),
+        "module": m.module_name,
+        "module_cid": m.module_cid,
+        "guild_id": m.guild_id,
+        "submitter": m.submitter,
+        "function": m.function,
+        "evidence": {
+            "manifest": _b64(evidence.manifest),
+            "bid": _b64(evidence.bid),
+            "agreements": [_b64(raw) for raw in evidence.agreements],
+            "receipt": _b64(evidence.receipt),
+            "attestations": [_b64(raw) for raw in evidence.attestations],
+        },
+    }
+    if evidence.receipt:
+        opened = open_envelope(evidence.receipt)
+        r = opened.decode(Receipt)
+        bundle |= {
+            "receipt_id": opened.digest.hex(),
+            "agreement_id": r.agreement.hex(),
+            "executor": r.executor,
+            "engine": r.engine,
+            "ok": r.ok,
+            "status": r.status,
+            "exit_code": r.exit_code,
+            "fault": r.fault,
+            "reason": r.reason,
+            "output_hash": r.output_hash.hex(),
+            "results": list(r.results),
+            "duration_us": r.active_us,
+            "memory_bytes": r.memory_bytes,
+            "gas": r.gas,
+            "gas_exact": r.gas_exact,
+            "cost_u": r.total_due_u,
+            "started_us": r.started_us,
+            "finished_us": r.finished_us,
+            "attestations": [open_envelope(raw).signer for raw in evidence.attestations],
+        }
+    return bundle
+
+
+def verify_bundle(bundle: Mapping[str, object]) -> tuple[CheckView, ...]:
+    """Verify a bundle with nothing but itself: signatures, agreement, cost, module id, attestations, and the readable summary.
+
+    Never raises on bad content: what cannot be read is a failed check, and then the last one.
+    """
+    checks: list[CheckView] = []
+    try:
+        evidence = _evidence(bundle)
+        signed, m = open_manifest(evidence.manifest)
+        checks.append(CheckView(name="manifest", ok=True, detail=f"signed by {m.submitter}"))
+        if not evidence.receipt:
+            raise InvalidReceipt("The job has no receipt.")
+        executor = open_envelope(evidence.receipt).signer
+        if len(evidence.agreements) != 2:
+            raise InvalidReceipt("The agreement lacks a signature.")
+        agreed, a = open_agreement(*evidence.agreements, m.submitter, executor)
+        checks.append(
+            CheckView(
+                name="agreement",
+                ok=a.manifest == signed.digest
+                and (not evidence.bid or a.bid == open_envelope(evidence.bid, executor).digest),
+                detail="signed by both sides",
+            )
+        )
+        opened, r = receipt_of(evidence.receipt, executor, agreed, signed.digest)
+        checks.append(CheckView(name="receipt", ok=r.submitter == m.submitter, detail=f"signed by {executor}"))
+        checks += receipt_checks(m, a, r)
+        checks += _attestation_checks(evidence.attestations, opened.digest, r)
+        said = make_bundle(evidence)
+        wrong = sorted(k for k in said if k != "evidence" and bundle.get(k) != said[k])
+        checks.append(CheckView(name="summary", ok=not wrong, detail=", ".join(wrong) or "says what was signed"))
+    except (ZsError, ValueError) as error:
+        checks.append(CheckView(name="readable", ok=False, detail=str(error)[:MAX_REASON]))
+    return tuple(checks)
+
+
+def _attestation_checks(raws: Iterable[bytes], receipt_id: bytes, r: Receipt) -> list[CheckView]:
+    checks: list[CheckView] = []
+    seen: set[PeerId] = set()
+    for raw in raws:
+        check, witness = attestation_check(raw, receipt_id, r)
+        if witness in seen:
+            check = CheckView(name=check.name, ok=False, detail="the same witness twice")
+        seen.add(witness)
+        checks.append(check)
+    return checks
+
+
+def _evidence(bundle: Mapping[str, object]) -> Evidence:
+    if bundle.get("zerostate_receipt") != BUNDLE_VERSION:
+        raise InvalidReceipt("This is not a receipt bundle of a version known here.")
+    parts = bundle.get("evidence")
+    if not isinstance(parts, Mapping):
+        raise InvalidReceipt("The bundle holds no evidence.")
+    return Evidence(
+        manifest=_bytes(parts.get("manifest")),
+        bid=_bytes(parts.get("bid", "")),
+        agreements=_many(parts.get("agreements"), 2),
+        receipt=_bytes(parts.get("receipt")),
+        attestations=_many(parts.get("attestations"), MAX_ATTESTATIONS),
+    )
+
+
+def _b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise InvalidReceipt("The bundle's evidence is incomplete.")
+    return base64.b64decode(value, validate=True)
+
+
+def _many(value: object, most: int) -> tuple[bytes, ...]:
+    if not isinstance(value, (list, tuple)) or len(value) > most:
+        raise InvalidReceipt("The bundle's evidence is incomplete.")
+    return tuple(_bytes(v) for v in value)

@@ -1,0 +1,188 @@
+"""All jobs in memory, mirrored from the table: every change is committed first, then applied here, then published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from zstui.engine.bus import Bus
+from zstui.engine.errors import BadInput, UnknownJob
+from zstui.engine.events import JobChanged
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.jobs import store
+from zstui.engine.jobs.model import Job
+from zstui.engine.store.database import Database, Tx
+
+Also = Callable[[Tx], None]
+
+
+class Signal:
+    """Wakes all who wait; unlike an Event it needs no clearing."""
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] | None = None
+
+    def fire(self) -> None:
+        future, self._future = self._future, None
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Whether it fired before ``timeout`` seconds were over."""
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait({self._future}, timeout=timeout)
+        return bool(done)
+
+
+class Records:
+    def __init__(self, db: Database, bus: Bus) -> None:
+        self._db = db
+        self._bus = bus
+        self._jobs: dict[str, Job] = {}
+        self._receipts: dict[str, str] = {}
+        self._open: set[str] = set()
+        """Jobs that are not settled."""
+        self._signals: dict[str, Signal] = {}
+        self._progress: dict[str, float] = {}
+
+    async def load(self) -> None:
+        for job in await self._db.read(store.load):
+            self._apply(job)
+
+    def __iter__(self) -> Iterator[Job]:
+        """Newest first."""
+        return iter(reversed(list(self._jobs.values())))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def open(self) -> list[Job]:
+        """Jobs of which something is still to come, oldest first."""
+        return sorted((self._jobs[j] for j in self._open), key=lambda j: (j.created_us, j.job_id))
+
+    def get(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def __getitem__(self, job_id: str) -> Job:
+        """Raises UnknownJob."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise UnknownJob(f"There is no job {job_id[:16]!r} here.")
+        return job
+
+    def by_receipt(self, receipt_id: str) -> Job | None:
+        job_id = self._receipts.get(receipt_id)
+        return None if job_id is None else self._jobs[job_id]
+
+    def resolve(self, text: str) -> str:
+        """Job id for a job or receipt id or an unambiguous prefix of at least four digits. Raises UnknownJob, BadInput."""
+        text = text.strip().lower()
+        if text in self._jobs:
+            return text
+        if text in self._receipts:
+            return self._receipts[text]
+        if len(text) >= 4:
+            found = {j for j in self._jobs if j.startswith(text)}
+            found |= {j for r, j in self._receipts.items() if r.startswith(text)}
+            if len(found) == 1:
+                return found.pop()
+            if found:
+                raise BadInput(f"{text[:64]!r} fits {len(found)} jobs; give more of the id.")
+        raise UnknownJob(f"There is no job {text[:64]!r} here.")
+
+    async def add(self, job: Job, also: Also) -> None:
+        """Raises StoreError if the job is known."""
+
+        def write(tx: Tx) -> None:
+            store.insert(tx, job)
+            also(tx)
+
+        await self._db.write(write)
+        self._apply(job)
+        self._bus.publish(JobChanged(job.job_id))
+
+    async def change(self, job_id: str, also: Also | None = None, /, **changes: object) -> Job:
+        """Commit, apply and publish. Returns the row as it now is."""
+
+        def write(tx: Tx) -> None:
+            store.update(tx, job_id, changes)
+            if also is not None:
+                also(tx)
+
+        if also is not None or any(getattr(self[job_id], c) != v for c, v in changes.items()):
+            await self._db.write(write)
+            self._apply(replace(self[job_id], **changes))
+            self.touch(job_id)
+        return self[job_id]
+
+    async def reload(self, job_id: str) -> Job | None:
+        """Take over what another feature's transaction changed. Runs through the writer, so that the transaction is decided."""
+        job = await self._db.write(lambda tx: store.get(tx, job_id))
+        if job is not None and job_id in self._jobs and job != self._jobs[job_id]:
+            self._apply(job)
+            self.touch(job_id)
+        return job
+
+    def artifacts(self) -> frozenset[str]:
+        """Content ids that unfinished jobs still need."""
+        return frozenset(c for j in self._open for c in (self._jobs[j].module_cid, self._jobs[j].stdin_cid) if c)
+
+    def given_up(self, peer: PeerId) -> list[Job]:
+        """Jobs of mine that ``peer`` agreed to and that ended only because it was away."""
+        return [
+            j
+            for j in self._jobs.values()
+            if j.mine and j.executor == peer and j.agreed and j.fault == "network" and not j.receipt_id and j.final
+        ]
+
+    def beyond(self, limit: int) -> list[str]:
+        """The oldest finished jobs above ``limit``: settled ones first, and the others once there are twice as many."""
+        finished = [j for j in self._jobs.values() if j.final]
+        finished.sort(key=lambda j: j.finished_us)
+        settled = [j.job_id for j in finished if j.settled]
+        gone = settled[: max(0, len(finished) - limit)]
+        if len(finished) - len(gone) > 2 * limit:
+            dropped = set(gone)
+            rest = [j.job_id for j in finished if j.job_id not in dropped]
+            gone += rest[: len(rest) - 2 * limit]
+        return gone
+
+    async def drop(self, job_ids: list[str]) -> None:
+        await self._db.write(lambda tx: store.drop(tx, job_ids))
+        for job_id in job_ids:
+            job = self._jobs.pop(job_id, None)
+            if job is not None:
+                self._receipts.pop(job.receipt_id, None)
+                self._open.discard(job_id)
+
+    def progress(self, job_id: str) -> float | None:
+        return self._progress.get(job_id)
+
+    def set_progress(self, job_id: str, progress: float) -> None:
+        if self._progress.get(job_id) != progress:
+            self._progress[job_id] = progress
+            self._bus.publish(JobChanged(job_id))
+
+    def touch(self, job_id: str) -> None:
+        """Publish the change and wake who waits for this job."""
+        self._bus.publish(JobChanged(job_id))
+        signal = self._signals.pop(job_id, None)
+        if signal is not None:
+            signal.fire()
+
+    async def changed(self, job_id: str, timeout: float | None = None) -> None:
+        """Return at the next change of this job."""
+        await self._signals.setdefault(job_id, Signal()).wait(timeout)
+
+    def _apply(self, job: Job) -> None:
+        self._jobs[job.job_id] = job
+        if job.receipt_id:
+            self._receipts[job.receipt_id] = job.job_id
+        if job.settled:
+            self._open.discard(job.job_id)
+            self._progress.pop(job.job_id, None)
+        else:
+            self._open.add(job.job_id)

@@ -1,0 +1,456 @@
+"""Jobs of this node, submitted and run for others: the verbs and questions that the rest of the engine has for them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from statistics import median_low
+
+from msgspec.structs import replace
+
+from zstui.engine.bus import Bus, Subscription
+from zstui.engine.clock import Clock
+from zstui.engine.commands import JobSpec
+from zstui.engine.config import Settings
+from zstui.engine.errors import BadInput, InvalidModule, NoExecutor, ProtocolError, UnknownGuild, UnknownJob
+from zstui.engine.events import ApprovalChanged, PeerConnected
+from zstui.engine.identity.envelope import seal
+from zstui.engine.identity.keys import Identity, PeerId
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs import store
+from zstui.engine.jobs.artifacts import Artifacts, Cache
+from zstui.engine.jobs.execution import Ended
+from zstui.engine.jobs.executor import Executor
+from zstui.engine.jobs.manifest import (
+    MAX_MODULE,
+    MAX_STDIN,
+    MIB,
+    DataSpec,
+    Manifest,
+    Resources,
+    Sla,
+    Terms,
+    open_manifest,
+    validate,
+)
+from zstui.engine.jobs.messages import Attach, Attested, Audit, Offer
+from zstui.engine.jobs.model import Job, Paid, Timing
+from zstui.engine.jobs.outputs import STREAMS, Outputs
+from zstui.engine.jobs.ports import (
+    Admits,
+    CardOf,
+    ChannelPort,
+    GuildPort,
+    NameOf,
+    PayLine,
+    PaymentState,
+    RecordOutcome,
+    RequestPayment,
+    SandboxPort,
+)
+from zstui.engine.jobs.protocol import accept_sealed
+from zstui.engine.jobs.receipt import make_bundle
+from zstui.engine.jobs.records import Records
+from zstui.engine.jobs.room import Room, slots_of
+from zstui.engine.jobs.samples import samples
+from zstui.engine.jobs.submitter import Submitter
+from zstui.engine.jobs.witness import Auditor, Witness
+from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
+from zstui.engine.store.database import Database, Tx
+from zstui.engine.views import ApprovalState, JobOutputView, JobView
+
+SWEEP_S = 60.0
+"""Between two looks at what may be forgotten."""
+TYPICAL_OF = 50
+"""Finished jobs that an estimate looks at."""
+_PAID_BY_STATE: dict[ApprovalState, Paid] = {
+    "waiting": "unpaid",
+    "paying": "paying",
+    "declined": "declined",
+    "expired": "declined",
+    "failed": "unpaid",
+}
+
+
+class JobService:
+    """Registers its protocols at construction; ``start`` after that. Job ids are lower-case hex text of the manifest's hash."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        settings: Settings,
+        network: Network,
+        db: Database,
+        bus: Bus,
+        clock: Clock,
+        *,
+        guilds: GuildPort,
+        channels: ChannelPort,
+        sandbox: SandboxPort,
+        output_dir: Path,
+        name_of: NameOf,
+        card_of: CardOf,
+        request_payment: RequestPayment,
+        record_outcome: RecordOutcome,
+        admits: Admits,
+        payment_state: PaymentState | None = None,
+        artifact_dir: Path | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        """``payment_state`` tells how the payment for a receipt stands, so that "declined" shows on the job, too."""
+        timing = timing or Timing()
+        records = Records(db, bus)
+        artifacts = Artifacts(
+            network,
+            guilds,
+            Cache(artifact_dir or output_dir / ".artifacts"),
+            entitled=lambda peer, guild_id, job_id: self._submitter.entitled(peer, guild_id, job_id),
+            pinned=records.artifacts,
+            timeout=timing.fetch,
+        )
+        self._room = Room(
+            identity=identity,
+            settings=settings,
+            network=network,
+            db=db,
+            bus=bus,
+            clock=clock,
+            guilds=guilds,
+            channels=channels,
+            sandbox=sandbox,
+            records=records,
+            outputs=Outputs(output_dir),
+            artifacts=artifacts,
+            name_of=name_of,
+            card_of=card_of,
+            admits=admits,
+            timing=timing,
+            engine=f"wasmtime {version('wasmtime')}",
+            slots=asyncio.Semaphore(slots_of(settings)),
+        )
+        auditor = Auditor(self._room)
+        self._submitter = Submitter(self._room, auditor, request_payment=request_payment, record_outcome=record_outcome)
+        self._executor = Executor(self._room)
+        self._witness = Witness(self._room)
+        self._payment_state = payment_state
+        self._events: Subscription[PeerConnected | ApprovalChanged] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = False
+        network.handle(JOB_PROTOCOL, self._serve)
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load all jobs, own up to interrupted runs, go on with what was under way."""
+        self._loop = asyncio.get_running_loop()
+        self._events = self._room.bus.subscribe(PeerConnected, ApprovalChanged)
+        await self._room.records.load()
+        await self._forget()
+        await self._executor.start()
+        self._ready = True
+        self._submitter.resume()
+        self._room.spawn(self._follow(self._events), "following payments")
+        self._room.spawn(self._sweep(), "forgetting old jobs")
+
+    async def stop(self) -> None:
+        """Finish or hand back what runs. Idempotent."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+            await self._executor.stop()
+        await self._room.stop_tasks()
+
+    async def _follow(self, events: Subscription[PeerConnected | ApprovalChanged]) -> None:
+        async for event in events:
+            if isinstance(event, PeerConnected):
+                self._submitter.linked.fire()
+                self._submitter.take_late(event.peer_id)
+            else:
+                await self._payment_changed(event.request_id)
+
+    async def _payment_changed(self, request_id: str) -> None:
+        job = self._room.records.by_receipt(request_id)
+        if job is None or not job.mine or self._payment_state is None or job.paid == "paid":
+            return
+        state = self._payment_state(request_id)
+        if state in _PAID_BY_STATE:
+            paid = _PAID_BY_STATE[state]
+            await self._room.db.write(lambda tx: store.set_owed(tx, job.job_id, paid))
+            await self._room.records.reload(job.job_id)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self._forget()
+
+    async def _forget(self) -> None:
+        gone = self._room.records.beyond(store.RETAIN)
+        if gone:
+            await self._room.records.drop(gone)
+            for job_id in gone:
+                self._room.outputs.remove(job_id)
+
+    async def _serve(self, stream: Stream) -> None:
+        if not self._ready:
+            raise ProtocolError("Jobs are not served yet.")
+        s = await accept_sealed(stream, self._room.guilds, JOB_PROTOCOL)
+        if not self._room.admits(s.peer):
+            raise ProtocolError("A blocked peer.")
+        match await s.receive(20.0):
+            case Offer() as offer:
+                await self._executor.offer(s, offer)
+            case Attach() as attach:
+                await self._executor.attach(s, attach)
+            case Audit() as audit:
+                await self._witness.audit(s, audit)
+            case Attested() as attested:
+                await self._executor.attested(s, attested)
+            case other:
+                raise ProtocolError(f"A job stream that begins with {type(other).__name__}.")
+
+    # --- verbs -------------------------------------------------------------------------------------------------------
+
+    async def submit(self, spec: JobSpec, executor: PeerId) -> JobView:
+        """Check the module here, sign the manifest, keep it, and begin to offer it; returns with the job queued.
+
+        Raises BadInput, InvalidModule, InvalidManifest, NoExecutor, GuildError.
+        """
+        room = self._room
+        guild_id = room.guilds.resolve(spec.guild)
+        room.guilds.require(guild_id, room.me, "creator", "executor", "member")
+        name = room.name_of(executor)
+        if executor == room.me:
+            raise BadInput("A node does not run its own jobs; choose another executor.")
+        if room.guilds.role_of(guild_id, executor) in (None, "observer"):
+            raise NoExecutor(f"{name} is no member of the guild that runs jobs.")
+        if not room.admits(executor):
+            raise NoExecutor(f"{name} is blocked.")
+        path, module = await read_module(spec.module)
+        await room.sandbox.check(module, spec.function)
+        terms = self._terms(spec, executor, name)
+        module_cid = await room.artifacts.put(module)
+        if len(spec.stdin) > MAX_STDIN:
+            raise BadInput(f"The input is over {MAX_STDIN // MIB} MiB.")
+        if spec.stdin:
+            await room.artifacts.put(spec.stdin)
+        manifest = Manifest(
+            submitter=room.me,
+            guild=bytes.fromhex(guild_id),
+            module_cid=module_cid,
+            module_name=clean_text(path.name, 255) or "module.wasm",
+            module_bytes=len(module),
+            function=spec.function,
+            args=spec.args,
+            env=spec.env,
+            stdin_hash=hashlib.sha256(spec.stdin).digest(),
+            stdin_bytes=len(spec.stdin),
+            resources=Resources(memory_bytes=spec.memory_mib * MIB, timeout_us=spec.timeout_s * 1_000_000),
+            terms=terms,
+            sla=Sla(),
+            input=DataSpec(),
+            output=DataSpec(),
+            witnesses=spec.witnesses,
+            created_us=room.clock.now_us(),
+            nonce=os.urandom(16),
+            seed=os.urandom(32),
+        )
+        return await self._begin(manifest, executor)
+
+    def _terms(self, spec: JobSpec, executor: PeerId, name: str) -> Terms:
+        per_second, per_mib = spec.price_per_second_nano, spec.price_per_mib_nano
+        if per_second is None or per_mib is None:
+            card = self._room.card_of(executor)
+            if card is None:
+                raise NoExecutor(f"{name} has not told its prices yet; connect to it, or name prices of your own.")
+            per_second = card.price_per_second_nano if per_second is None else per_second
+            per_mib = card.price_per_mib_nano if per_mib is None else per_mib
+        return Terms(per_second, per_mib, spec.max_price_u)
+
+    async def _begin(self, manifest: Manifest, executor: PeerId) -> JobView:
+        validate(manifest)
+        job = await self._submitter.begin(seal(self._room.identity, manifest), executor)
+        return self.view(job.job_id)
+
+    async def rerun(self, job_id: str) -> JobView:
+        """Submit the same work again, to the same executor, as a new job with a new seed. Raises JobError, GuildError."""
+        room = self._room
+        job = self._mine(job_id, "run it again")
+        raw = await room.db.read(lambda tx: store.raw(tx, job_id, "manifest"))
+        _, old = open_manifest(raw)
+        room.guilds.require(old.guild_id, room.me, "creator", "executor", "member")
+        for cid in filter(None, (job.module_cid, job.stdin_cid)):
+            if await room.artifacts.cache.get(cid) is None:
+                raise UnknownJob(f"The files of {job.module} are no longer stored here; submit it again.")
+        fresh = replace(old, created_us=room.clock.now_us(), nonce=os.urandom(16), seed=os.urandom(32))
+        return await self._begin(fresh, job.executor)
+
+    async def wait(self, job_id: str) -> JobView:
+        """Return when the job has ended, asked-for attestations are in or given up, and its payment has been asked for."""
+        records = self._room.records
+        while not records[job_id].final or records[job_id].audit == "pending" or self._submitter.settling(job_id):
+            await records.changed(job_id)
+        return self.view(job_id)
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Stop a job of mine, or one that I run for another: that one then costs nothing and counts against me.
+
+        Raises BadInput if it has ended.
+        """
+        job = self._room.records[job_id]
+        if job.final:
+            raise BadInput(f"The job has ended already: it is {job.state}.")
+        if job.mine:
+            await self._submitter.cancel(job_id)
+        else:
+            self._executor.cancel(
+                job_id, Ended(status="cancelled", fault="executor", reason="Stopped by the owner of the executor.")
+            )
+        deadline = asyncio.get_running_loop().time() + 2.0
+        while not self._room.records[job_id].final and asyncio.get_running_loop().time() < deadline:
+            await self._room.records.changed(job_id, 0.5)
+        return self.view(job_id)
+
+    def _mine(self, job_id: str, what: str) -> Job:
+        job = self._room.records[job_id]
+        if not job.mine:
+            raise BadInput(f"Only its submitter can {what}.")
+        return job
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def resolve(self, text: str) -> str:
+        """Job id for a job or receipt id or an unambiguous prefix. Raises UnknownJob, BadInput."""
+        return self._room.records.resolve(text)
+
+    def views(self) -> list[JobView]:
+        """Newest first."""
+        names: dict[str, str] = {}
+        return [self._view(job, names) for job in self._room.records]
+
+    def view(self, job_id: str) -> JobView:
+        """Raises UnknownJob."""
+        return self._view(self._room.records[job_id])
+
+    async def output(self, job_id: str) -> JobOutputView:
+        """What the job printed so far. An executor sees its own copy once the job has ended."""
+        job = self._room.records[job_id]
+        stdout, stderr = [await self._room.outputs.read(job_id, name) for name in STREAMS]
+        path = self._room.outputs.path(job_id, "stdout") if stdout else ""
+        return JobOutputView(job_id=job_id, stdout=stdout, stderr=stderr, complete=job.final, path=str(path))
+
+    async def bundle(self, text: str) -> dict[str, object]:
+        """Everything that verifies the job's receipt offline, as JSON-able values. Raises UnknownJob, BadInput."""
+        job = self._room.records[self.resolve(text)]
+        if not job.receipt_id:
+            raise UnknownJob("The job has no receipt yet.")
+        return make_bundle(await self._room.db.read(lambda tx: store.evidence(tx, job)))
+
+    def at_risk(self, peer: PeerId) -> int:
+        """µ that ``peer`` may yet owe me: receipts not paid, and work under way at its dearest."""
+        return self._executor.at_risk(peer)
+
+    def typical(self, module_cid: str) -> tuple[int, int] | None:
+        """Median duration (µs) and memory (bytes) of my latest finished jobs with this module, None if there are none."""
+        known = (j for j in self._room.records if j.mine and j.state == "done" and j.module_cid == module_cid)
+        latest = list(islice(known, TYPICAL_OF))
+        if not latest:
+            return None
+        return median_low(j.duration_us for j in latest), median_low(j.memory_bytes for j in latest)
+
+    def _view(self, job: Job, guild_names: dict[str, str] | None = None) -> JobView:
+        room = self._room
+        names = {} if guild_names is None else guild_names
+        if job.guild_id not in names:
+            try:
+                names[job.guild_id] = room.guilds.view(job.guild_id).name
+            except UnknownGuild:
+                names[job.guild_id] = ""
+        end = job.finished_us or room.clock.now_us()
+        return JobView(
+            job_id=job.job_id,
+            mine=job.mine,
+            module=job.module,
+            module_cid=job.module_cid,
+            function=job.function,
+            args=job.args,
+            guild_id=job.guild_id,
+            guild_name=names[job.guild_id],
+            submitter=job.submitter,
+            submitter_name=room.name_of(job.submitter),
+            executor=job.executor,
+            executor_name=room.name_of(job.executor),
+            state=job.state,
+            progress=1.0 if job.state == "done" else room.records.progress(job.job_id),
+            elapsed_us=max(0, end - job.started_us) if job.started_us else 0,
+            timeout_us=job.timeout_us,
+            exit_code=job.exit_code,
+            fault=job.fault,
+            output_hash=job.output_hash,
+            gas=job.gas,
+            gas_exact=job.gas_exact,
+            duration_us=job.duration_us,
+            memory_bytes=job.memory_bytes,
+            max_memory_bytes=job.max_memory_bytes,
+            cost_u=job.cost_u,
+            max_cost_u=job.exposure_u,
+            receipt_id=job.receipt_id,
+            attestations=job.attestations,
+            paid=job.paid,
+            why=job.why,
+            created_at=job.created_us // 1_000_000,
+            finished_at=job.finished_us // 1_000_000 if job.finished_us else None,
+        )
+
+    # --- payments, inside the channel's transaction ------------------------------------------------------------------
+
+    def credited(self, tx: Tx, peer: PeerId, line: PayLine) -> None:
+        """A payment to me came in: the receipt that it names exactly is paid. Anything else is not for a job."""
+        self._paid(tx, peer, line, mine=False)
+
+    def acknowledged(self, tx: Tx, peer: PeerId, line: PayLine) -> None:
+        """A payment of mine is in the peer's hands: the job is paid, and its outcome becomes due in the same transaction."""
+        self._paid(tx, peer, line, mine=True)
+
+    def _paid(self, tx: Tx, peer: PeerId, line: PayLine, *, mine: bool) -> None:
+        job_id = store.mark_paid(
+            tx,
+            mine=mine,
+            peer=peer,
+            agreement_id=line.agreement.hex(),
+            receipt_id=line.ref.hex(),
+            amount_u=line.amount_u,
+        )
+        if job_id is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._after_payment, job_id)
+
+    def _after_payment(self, job_id: str) -> None:
+        self._room.spawn(self._take_over(job_id), "booking a payment", job_id)
+
+    async def _take_over(self, job_id: str) -> None:
+        job = await self._room.records.reload(job_id)
+        if job is not None and job.mine:
+            await self._submitter.book(job_id)
+
+
+async def read_module(text: str) -> tuple[Path, bytes]:
+    """Path and content of a module given as a path or as the name of a sample. Raises InvalidModule."""
+
+    def read() -> tuple[Path, bytes]:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            path = samples().get(text.removesuffix(".wasm"), path)
+        with path.open("rb") as file:
+            return path, file.read(MAX_MODULE + 1)
+
+    try:
+        path, module = await asyncio.to_thread(read)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise InvalidModule(f"Cannot read the module {clean_text(text, 200)!r}: {reason or error}.") from error
+    if len(module) > MAX_MODULE:
+        raise InvalidModule(f"The module {path.name} is over {MAX_MODULE // MIB} MiB.")
+    return path, module

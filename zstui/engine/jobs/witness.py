@@ -1,0 +1,242 @@
+"""Witnesses: asking other guild members to run a finished job again, and doing so for others."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+
+import msgspec
+
+from zstui.engine.errors import ProtocolError, Refused, ZsError
+from zstui.engine.events import ExecutionFinished, ExecutionStarted
+from zstui.engine.identity.envelope import open_envelope, seal
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs import store
+from zstui.engine.jobs.execution import Ended, fetch, run
+from zstui.engine.jobs.manifest import Manifest, can_execute, open_manifest
+from zstui.engine.jobs.messages import Ack, Attested, Audit, Progress, Refusal
+from zstui.engine.jobs.model import Job
+from zstui.engine.jobs.outputs import StreamName
+from zstui.engine.jobs.protocol import SealedStream, open_sealed
+from zstui.engine.jobs.receipt import (
+    MAX_REASON,
+    REPEATABLE,
+    Attestation,
+    Receipt,
+    attestation_check,
+    same_result,
+)
+from zstui.engine.jobs.room import Room
+from zstui.engine.net.link import JOB_PROTOCOL
+from zstui.engine.views import CheckView
+
+MAX_AUDITS_OF_PEER = 4
+
+
+class Witness:
+    """Runs others' finished jobs again, with the same consent and limits as their first run."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._audits: dict[PeerId, int] = {}
+
+    async def audit(self, s: SealedStream, audit: Audit) -> None:
+        peer = s.peer
+        refused = self._room.refuses_peer(peer, s.guild_id) or self._busy(peer)
+        if refused:
+            await s.send(Refusal("refused", refused))
+            return
+        self._audits[peer] = self._audits.get(peer, 0) + 1
+        try:
+            await self._audit(s, audit)
+        finally:
+            self._audits[peer] -= 1
+            if not self._audits[peer]:
+                del self._audits[peer]
+
+    def _busy(self, peer: PeerId) -> str:
+        full = sum(self._audits.values()) >= max(1, self._room.settings.max_queue // 4)
+        return "too many audits wait" if full or self._audits.get(peer, 0) >= MAX_AUDITS_OF_PEER else ""
+
+    async def _audit(self, s: SealedStream, audit: Audit) -> None:
+        room = self._room
+        signed, m = open_manifest(audit.manifest, s.peer)
+        receipt = open_envelope(audit.receipt)
+        r = receipt.decode(Receipt)
+        if (signed.digest.hex(), m.guild_id) != (s.job_id, s.guild_id) or r.manifest != signed.digest:
+            raise ProtocolError("An audit whose parts belong to different jobs.")
+        if r.executor != receipt.signer or receipt.signer == room.me or r.module_cid != m.module_cid:
+            raise ProtocolError("An audit of a receipt that cannot be audited here.")
+        free = msgspec.structs.replace(room.offer(m.guild_id), price_per_second_nano=0, price_per_mib_nano=0)
+        refused = can_execute(m, free) or ("" if r.status in REPEATABLE else "such a run cannot be repeated")
+        if refused:
+            await s.send(Refusal("refused", refused))
+            return
+        stdout, how = await self._repeat(s, m)
+        if how.status not in REPEATABLE or how.fault == "executor":
+            await s.send(Refusal("refused", f"it could not be repeated here: {how.reason or how.status}"[:MAX_REASON]))
+            return
+        output_hash = hashlib.sha256(stdout).digest()
+        word = Attestation(
+            receipt=receipt.digest,
+            manifest=signed.digest,
+            witness=room.me,
+            output_hash=output_hash,
+            exit_code=how.exit_code,
+            gas=how.gas,
+            gas_exact=how.gas_exact,
+            match=same_result(r, output_hash, how.exit_code, how.gas, how.gas_exact),
+            at_us=room.clock.now_us(),
+        )
+        await s.send(Attested(seal(room.identity, word)))
+        await s.close()
+
+    async def _repeat(self, s: SealedStream, m: Manifest) -> tuple[bytes, Ended]:
+        """Run it while telling the asker that it goes on; if the asker is gone, stop."""
+        output = bytearray()
+        work = asyncio.create_task(self._work(s.peer, s.job_id, m, output))
+        try:
+            while not (await asyncio.wait({work}, timeout=self._room.timing.heartbeat))[0]:
+                await s.send(Progress(True, 0, -1))
+            return bytes(output), work.result()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _work(self, peer: PeerId, job_id: str, m: Manifest, output: bytearray) -> Ended:
+        room = self._room
+        missing = await fetch(room, peer, job_id, m)
+        if missing is not None:
+            return missing
+
+        def on_output(name: StreamName, data: bytes) -> None:
+            if name == "stdout":
+                output.extend(data[: max(0, m.resources.output_bytes - len(output))])
+
+        async with room.slots:
+            room.bus.publish(ExecutionStarted(job_id))
+            how = await run(room, m, on_output=on_output, on_progress=lambda _: None)
+            room.bus.publish(ExecutionFinished(job_id, m.module_cid, how.status, how.active_us, how.memory_bytes))
+            return how
+
+
+class Auditor:
+    """Finds witnesses for my own finished jobs and keeps what they sign."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._asked: dict[str, set[PeerId]] = {}
+
+    def asked(self, job_id: str) -> frozenset[PeerId]:
+        """Peers that audit this job right now, and may have its artifacts."""
+        return frozenset(self._asked.get(job_id, ()))
+
+    async def audit(self, job: Job) -> None:
+        """Get the attestations asked for, or find out why not. The result is in the job's row and evidence."""
+        room = self._room
+        evidence = await room.db.read(lambda tx: store.evidence(tx, job))
+        _, m = open_manifest(evidence.manifest)
+        _, checks = await self.checks(job)
+        have = len(checks)
+        reasons: list[str] = []
+        candidates = iter(self._candidates(job))
+        asks = Audit(evidence.manifest, evidence.receipt)
+        wanted = max(0, job.witnesses - have)
+        got = sum(await asyncio.gather(*(self._one(job, m, asks, candidates, reasons) for _ in range(wanted))))
+        self._asked.pop(job.job_id, None)
+        why, checks = await self.checks(job)
+        if have + got < job.witnesses:
+            tail = "; ".join(reasons) or "nobody else in the guild runs jobs"
+            why = f"{why} {have + got} of {job.witnesses} witnesses ran it again: {tail}.".strip()
+        text = clean_text(" ".join(filter(None, (room.records[job.job_id].why, why))), 1000)
+        await room.records.change(job.job_id, audit="done", why=text)
+        await self._tell_executor(job)
+
+    async def checks(self, job: Job) -> tuple[str, tuple[CheckView, ...]]:
+        """One check for each attestation kept, and a sentence on those that differ."""
+        evidence = await self._room.db.read(lambda tx: store.evidence(tx, job))
+        receipt = open_envelope(evidence.receipt)
+        r = receipt.decode(Receipt)
+        checks: list[CheckView] = []
+        differ: list[str] = []
+        for raw in evidence.attestations:
+            check, witness = attestation_check(raw, receipt.digest, r)
+            name = self._room.name_of(witness)
+            checks.append(CheckView(name=f"witness {name}", ok=check.ok, detail=check.detail))
+            if not check.ok:
+                differ.append(name)
+        return (f"{', '.join(differ)} ran it again and got a different result." if differ else ""), tuple(checks)
+
+    def _candidates(self, job: Job) -> list[PeerId]:
+        """Consenting members in an order that the receipt fixes and its executor cannot choose."""
+        room = self._room
+        found = []
+        for peer, role in room.guilds.members(job.guild_id).items():
+            card = room.card_of(peer)
+            consents = role == "executor" or (role != "observer" and card is not None and card.executor)
+            if consents and peer not in (room.me, job.executor) and room.admits(peer):
+                found.append(peer)
+        return sorted(found, key=lambda p: hashlib.sha256(f"{job.job_id}{job.receipt_id}{p}".encode()).digest())
+
+    async def _one(self, job: Job, m: Manifest, asks: Audit, candidates: Iterator[PeerId], reasons: list[str]) -> bool:
+        """Ask one after another until one has run it."""
+        limit = m.resources.timeout_us / 1e6 + self._room.timing.grace
+        for peer in candidates:
+            self._asked.setdefault(job.job_id, set()).add(peer)
+            try:
+                async with asyncio.timeout(limit):
+                    await self._ask(job, peer, asks)
+                return True
+            except TimeoutError:
+                reasons.append(f"{self._room.name_of(peer)}: took too long")
+            except ZsError as error:
+                reasons.append(f"{self._room.name_of(peer)}: {clean_text(str(error), 200).rstrip('.')}")
+            finally:
+                self._asked[job.job_id].discard(peer)
+        return False
+
+    async def _ask(self, job: Job, peer: PeerId, asks: Audit) -> None:
+        room = self._room
+        stream = await open_sealed(room.network, room.guilds, peer, JOB_PROTOCOL, job.guild_id, job.job_id)
+        try:
+            await stream.send(asks)
+            message = await stream.receive(room.timing.answer)
+            while isinstance(message, Progress):
+                message = await stream.receive(room.timing.silence)
+        finally:
+            stream.reset()
+        if isinstance(message, Refusal):
+            raise Refused(message.reason)
+        if not isinstance(message, Attested):
+            raise ProtocolError("An answer that is no attestation.")
+        raw = message.attestation
+        receipt = open_envelope(asks.receipt)
+        check, witness = attestation_check(raw, receipt.digest, receipt.decode(Receipt))
+        if witness != peer:
+            raise ProtocolError("An attestation by another peer.")
+        known = room.records[job.job_id].attestations
+        matching = tuple(sorted({*known, peer})) if check.ok else known
+        await room.records.change(
+            job.job_id,
+            lambda tx: store.put_evidence(tx, job.job_id, "attestation", peer, raw),
+            attestations=matching,
+        )
+
+    async def _tell_executor(self, job: Job) -> None:
+        """The executor gets what was said about its work; if it is away, it can do without."""
+        room = self._room
+        evidence = await room.db.read(lambda tx: store.evidence(tx, job))
+        for raw in evidence.attestations:
+            try:
+                stream = await open_sealed(
+                    room.network, room.guilds, job.executor, JOB_PROTOCOL, job.guild_id, job.job_id
+                )
+                try:
+                    await stream.send(Attested(raw))
+                    await stream.expect(Ack, room.timing.answer)
+                finally:
+                    stream.reset()
+            except ZsError:
+                return

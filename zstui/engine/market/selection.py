@@ -1,0 +1,100 @@
+"""Who could run a job, best first, and why the others cannot. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from zstui.engine.commands import JobSpec
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.jobs.cost import cost
+from zstui.engine.jobs.manifest import MIB
+from zstui.engine.money import format_rate
+from zstui.engine.views import CapabilitiesView, ExecutorView, Role
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one guild member."""
+
+    peer_id: PeerId
+    name: str
+    role: Role
+    online: bool
+    offer: CapabilitiesView | None
+    """From its card; None if none was ever received."""
+    score: float
+    completed: int
+    blocked: bool = False
+
+    @property
+    def runs_jobs(self) -> bool:
+        return self.role == "executor" or (self.role != "observer" and self.offer is not None and self.offer.executor)
+
+
+def prices(spec: JobSpec, offer: CapabilitiesView) -> tuple[int, int]:
+    """What would be paid per second and MiB, nano-units: the executor's own price, as far as the submitter goes along."""
+    ask = offer.price_per_second_nano, offer.price_per_mib_nano
+    cap = spec.price_per_second_nano, spec.price_per_mib_nano
+    return (
+        ask[0] if cap[0] is None else min(ask[0], cap[0]),
+        ask[1] if cap[1] is None else min(ask[1], cap[1]),
+    )
+
+
+def max_cost(spec: JobSpec, per_second_nano: int, per_mib_nano: int) -> int:
+    """µ for all of the time and memory limit, under the cap. Limits below zero count as zero."""
+    return cost(
+        max(0, per_second_nano),
+        max(0, per_mib_nano),
+        max(0, spec.timeout_s) * 1_000_000,
+        max(0, spec.memory_mib) * MIB,
+        max(0, spec.max_price_u),
+    ).total_u
+
+
+def refusal(spec: JobSpec, c: Candidate) -> str:
+    """Why this peer cannot take the job, "" if it can."""
+    if c.blocked:
+        return "blocked"
+    if not c.runs_jobs:
+        return "does not run jobs for others"
+    if not c.online:
+        return "offline"
+    if c.offer is None:
+        return "has not told yet what it offers"
+    if spec.memory_mib > c.offer.memory_mib:
+        return f"too little memory: offers {c.offer.memory_mib} MiB, the job asks for {spec.memory_mib} MiB"
+    if spec.timeout_s > c.offer.timeout_s:
+        return f"too little time: offers {c.offer.timeout_s} s, the job asks for {spec.timeout_s} s"
+    for what, asked, offered in (
+        ("second", c.offer.price_per_second_nano, spec.price_per_second_nano),
+        ("MiB", c.offer.price_per_mib_nano, spec.price_per_mib_nano),
+    ):
+        if offered is not None and offered < asked:
+            return f"price too low: asks {format_rate(asked)} per {what}, the job offers {format_rate(offered)}"
+    return ""
+
+
+def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, ...]:
+    """Those able first, by score, then by what the job would cost at most; then the others, each with its reason."""
+    rows: list[tuple[tuple[object, ...], Candidate, str]] = []
+    for c in candidates:
+        why = refusal(spec, c)
+        price = max_cost(spec, *prices(spec, c.offer)) if c.offer is not None else 0
+        rows.append(((bool(why), not c.online, -round(c.score, 3), price, -c.completed, c.peer_id), c, why))
+    rows.sort(key=lambda row: row[0])
+    return tuple(
+        ExecutorView(
+            peer_id=c.peer_id,
+            name=c.name,
+            rank=number,
+            score=c.score,
+            completed=c.completed,
+            price_per_second_nano=c.offer.price_per_second_nano if c.offer else 0,
+            price_per_mib_nano=c.offer.price_per_mib_nano if c.offer else 0,
+            online=c.online,
+            refusal=why,
+        )
+        for number, (_, c, why) in enumerate(rows, 1)
+    )

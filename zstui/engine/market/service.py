@@ -1,0 +1,124 @@
+"""Choosing an executor, and what a job would cost, before it is submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from zstui.engine.commands import JobSpec
+from zstui.engine.config import Settings
+from zstui.engine.errors import NoExecutor
+from zstui.engine.identity.card import Card, capabilities
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.jobs.cid import cid_of
+from zstui.engine.jobs.cost import cost
+from zstui.engine.jobs.service import read_module
+from zstui.engine.market.selection import Candidate, max_cost, prices, rank
+from zstui.engine.views import EstimateView, ExecutorView, Role
+
+
+class GuildPort(Protocol):
+    def resolve(self, text: str) -> str: ...
+    def members(self, guild_id: str) -> Mapping[PeerId, Role]: ...
+    def require(self, guild_id: str, peer: PeerId, *roles: Role) -> None: ...
+
+
+class ReputationPort(Protocol):
+    def score(self, peer: PeerId) -> float: ...
+    def completed(self, peer: PeerId) -> int: ...
+    def blocked_until(self, peer: PeerId) -> int | None: ...
+
+
+class NetPort(Protocol):
+    @property
+    def peer_id(self) -> PeerId: ...
+    def connected(self) -> frozenset[PeerId]: ...
+    def name_of(self, peer: PeerId) -> str: ...
+    def card_of(self, peer: PeerId) -> Card | None: ...
+    def resolve(self, text: str) -> PeerId: ...
+
+
+class JobPort(Protocol):
+    def typical(self, module_cid: str) -> tuple[int, int] | None: ...
+
+
+class Market:
+    """Stateless: every answer is from what the other services know at that moment."""
+
+    def __init__(
+        self, *, jobs: JobPort, guilds: GuildPort, reputation: ReputationPort, net: NetPort, settings: Settings
+    ) -> None:
+        self._jobs = jobs
+        self._guilds = guilds
+        self._reputation = reputation
+        self._net = net
+        self._settings = settings
+
+    def candidates(self, spec: JobSpec) -> tuple[ExecutorView, ...]:
+        """The guild's other members that run jobs, best first; those that cannot take this one carry the reason.
+
+        Raises GuildError.
+        """
+        guild_id = self._guilds.resolve(spec.guild)
+        self._guilds.require(guild_id, self._net.peer_id, "creator", "executor", "member")
+        online = self._net.connected()
+        found = (
+            self._candidate(peer, role, peer in online)
+            for peer, role in self._guilds.members(guild_id).items()
+            if peer != self._net.peer_id
+        )
+        return rank(spec, (c for c in found if c.runs_jobs))
+
+    def _candidate(self, peer: PeerId, role: Role, online: bool) -> Candidate:
+        card = self._net.card_of(peer)
+        return Candidate(
+            peer_id=peer,
+            name=self._net.name_of(peer),
+            role=role,
+            online=online,
+            offer=None if card is None else capabilities(card),
+            score=self._reputation.score(peer),
+            completed=self._reputation.completed(peer),
+            blocked=self._reputation.blocked_until(peer) is not None,
+        )
+
+    async def choose(self, spec: JobSpec) -> PeerId:
+        """The best ranked peer that can take the job. Raises NoExecutor with every peer's reason, GuildError."""
+        candidates = self.candidates(spec)
+        for candidate in candidates:
+            if not candidate.refusal:
+                return candidate.peer_id
+        reasons = "; ".join(f"{c.name}: {c.refusal}" for c in candidates)
+        raise NoExecutor(
+            f"No executor can take the job: {reasons}." if reasons else "Nobody else in the guild runs jobs for others."
+        )
+
+    async def estimate(self, spec: JobSpec) -> EstimateView:
+        """Largest and typical cost with the executor named or the best one. Raises InvalidModule, GuildError, UnknownPeer."""
+        _, module = await read_module(spec.module)
+        candidates = self.candidates(spec)
+        per_second, per_mib = self._prices(spec, candidates)
+        typical = self._jobs.typical(cid_of(module))
+        likely = None
+        if typical is not None:
+            likely = cost(per_second, per_mib, *typical, max(0, spec.max_price_u)).total_u
+        return EstimateView(
+            max_cost_u=max_cost(spec, per_second, per_mib),
+            typical_cost_u=likely,
+            typical_duration_us=None if typical is None else typical[0],
+            candidates=candidates,
+        )
+
+    def _prices(self, spec: JobSpec, candidates: tuple[ExecutorView, ...]) -> tuple[int, int]:
+        """Of the executor that would get the job; if nobody could, the prices offered, or else my own."""
+        wanted = self._net.resolve(spec.executor) if spec.executor else None
+        for c in candidates:
+            if c.peer_id == wanted or (wanted is None and not c.refusal):
+                card = self._net.card_of(c.peer_id)
+                if card is not None:
+                    return prices(spec, capabilities(card))
+        own = self._settings.price_per_second_nano, self._settings.price_per_mib_nano
+        return (
+            own[0] if spec.price_per_second_nano is None else max(0, spec.price_per_second_nano),
+            own[1] if spec.price_per_mib_nano is None else max(0, spec.price_per_mib_nano),
+        )
