@@ -109,9 +109,7 @@ def _parse(kind: str, text: str) -> int | float:
     try:
         if kind in ("f32", "f64"):
             value = float(text)
-            if kind == "f32" and math.isfinite(value):
-                struct.pack("<f", value)
-            return value
+            return float(struct.unpack("<f", struct.pack("<f", value))[0]) if kind == "f32" else value
         number = int(text, 0)
     except (ValueError, OverflowError):
         raise BadInput(f"{text[:40]!r} is not an {kind}.") from None

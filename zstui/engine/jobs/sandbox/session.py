@@ -8,7 +8,7 @@ import hashlib
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, ParamSpec
 
 import msgspec
 
@@ -25,6 +25,8 @@ _DATA_MARGIN = 512 << 20
 """Writable memory of a worker beyond the guest's: interpreter, modules, stacks."""
 _LOADED_MODULES = 16
 _LOADED_BYTES = 64 << 20
+
+P = ParamSpec("P")
 
 _StopReason = Literal["timeout", "cancelled"]
 
@@ -209,8 +211,7 @@ class Worker:
         elif isinstance(message, Output):
             self._take_output(job, message)
         elif isinstance(message, Progress):
-            if not job.abandoned:
-                job.attempt.on_progress(min(max(message.thousandths, 0), 1000) / 1000)
+            self._tell(job, job.attempt.on_progress, min(max(message.thousandths, 0), 1000) / 1000)
         else:
             self._finish(job, message)
 
@@ -231,8 +232,18 @@ class Worker:
             return
         if message.stream == "stdout":
             job.hash.update(message.data)
-        if not job.abandoned:
-            job.attempt.on_output(message.stream, message.data)
+        self._tell(job, job.attempt.on_output, message.stream, message.data)
+
+    def _tell(self, job: _Job, callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call back, unless nobody waits any more; what it raises ends the job and is raised to whoever runs it."""
+        if job.abandoned:
+            return
+        try:
+            callback(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the caller's own, passed on to the caller
+            job.abandoned = True
+            self._stop(job, "cancelled")
+            job.ended.set_exception(error)
 
     def _lost(self) -> None:
         if self._job and not self._job.over.is_set():
