@@ -85,16 +85,24 @@ class Dialog(ModalScreen[R]):
         Binding("pageup", "page(-1)", "Page up", show=False, id="dialog.page_up"),
     ]
     heading: str = ""
+    tall: ClassVar[bool] = False
+    """Takes the whole height, for lists and logs."""
     danger: ClassVar[bool] = False
     """A window whose main action cannot be taken back, and which must not look like the others."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge | None = None) -> None:
         super().__init__()
-        self.bridge = bridge
+        self._bridge = bridge
         self.busy = False
         self._unwatch: list[Callable[[], None]] = []
-        if self.danger:
-            self.add_class("-danger")
+        self.set_class(self.danger, "-danger")
+        self.set_class(self.tall, "-tall")
+
+    @property
+    def bridge(self) -> Bridge:
+        if self._bridge is None:
+            raise RuntimeError(f"{type(self).__name__} was opened without a node")
+        return self._bridge
 
     def content(self) -> ComposeResult:
         """The widgets of the body."""
@@ -105,14 +113,14 @@ class Dialog(ModalScreen[R]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="frame") as frame:
-            frame.border_title = Content(f" {self.heading} ")
+            frame.border_title = Content(self.heading)
             with VerticalScroll(id="body", can_focus=False):
                 yield from self.content()
             yield Static("", id="message", markup=False)
             yield Static(key_line(self.keys()), id="keys", markup=False)
 
     def retitle(self, text: str) -> None:
-        self.query_one("#frame").border_title = Content(f" {text} ")
+        self.query_one("#frame").border_title = Content(text)
 
     def show_keys(self) -> None:
         """Write the key line afresh."""
@@ -160,7 +168,7 @@ class Dialog(ModalScreen[R]):
     def execute(
         self,
         command: Command[T],
-        done: Callable[[T], None],
+        done: Callable[[T], object],
         failed: Callable[[ZsError], None] | None = None,
         *,
         closed: str = "",
@@ -193,6 +201,15 @@ class Dialog(ModalScreen[R]):
 
         self.app.run_worker(work(), name=type(command).__name__, exit_on_error=True)
 
+    async def attempt(self, command: Command[T], done: Callable[[T], object]) -> None:
+        """Read something for this window; for a worker that ends with it."""
+        try:
+            result = await self.bridge.execute(command)
+        except ZsError as error:
+            self.say(str(error), "error")
+        else:
+            done(result)
+
     def action_cancel(self) -> None:
         self.dismiss(None)
 
@@ -211,7 +228,7 @@ class Guarded(Dialog[R]):
     GUARDED: ClassVar[frozenset[str]] = frozenset()
     """Actions that are disabled until armed."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge | None = None) -> None:
         super().__init__(bridge)
         self.armed = False
         self._arm_at = float("inf")
@@ -270,6 +287,7 @@ class Field(Vertical):
         self._label = label
         self.widget = widget
         self._unit = unit
+        self.set_class(bool(unit), "-short")
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -317,6 +335,13 @@ class Choice(Static, can_focus=True):
         return self.options[self._at][0] if self.options else ""
 
     def on_mount(self) -> None:
+        self._show()
+
+    def offer(self, options: Sequence[tuple[str, str]]) -> None:
+        """Other options; the chosen value stays, if it is still there."""
+        value = self.value
+        self.options = list(options)
+        self._at = next((i for i, (v, _) in enumerate(self.options) if v == value), 0)
         self._show()
 
     def action_step(self, by: int) -> None:
@@ -388,7 +413,7 @@ class Form(Dialog[R], Generic[R]):
         event.stop()
         self.action_submit()
 
-    def send(self, command: Command[T], done: Callable[[T], None]) -> None:
+    def send(self, command: Command[T], done: Callable[[T], object]) -> None:
         """Execute with a word about it."""
         self.say("Working…")
         self.execute(command, done)

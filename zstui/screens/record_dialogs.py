@@ -1,0 +1,372 @@
+"""Windows that show one record whole: a job, its output, a peer, a rank."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Input, Log, OptionList, Static
+from textual.widgets.option_list import Option
+
+from zstui.bridge import Bridge, WatchedArea
+from zstui.engine.commands import GetOutput, NamePeer, ShowReceipt
+from zstui.engine.money import format_amount, format_rate
+from zstui.engine.views import JobOutputView, JobView, PeerView, RankView
+from zstui.screens.dialog import Dialog, Field, Fields, Form, Keys, Rows, plain_input
+from zstui.screens.values import ago, exact_mebibytes, exact_seconds, named, safe, safe_lines
+from zstui.screens.widgets.text import bar, duration, short_id, short_peer, sparkline, until
+
+TAIL_LINES = 2000
+TAIL_BYTES = 256 * 1024
+REFRESH = 1.0
+"""Seconds between two readings of a growing output."""
+
+
+class TextScreen(Dialog[None]):
+    """Read-only text of any length."""
+
+    tall = True
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "copy", "Copy", id="text.copy"),
+        Binding("down,j", "line(1)", "Down", show=False),
+        Binding("up,k", "line(-1)", "Up", show=False),
+    ]
+
+    def __init__(self, heading: str, text: str) -> None:
+        super().__init__()
+        self.heading = heading
+        self._text = safe_lines(text)
+
+    def content(self) -> ComposeResult:
+        yield Static(Content(self._text), markup=False)
+
+    def keys(self) -> Keys:
+        return (("↑↓ PgUp PgDn", "Scroll"), ("y", "Copy"), ("Esc", "Close"))
+
+    def action_line(self, by: int) -> None:
+        self.query_one("#body").scroll_relative(y=by, animate=False)
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self._text)
+        self.say("Copied, if the terminal allows it.", "done")
+
+
+class RecordDialog(Dialog[None]):
+    """Fields of one record, kept current, and its receipt."""
+
+    area: ClassVar[WatchedArea]
+    AUTO_FOCUS: ClassVar[str | None] = ""
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "Copy id", id="record.copy")]
+
+    def __init__(self, bridge: Bridge, key: str) -> None:
+        super().__init__(bridge)
+        self.key = key
+
+    def fields(self) -> Fields | None:
+        """What is known now; None once the record is gone."""
+        raise NotImplementedError
+
+    def content(self) -> ComposeResult:
+        yield Rows(label_width=12, id="fields")
+
+    def on_mount(self) -> None:
+        self.follow(self.area, self.reload)
+        self.reload()
+
+    def reload(self) -> None:
+        fields = self.fields()
+        if fields is None:
+            self.say("This is gone; what you see is the last that was known.")
+        else:
+            self.query_one("#fields", Rows).show(fields)
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self.key)
+        self.say(f"Copied, if the terminal allows it: {safe(self.key, 80)}", "done")
+
+    def show_receipt(self, receipt: str) -> None:
+        def done(document: dict[str, object]) -> None:
+            self.app.push_screen(TextScreen("Receipt", json.dumps(document, indent=2, ensure_ascii=True)))
+
+        self.execute(ShowReceipt(receipt=receipt), done)
+
+
+class JobDetailScreen(RecordDialog):
+    area = "jobs"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("o", "output", "Output", id="job.output"),
+        Binding("v", "receipt", "Receipt", id="job.receipt"),
+    ]
+
+    def __init__(self, bridge: Bridge, job_id: str) -> None:
+        super().__init__(bridge, job_id)
+        self.heading = f"Job {short_id(job_id)}"
+
+    def keys(self) -> Keys:
+        return (("o", "Output"), ("v", "Receipt"), ("y", "Copy id"), ("Esc", "Close"))
+
+    def fields(self) -> Fields | None:
+        job = self.bridge.jobs.get(self.key)
+        return None if job is None else job_fields(job)
+
+    def action_output(self) -> None:
+        self.app.push_screen(OutputScreen(self.bridge, self.key))
+
+    def action_receipt(self) -> None:
+        job = self.bridge.jobs.get(self.key)
+        if job is None or not job.receipt_id:
+            self.say("There is no receipt yet; it comes when the job has ended.")
+        else:
+            self.show_receipt(job.receipt_id)
+
+
+def job_fields(job: JobView) -> Fields:
+    """Every fact about a job that is known by now."""
+    executor = named(job.executor_name, job.executor) if job.executor else "nobody yet"
+    call = " ".join((safe(job.module, 60), *(safe(arg, 60) for arg in job.args)))
+    progress = "" if job.progress is None or job.state != "running" else f"  {job.progress:.0%}"
+    fields: list[tuple[str, str | Content]] = [
+        ("State", Content.assemble((job.state, "bold"), f"{progress}  {safe(job.why, 300) if job.why else ''}")),
+        ("Runs", f"{call}   function {safe(job.function)}"),
+        ("Guild", safe(job.guild_name)),
+        ("Submitter", "you" if job.mine else named(job.submitter_name, job.submitter)),
+        ("Executor", executor),
+        ("Created", ago(job.created_at)),
+        ("Time", f"{exact_seconds(job.duration_us or job.elapsed_us)} of {exact_seconds(job.timeout_us)}"),
+        ("Memory", f"{exact_mebibytes(job.memory_bytes)} of {exact_mebibytes(job.max_memory_bytes)}"),
+        ("Cost", f"{format_amount(job.cost_u)} of at most {format_amount(job.max_cost_u)}   {job.paid}"),
+    ]
+    if job.state in ("done", "failed"):
+        exit_code = "none" if job.exit_code is None else str(job.exit_code)
+        fields += [
+            ("Exit code", exit_code + ("" if job.fault == "none" else f"   fault: {job.fault}")),
+            ("Gas", f"{job.gas:,}{'' if job.gas_exact else ' at least'}"),
+            ("Output", f"sha256 {safe(job.output_hash, 64)}" if job.output_hash else "none"),
+            ("Receipt", safe(job.receipt_id, 64) if job.receipt_id else "none"),
+            ("Witnesses", ", ".join(short_peer(p) for p in job.attestations) or "none"),
+        ]
+    return (*fields, ("Module", safe(job.module_cid, 80)))
+
+
+class OutputScreen(Dialog[None]):
+    """Live tail of a job's output and the file that keeps all of it."""
+
+    tall = True
+    AUTO_FOCUS = "Log"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("e", "switch", "Errors", id="output.errors"),
+        Binding("y", "copy", "Copy path", id="output.copy"),
+    ]
+
+    def __init__(self, bridge: Bridge, job_id: str) -> None:
+        super().__init__(bridge)
+        self._job_id = job_id
+        self._view: JobOutputView | None = None
+        self._errors = False
+        self._shown = ""
+        self._read_at = 0.0
+        self._due = False
+        job = bridge.jobs.get(job_id)
+        self.heading = f"Output of job {short_id(job_id)}" + (f"  {safe(job.module)}" if job else "")
+
+    def content(self) -> ComposeResult:
+        yield Static("", id="where", markup=False)
+        yield Log(id="log", max_lines=TAIL_LINES)
+
+    def keys(self) -> Keys:
+        other = "Standard output" if self._errors else "Standard error"
+        return (("↑↓ PgUp PgDn", "Scroll"), ("e", other), ("y", "Copy path"), ("Esc", "Close"))
+
+    def on_mount(self) -> None:
+        self.follow("output", self._changed)
+        self.follow("jobs", self._changed)
+        self._read()
+
+    def _changed(self) -> None:
+        """Read again, at most every ``REFRESH`` seconds."""
+        if self._due or (self._view is not None and self._view.complete):
+            return
+        self._due = True
+        self.set_timer(max(0.0, self._read_at + REFRESH - time.monotonic()) or 0.001, self._read)
+
+    def _read(self) -> None:
+        self._due, self._read_at = False, time.monotonic()
+        self.run_worker(self.attempt(GetOutput(job=self._job_id), self._show), exclusive=True)
+
+    def _show(self, view: JobOutputView) -> None:
+        self._view = view
+        data = view.stderr if self._errors else view.stdout
+        stream = "standard error" if self._errors else "standard output"
+        state = "complete" if view.complete else "still running"
+        kept = f"kept in {safe(view.path, 200)}" if view.path else "not kept in a file yet"
+        self.query_one("#where", Static).update(Content(f"{stream}, {len(data):,} bytes, {state}; {kept}"))
+        tail = data[-TAIL_BYTES:]
+        text = safe_lines(tail.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n"))
+        if len(data) > len(tail):
+            text = "… earlier output is in the file only\n" + text
+        log = self.query_one(Log)
+        if text.startswith(self._shown) and self._shown:
+            log.write(text[len(self._shown) :])
+        else:
+            log.clear()
+            log.write(text or ("nothing" if view.complete else "nothing yet"))
+        self._shown = text
+
+    def action_switch(self) -> None:
+        self._errors, self._shown = not self._errors, ""
+        self.show_keys()
+        if self._view is not None:
+            self._show(self._view)
+
+    def action_copy(self) -> None:
+        if self._view is not None and self._view.path:
+            self.app.copy_to_clipboard(self._view.path)
+            self.say(f"Copied, if the terminal allows it: {safe(self._view.path, 200)}", "done")
+
+    def action_page(self, direction: int) -> None:
+        log = self.query_one(Log)
+        log.scroll_relative(y=direction * max(1, log.size.height - 1), animate=False)
+
+
+class PeerDetailScreen(RecordDialog):
+    area = "peers"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("N", "name", "Name", id="peer.name")]
+
+    def __init__(self, bridge: Bridge, peer_id: str) -> None:
+        super().__init__(bridge, peer_id)
+        peer = bridge.peers.get(peer_id)
+        self.heading = f"Peer {named(peer.name, peer_id)}" if peer else "Peer"
+
+    def keys(self) -> Keys:
+        return (("N", "Give it a name of yours"), ("y", "Copy id"), ("Esc", "Close"))
+
+    def fields(self) -> Fields | None:
+        peer = self.bridge.peers.get(self.key)
+        return None if peer is None else peer_fields(peer)
+
+    def action_name(self) -> None:
+        self.app.push_screen(NamePeerScreen(self.bridge, self.key))
+
+
+def peer_fields(peer: PeerView) -> Fields:
+    """Every fact about a peer."""
+    c = peer.capabilities
+    path = {"lan": "on this network", "direct": "direct", "relay": "through a relay", None: "not connected"}[peer.path]
+    history = sparkline(peer.rtt_history_ms, 12).strip()
+    rtt = "not measured" if peer.rtt_ms is None else f"{peer.rtt_ms:.1f} ms  {history}"
+    offers = (
+        f"{c.cores} cores, {c.memory_mib} MiB and {c.timeout_s} s a job; {format_rate(c.price_per_second_nano)}/s + "
+        f"{format_rate(c.price_per_mib_nano)}/MiB"
+        if c.executor
+        else "does not run others' jobs"
+    )
+    blocked = "" if peer.blocked_until is None else f"  until {until(peer.blocked_until)}"
+    return (
+        ("Name", safe(peer.name)),
+        ("State", Content.assemble((peer.state, "bold"), blocked)),
+        ("Why", safe(peer.why, 200) if peer.why else "-"),
+        ("Path", path),
+        ("Address", safe(peer.address, 200) if peer.address else "unknown"),
+        ("Round trip", rtt),
+        ("Offers", offers),
+        ("Tags", ", ".join(safe(tag, 20) for tag in c.tags[:12]) or "-"),
+        ("Score", f"{peer.score:.2f}"),
+        ("First seen", ago(peer.first_seen_at)),
+        ("Last seen", ago(peer.last_seen_at)),
+        ("Program", safe(peer.agent) if peer.agent else "unknown"),
+        ("Key", safe(peer.peer_id, 80)),
+    )
+
+
+class NamePeerScreen(Form[PeerView | None]):
+    """A name of my own for a peer; empty takes it back."""
+
+    heading = "Name this peer"
+
+    def __init__(self, bridge: Bridge, peer_id: str) -> None:
+        super().__init__(bridge)
+        self._peer_id = peer_id
+
+    def content(self) -> ComposeResult:
+        peer = self.bridge.peers.get(self._peer_id)
+        yield Field("Name", plain_input(safe(peer.name) if peer and peer.name else "", limit=40), id="name")
+        yield Static(
+            "Only you see this name; it is tied to the peer's key, so nobody else can take it. Empty takes it back.",
+            classes="note",
+            markup=False,
+        )
+
+    def keys(self) -> Keys:
+        return (("Enter", "Name it"), ("Esc", "Back"))
+
+    def on_mount(self) -> None:
+        field = self.query_one(Input)
+        field.cursor_position = len(field.value)
+
+    def submit(self) -> None:
+        self.send(NamePeer(peer=self._peer_id, name=self.text_of("name")), self.dismiss)
+
+
+class RankDetailScreen(RecordDialog):
+    """The four factors of a score, and the receipts behind it."""
+
+    area = "ranks"
+    AUTO_FOCUS = "OptionList"
+
+    def __init__(self, bridge: Bridge, peer_id: str) -> None:
+        super().__init__(bridge, peer_id)
+        rank = self._rank()
+        self.heading = f"Score of {named(rank.name, peer_id)}" if rank else "Score"
+
+    def _rank(self) -> RankView | None:
+        return next((r for r in self.bridge.ranks if r.peer_id == self.key), None)
+
+    def keys(self) -> Keys:
+        return (("↑↓", "Choose"), ("Enter", "Show the receipt"), ("y", "Copy peer id"), ("Esc", "Close"))
+
+    def content(self) -> ComposeResult:
+        yield from super().content()
+        rank = self._rank()
+        receipts = rank.receipts if rank else ()
+        yield Static("Receipts behind it, latest jobs", classes="section", markup=False)
+        if receipts:
+            yield OptionList(
+                *(Option(safe(r, 64), r) for r in dict.fromkeys(receipts)), id="receipts", markup=False, compact=True
+            )
+        else:
+            yield Static("none yet", markup=False)
+
+    def fields(self) -> Fields | None:
+        rank = self._rank()
+        return None if rank is None else rank_fields(rank)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        if event.option_id:
+            self.show_receipt(event.option_id)
+
+
+def rank_fields(rank: RankView) -> Fields:
+    """The score, its four weighted parts, and the counts they come from."""
+
+    def part(value: float, most: float, text: str) -> Content:
+        gauge = "".join(span.text for span in bar(value / most if most else 0.0, 20))
+        return Content.assemble((gauge, "$primary"), f"  {value:.2f} of {most:.2f}  {text}")
+
+    place = f"place {rank.rank}" if rank.rank is not None else "not ranked: fewer than five jobs, or blocked"
+    fields: list[tuple[str, str | Content]] = [
+        ("Score", Content.assemble((f"{rank.score:.2f}", "bold"), f"  {place}; halves in 7 days without jobs")),
+        ("Success", part(rank.success_part, 0.5, f"{rank.completed} done, {rank.failed} failed")),
+        ("Speed", part(rank.speed_part, 0.2, f"{rank.avg_duration_us / 1e6:.1f} s on average")),
+        ("Cost", part(rank.cost_part, 0.2, f"{format_amount(rank.avg_cost_u)} on average")),
+        ("Longevity", part(rank.longevity_part, 0.1, f"known for {duration(time.time() - rank.first_seen_at)}")),
+        ("Trend", sparkline(rank.trend, 24).strip() or "-"),
+    ]
+    if rank.blacklisted_until is not None:
+        text = f"until {until(rank.blacklisted_until)}: {safe(rank.blacklist_reason, 200)}"
+        fields.append(("Blocked", Content.styled(text, "bold $text-error")))
+    return fields
