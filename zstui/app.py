@@ -14,6 +14,7 @@ from textual.theme import Theme
 
 from zstui.bridge import Bridge
 from zstui.engine.commands import Engine
+from zstui.engine.jobs.samples import samples
 from zstui.screens import windows
 from zstui.screens.main import MainScreen
 
@@ -89,7 +90,7 @@ class ZstuiApp(App[None]):
     ) -> None:
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.use_command_palette = True
-        self.bridge = Bridge(engine)
+        self.bridge = Bridge(engine, tuple(samples()))
         self._on_exit = on_exit
         self._guide = guide
         self._first_run = first_run

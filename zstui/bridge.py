@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Literal, TypeVar
 
@@ -52,8 +52,10 @@ OUTPUT_TAIL = 64 * 1024
 class Bridge:
     """Create with an ``Engine``, ``await start()``, and read the dictionaries; never change them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, samples: Sequence[str] = ()) -> None:
         self._engine = engine
+        self.samples = tuple(samples)
+        """Names of the modules that come with zstui; a job spec takes them in place of a path."""
         self.status: StatusView | None = None
         self.peers: dict[str, PeerView] = {}
         self.guilds: dict[str, GuildView] = {}

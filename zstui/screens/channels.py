@@ -186,15 +186,22 @@ class ChannelsPane(Pane[ChannelView]):
     # --- actions ------------------------------------------------------------------------------------------------------
 
     def action_new(self) -> None:
-        self.ask(windows.open_channel(self.bridge, None))
+        self.ask(windows.open_channel(self.bridge, None), self._opened)
+
+    def _opened(self, channel: ChannelView) -> None:
+        self.select(channel.channel_id)
+        self.say(f"The channel with {channel.peer_name} is {channel.state}.")
 
     def action_close(self) -> None:
         if channel := self._open_one():
-            self.ask(windows.close_channel(self.bridge, channel.channel_id))
+            self.ask(windows.close_channel(self.bridge, channel.channel_id), self._told)
 
     def action_dispute(self) -> None:
         if channel := self._open_one():
-            self.ask(windows.dispute(self.bridge, channel))
+            self.ask(windows.dispute(self.bridge, channel), self._told)
+
+    def _told(self, channel: ChannelView) -> None:
+        self.say(f"The channel with {channel.peer_name} is {channel.state}.")
 
     def _open_one(self) -> ChannelView | None:
         channel = self.need("channel")

@@ -153,11 +153,16 @@ class GuildsPane(Pane[GuildView]):
         return guild
 
     def action_new(self) -> None:
-        self.ask(windows.create_guild(self.bridge))
+        self.ask(windows.create_guild(self.bridge), self._joined)
 
     def action_join(self) -> None:
         guild = self.table.record
-        self.ask(windows.join_guild(self.bridge, guild.guild_id if guild and guild.state == "seen" else None))
+        seen = guild is not None and guild.state == "seen"
+        self.ask(windows.join_guild(self.bridge, guild.guild_id if guild and seen else None), self._joined)
+
+    def _joined(self, guild: GuildView) -> None:
+        self.select(guild.guild_id)
+        self.say(f"You are in {guild.name} as {guild.role}.")
 
     def action_invite(self) -> None:
         if guild := self._mine("invite others"):
@@ -169,7 +174,7 @@ class GuildsPane(Pane[GuildView]):
 
     def open(self, record: GuildView) -> None:
         if record.state == "seen":
-            self.ask(windows.join_guild(self.bridge, record.guild_id))
+            self.ask(windows.join_guild(self.bridge, record.guild_id), self._joined)
         else:
             super().open(record)
 

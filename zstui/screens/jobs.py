@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zstui.engine.commands import CancelJob, RerunJob
+from zstui.engine.commands import CancelJob, JobSpec, RerunJob, SubmitJob
+from zstui.engine.errors import ZsError
 from zstui.engine.money import format_amount
 from zstui.engine.views import JobView
 from zstui.screens import windows
@@ -225,7 +226,24 @@ class JobsPane(Pane[JobView]):
 
     def action_new(self) -> None:
         guild = next((g.guild_id for g in self.bridge.guilds.values() if g.state == "joined"), None)
-        self.ask(windows.submit(self.bridge, guild), lambda spec: windows.submit_spec(self, spec))
+        self._submit(JobSpec(module="", guild=guild or ""), "")
+
+    def _submit(self, start: JobSpec, error: str) -> None:
+        """Ask for a job and send it; one that is refused opens again as it was."""
+
+        def chosen(spec: JobSpec) -> None:
+            async def work() -> None:
+                try:
+                    job = await self.bridge.execute(SubmitJob(spec=spec))
+                except (ZsError, OSError) as refused:
+                    self._submit(spec, str(refused))
+                else:
+                    self.select(job.job_id)
+                    self.say(f"{job.module} is {job.state}.")
+
+            self.app.run_worker(work(), name="SubmitJob", exit_on_error=True)
+
+        self.ask(windows.submit(self.bridge, start, error), chosen)
 
     def action_output(self) -> None:
         if job := self.need("job"):
@@ -252,7 +270,12 @@ class JobsPane(Pane[JobView]):
         if not job.mine:
             self.say("Only the submitter can run a job again.")
             return
-        self.execute(RerunJob(job=job.job_id), lambda view: f"{view.module} is {view.state} again.")
+
+        def again(view: JobView) -> str:
+            self.select(view.job_id)
+            return f"{view.module} is {view.state} again."
+
+        self.execute(RerunJob(job=job.job_id), again)
 
     def action_receipt(self) -> None:
         if not (job := self.need("job")):

@@ -109,9 +109,11 @@ class LogPane(Pane[Entry]):
         return f"{line.level} {line.area} {line.text} {line.subject}"
 
     def note(self, record: Entry) -> tuple[str, str]:
-        if self.bridge.log_dropped:
-            return (f"The oldest {self.bridge.log_dropped} lines were dropped.", "warn")
-        return (f"From {LEVELS[self.level]} up." if self.level != 1 else "", "muted")
+        dropped = f" The oldest {self.bridge.log_dropped} lines were dropped." if self.bridge.log_dropped else ""
+        return (
+            f"From level {LEVELS[self.level]} up, long lines {'wrapped' if self.wrapped else 'cut'}.{dropped}",
+            "muted",
+        )
 
     def details(self, record: Entry, width: int) -> list[Line]:
         line = record.line
@@ -145,12 +147,10 @@ class LogPane(Pane[Entry]):
     def action_wrap(self) -> None:
         self.wrapped = not self.wrapped
         self.reload()
-        self.say("Long lines are wrapped." if self.wrapped else "Long lines are cut.")
 
     def action_level(self) -> None:
         self.level = (self.level + 1) % len(LEVELS)
         self.reload()
-        self.say(f"Showing {LEVELS[self.level]} and above.")
 
 
 def _subject(line: LogLine) -> str:

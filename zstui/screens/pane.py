@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any, ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
@@ -19,6 +20,8 @@ from zstui.screens.widgets.text import Line, Span, plain
 
 T = TypeVar("T")
 R = TypeVar("R")
+WAIT = 3.0
+"""Seconds that the cursor waits for a record the person has just made."""
 
 
 class Pane(Vertical, Generic[T]):
@@ -44,6 +47,7 @@ class Pane(Vertical, Generic[T]):
         self.filter = ""
         self.frozen = False
         self._stale = True
+        self._wanted = ("", 0.0)
         self.table: LineTable[T] = LineTable(
             self.columns(), self.key, sort=self.SORT, descending=self.DESCENDING, follow=self.FOLLOW
         )
@@ -124,6 +128,7 @@ class Pane(Vertical, Generic[T]):
             records = [record for record in records if needle in self.words(record).casefold()]
         self.table.empty = tuple((Span("  " + line, "muted"),) for line in self._nothing())
         self.table.replace(records)
+        self._select_wanted()
         self.post_message(self.Note())
 
     def _nothing(self) -> list[str]:
@@ -147,11 +152,22 @@ class Pane(Vertical, Generic[T]):
             else:
                 found.append(record)
         self.table.change(found, gone)
+        self._select_wanted()
 
     def _touched(self) -> None:
         if self.display and not self.frozen:
             self.table.repaint()
             self.post_message(self.Note())
+
+    def select(self, key: str) -> None:
+        """Put the cursor on a record the person has just made, now or when it arrives."""
+        self._wanted = (key, monotonic() + WAIT)
+        self._select_wanted()
+
+    def _select_wanted(self) -> None:
+        key, until = self._wanted
+        if key and (monotonic() > until or self.table.select(key)):
+            self._wanted = ("", 0.0)
 
     def tick(self) -> None:
         """A second has passed: countdowns and ages may read differently."""

@@ -199,7 +199,8 @@ class PeersPane(Pane[PeerView]):
 
     def action_channel(self) -> None:
         peer = self.table.record
-        self.ask(windows.open_channel(self.bridge, peer.peer_id if peer else None))
+        window = windows.open_channel(self.bridge, peer.peer_id if peer else None)
+        self.ask(window, lambda channel: self.say(f"The channel with {channel.peer_name} is {channel.state}."))
 
     def action_network(self) -> None:
         from zstui.screens.details import TextScreen

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from textual.screen import Screen
 
 from zstui.bridge import Bridge
-from zstui.engine.commands import JobSpec, SetName, SubmitJob
+from zstui.engine.commands import JobSpec, SetName
 from zstui.engine.views import ChannelView, RankView
+from zstui.screens.submit import SubmitScreen
 
 if TYPE_CHECKING:
     from zstui.screens.pane import Pane
@@ -32,13 +33,9 @@ def pay(bridge: Bridge, request_id: str) -> Window:
     return _open("PayScreen", bridge, request_id)
 
 
-def submit(bridge: Bridge, guild_id: str | None) -> Window:
-    return _open("SubmitScreen", bridge, guild_id)
-
-
-def submit_spec(pane: Pane[Any], spec: JobSpec) -> None:
-    """Submit what the window put together."""
-    pane.execute(SubmitJob(spec=spec), lambda job: f"{job.module} is {job.state}.")
+def submit(bridge: Bridge, start: JobSpec, error: str) -> Window:
+    """Dismissed with a JobSpec or None."""
+    return SubmitScreen(bridge, samples=bridge.samples, spec=start, error=error)
 
 
 def create_guild(bridge: Bridge) -> Window:

@@ -252,14 +252,15 @@ class LineTable(LineStyles, Generic[T], can_focus=True):
 
     # --- cursor -------------------------------------------------------------------------------------------------------
 
-    def select(self, key: str) -> None:
-        """Put the cursor on a record and scroll to it."""
+    def select(self, key: str) -> bool:
+        """Put the cursor on a record and scroll to it; whether it is there."""
         if key not in self._rows:
-            return
+            return False
         self.cursor = key
         self._reveal()
         self.repaint()
         self.post_message(self.Moved())
+        return True
 
     def _reveal(self) -> None:
         if self.cursor is None:
