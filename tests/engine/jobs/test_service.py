@@ -6,10 +6,7 @@ import asyncio
 import hashlib
 from pathlib import Path
 
-import pytest
-
 from tests.engine.jobs.rig import Guest, World, until, wasm
-from zstui.engine.errors import BadInput, InvalidManifest, InvalidModule, NoExecutor, UnknownJob
 from zstui.engine.events import ExecutionFinished, ExecutionStarted, JobOutputReceived
 from zstui.engine.jobs.cid import cid_of
 from zstui.engine.jobs.cost import cost

@@ -205,7 +205,6 @@ class Submitter:
             state=state,
             fault=fault,
             why=clean_text(why, 1000),
-            paid="free",
             outcome="failure" if fault == "executor" and job.agreed else "",
             audit="done" if job.witnesses else "",
             finished_us=self._room.clock.now_us(),
@@ -425,7 +424,7 @@ class Submitter:
                 ok=r.active_us <= longest,
                 detail=f"{r.active_us / US:.3f} s, at most {longest / US:.3f} s by my clock",
             ),
-            CheckView(name="not paid yet", ok=job.paid in ("", "free") and not job.receipt_id),
+            CheckView(name="not paid yet", ok=job.paid == "" and not job.receipt_id),
         ]
         if r.ok and m.output.format != "bytes":
             wrong = conforms(m.output, await room.outputs.read(job.job_id, "stdout"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from zstui.engine.errors import ProtocolError, Refused, ZsError
+from zstui.engine.errors import GuildError, ProtocolError, Refused, ZsError
 from zstui.engine.events import ExecutionFinished, ExecutionStarted
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
@@ -173,7 +173,11 @@ class Auditor:
         """Consenting members in an order that the receipt fixes and its executor cannot choose."""
         room = self._room
         found = []
-        for peer, role in room.guilds.members(job.guild_id).items():
+        try:
+            members = room.guilds.members(job.guild_id)
+        except GuildError:
+            return []
+        for peer, role in members.items():
             card = room.card_of(peer)
             consents = role == "executor" or (role != "observer" and card is not None and card.executor)
             if consents and peer not in (room.me, job.executor) and room.admits(peer):
