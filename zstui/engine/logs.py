@@ -1,0 +1,210 @@
+"""The log of one node: every event on the bus as one line, in memory for screens and as JSON lines on disk.
+
+Notices keep their level; other events are told at "info", and those that only say that a record changed at "debug". A line
+never holds what a job printed or a message said. Of each level only so many lines a second are kept, so that no peer can
+flush out what a person should read; what is left out is counted in a line of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from zstui.engine import events as e
+from zstui.engine.bus import Bus
+from zstui.engine.clock import US, Clock, SystemClock
+from zstui.engine.money import format_amount
+from zstui.engine.views import LogLevel, LogLine
+
+FILE = "zstui.jsonl"
+MAX_BYTES = 5 * 1000 * 1000
+"""Size at which the file is put aside as ``zstui.jsonl.1``, then ``.2``."""
+MAX_FILES = 3
+"""Files in all."""
+TOLD_LINES, DEBUG_LINES = 800, 200
+"""Lines kept in memory, of debug and of all other levels: 1,000 together."""
+PER_SECOND: dict[LogLevel, int] = {"debug": 50, "info": 200, "warning": 100, "error": 100}
+UNWRITTEN = 10_000
+"""Lines that may wait for a slow disk."""
+TURN = 256
+"""Events handled before others on the loop get their turn."""
+
+_SUBJECTS = ("request_id", "job_id", "channel_id", "guild_id", "peer_id")
+"""Fields that say what an event is about, in this order."""
+_AREAS = (
+    ("Peer", "network"),
+    ("Addresses", "network"),
+    ("Guild", "guilds"),
+    ("Job", "jobs"),
+    ("Execution", "jobs"),
+    ("Channel", "channels"),
+    ("Payment", "channels"),
+    ("Approval", "approvals"),
+    ("Reputation", "reputation"),
+    ("Outcome", "reputation"),
+    ("Trust", "reputation"),
+)
+
+
+def line_of(event: e.Event, at_us: int) -> LogLine:
+    """One event in words."""
+    if isinstance(event, e.Notice):
+        return LogLine(at_us=at_us, level=event.level, area=event.area, text=event.text, subject=event.subject)
+    name = type(event).__name__
+    subject = next((str(getattr(event, field)) for field in _SUBJECTS if hasattr(event, field)), "")
+    facts = [
+        _fact(field, getattr(event, field)) for field in event.__struct_fields__ if getattr(event, field) != subject
+    ]
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+    changed = name.endswith("Changed") or isinstance(event, e.JobOutputReceived)
+    return LogLine(
+        at_us=at_us,
+        level="debug" if changed else "info",
+        area=next((area for prefix, area in _AREAS if name.startswith(prefix)), "node"),
+        text=f"{words}: {', '.join(facts)}" if facts else words,
+        subject=subject,
+    )
+
+
+def _fact(field: str, value: object) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, int) and field.endswith("_u"):
+        return f"{field.removesuffix('_u')} {format_amount(value)}"
+    if isinstance(value, int) and field.endswith("_us"):
+        return f"{field.removesuffix('_us')} {value / US:.3f} s"
+    if isinstance(value, float):
+        return f"{field} {value:.3f}"
+    return f"{field.removesuffix('_id')} {value}"
+
+
+class LogBook:
+    """``on_line`` is called on the event loop with each new line; set it before ``start``."""
+
+    def __init__(self, bus: Bus, directory: Path, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._file = _RotatedFile(directory / FILE)
+        self._events = bus.subscribe(e.Event, limit=65_536)
+        self._told: deque[LogLine] = deque(maxlen=TOLD_LINES)
+        self._debug: deque[LogLine] = deque(maxlen=DEBUG_LINES)
+        self._second = -1
+        self._counts: dict[LogLevel, int] = {}
+        self._left_out = 0
+        self._unwritten: deque[LogLine] = deque(maxlen=UNWRITTEN)
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._broken = False
+        self._ending = False
+        self.on_line: Callable[[LogLine], None] = lambda line: None
+
+    async def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="log"),
+            asyncio.create_task(self._write(), name="log file"),
+        ]
+
+    async def stop(self) -> None:
+        """Take in what was published so far, and write it. Idempotent."""
+        self._events.close()
+        if not self._tasks:
+            return
+        follower, writer = self._tasks
+        self._tasks = []
+        await follower
+        self._ending = True
+        self._wake.set()
+        await writer
+        self._file.close()
+
+    def lines(self) -> list[LogLine]:
+        """The latest lines of all levels, oldest first."""
+        return list(heapq.merge(self._told, self._debug, key=lambda line: line.at_us))
+
+    async def _follow(self) -> None:
+        handled = 0
+        async for event in self._events:
+            self._take(line_of(event, self._clock.now_us()))
+            handled += 1
+            if handled % TURN == 0:
+                await asyncio.sleep(0)
+
+    def _take(self, line: LogLine) -> None:
+        second = self._clock.monotonic_us() // US
+        if second != self._second:
+            left_out, self._second, self._counts, self._left_out = self._left_out, second, {}, 0
+            if left_out:
+                self._keep(LogLine(at_us=line.at_us, level="warning", area="log", text=f"{left_out} lines left out."))
+        self._counts[line.level] = self._counts.get(line.level, 0) + 1
+        if self._counts[line.level] > PER_SECOND[line.level]:
+            self._left_out += 1
+        else:
+            self._keep(line)
+
+    def _keep(self, line: LogLine) -> None:
+        (self._debug if line.level == "debug" else self._told).append(line)
+        self._unwritten.append(line)
+        self._wake.set()
+        self.on_line(line)
+
+    async def _write(self) -> None:
+        while not self._ending:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        lines = list(self._unwritten)
+        self._unwritten.clear()
+        try:
+            await asyncio.to_thread(self._file.append, lines)
+        except OSError as error:
+            if not self._broken:
+                self._broken = True
+                text = f"The log file cannot be written: {error.strerror or error}."
+                self._told.append(line := LogLine(at_us=self._clock.now_us(), level="error", area="log", text=text))
+                self.on_line(line)
+        else:
+            self._broken = False
+
+
+class _RotatedFile:
+    """Used from one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._size = 0
+
+    def append(self, lines: list[LogLine]) -> None:
+        """Raises OSError; the lines are then lost."""
+        for line in lines:
+            data = msgspec.json.encode(line) + b"\n"
+            if self._fd >= 0 and self._size + len(data) > MAX_BYTES:
+                self._rotate()
+            if self._fd < 0:
+                self._open()
+            self._size += os.write(self._fd, data)
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(MAX_FILES - 1, 0, -1):
+            older = self._path.with_name(f"{self._path.name}.{number}")
+            newer = self._path.with_name(f"{self._path.name}.{number - 1}") if number > 1 else self._path
+            if newer.exists():
+                newer.replace(older)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
