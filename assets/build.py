@@ -1,7 +1,7 @@
 """Rebuilds the sample jobs from the sources beside them: the C ones with zig, the WAT ones with wasmtime.
 
-    pip install ziglang wasmtime
-    python assets/build.py
+pip install ziglang wasmtime
+python assets/build.py
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ def main() -> None:
         source.with_suffix(".wasm").write_bytes(build_wat(source))
     for source in sorted(HERE.glob("*.c")):
         target = source.with_suffix(".wasm").name
-        zig = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-Os", "-s", "-Wall", "-Wl,-z,stack-size=262144"]
+        zig = [
+            sys.executable,
+            "-m",
+            "ziglang",
+            "cc",
+            "-target",
+            "wasm32-wasi",
+            "-Os",
+            "-s",
+            "-Wall",
+            "-Wl,-z,stack-size=262144",
+        ]
         subprocess.run([*zig, "-o", target, source.name], cwd=HERE, check=True)
 
 

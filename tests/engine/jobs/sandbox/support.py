@@ -19,6 +19,15 @@ def wat(text: str) -> bytes:
     return bytes(wasmtime.wat2wasm(f"(module {text})"))
 
 
+def compile_bomb(depth: int = 4000) -> bytes:
+    """A small module that takes a compiler many seconds."""
+    return wat(
+        f"""(func (export "_start") (local i64 i64 i64 i64)
+        {"(loop (local.set 0 (i64.add (local.get 1) (local.get 2)))" * depth}
+        {"(br_if 0 (i64.eqz (local.get 0))))" * depth})"""
+    )
+
+
 class Recorder:
     """Runs executions and keeps what they said."""
 

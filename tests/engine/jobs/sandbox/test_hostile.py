@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.engine.jobs.sandbox.support import Recorder, sample, wat
+from tests.engine.jobs.sandbox.support import Recorder, compile_bomb, sample
 from zstui.engine.errors import InvalidModule
 from zstui.engine.jobs.sandbox.artifacts import CompileLimits
 from zstui.engine.jobs.sandbox.model import Execution, Limits
@@ -124,28 +124,36 @@ async def test_a_division_by_zero_leaves_the_gas_inexact(recorder: Recorder) -> 
     assert (result.status, result.fault, result.gas_exact) == ("failure", "payer", False)
 
 
-@pytest.mark.parametrize(
-    ("name", "types", "args"),
-    [
-        ("clock_time_get", "i32 i64 i32", "(i32.const 0) (i64.const 0) (i32.const 65530)"),
-        ("clock_time_get", "i32 i64 i32", "(i32.const 99) (i64.const 0) (i32.const 0)"),
-        ("clock_res_get", "i32 i32", "(i32.const 0) (i32.const -4)"),
-        ("random_get", "i32 i32", "(i32.const 1) (i32.const -1)"),
-        ("random_get", "i32 i32", "(i32.const -1) (i32.const 1)"),
-        ("poll_oneoff", "i32 i32 i32 i32", "(i32.const 0) (i32.const 0) (i32.const -1) (i32.const 0)"),
-        ("poll_oneoff", "i32 i32 i32 i32", "(i32.const 65535) (i32.const 0) (i32.const 1) (i32.const 0)"),
-        ("poll_oneoff", "i32 i32 i32 i32", "(i32.const 0) (i32.const 65535) (i32.const 1) (i32.const 0)"),
-    ],
+WILD = (
+    ("clock_time_get", "(i32.const 0) (i64.const 0) (i32.const 65530)"),
+    ("clock_time_get", "(i32.const 99) (i64.const 0) (i32.const 0)"),
+    ("clock_res_get", "(i32.const 0) (i32.const -4)"),
+    ("random_get", "(i32.const 1) (i32.const -1)"),
+    ("random_get", "(i32.const -1) (i32.const 1)"),
+    ("poll_oneoff", "(i32.const 0) (i32.const 0) (i32.const -1) (i32.const 0)"),
+    ("poll_oneoff", "(i32.const 65535) (i32.const 0) (i32.const 1) (i32.const 0)"),
+    ("poll_oneoff", "(i32.const 0) (i32.const 65535) (i32.const 1) (i32.const 0)"),
 )
+
+
 @pytest.mark.parametrize("memory", ['(memory (export "memory") 1)', "(memory 1)", ""])
-async def test_wild_pointers_get_an_errno(recorder: Recorder, name: str, types: str, args: str, memory: str) -> None:
+async def test_wild_pointers_get_an_errno(recorder: Recorder, memory: str) -> None:
+    types = {
+        "clock_time_get": "i32 i64 i32",
+        "clock_res_get": "i32 i32",
+        "random_get": "i32 i32",
+        "poll_oneoff": "i32 i32 i32 i32",
+    }
+    imports = "".join(
+        f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {params}) (result i32)))'
+        for name, params in types.items()
+    )
+    calls = "".join(f"(call ${name} {args})" for name, args in WILD)
     result = await recorder.wat(
-        f"""(import "wasi_snapshot_preview1" "{name}" (func $f (param {types}) (result i32)))
-        {memory} (func (export "call") (result i32) (call $f {args}))""",
-        function="call",
+        f"""{imports} {memory} (func (export "call") (result {"i32 " * len(WILD)}) {calls})""", function="call"
     )
     assert result.status == "success"
-    assert result.results[0] in ("21", "28")
+    assert set(result.results) <= {"21", "28"}, "EFAULT or EINVAL"
 
 
 async def test_a_wild_pointer_into_wasi_itself_is_the_payers_failure(recorder: Recorder) -> None:
@@ -174,7 +182,7 @@ async def test_there_are_no_files(recorder: Recorder) -> None:
 async def test_flipped_bits_are_refused_or_run_within_the_limits(sandbox: Sandbox) -> None:
     chance = random.Random(7)
     refused = 0
-    for _ in range(12):
+    for _ in range(8):
         module = bytearray(sample("numbers"))
         module[chance.randrange(8, len(module))] ^= 1 << chance.randrange(8)
         recorder = Recorder(sandbox)
@@ -186,12 +194,7 @@ async def test_flipped_bits_are_refused_or_run_within_the_limits(sandbox: Sandbo
 
 
 async def test_a_compile_bomb_is_given_up_and_remembered(tmp_path: Path) -> None:
-    depth = 4000
-    bomb = wat(
-        f"""(func (export "_start") (local i64 i64 i64 i64)
-        {"(loop (local.set 0 (i64.add (local.get 1) (local.get 2)))" * depth}
-        {"(br_if 0 (i64.eqz (local.get 0))))" * depth})"""
-    )
+    bomb = compile_bomb()
     sandbox = Sandbox(tmp_path, 1, compile_limits=CompileLimits(wall_s=0.4, cpu_s=1, data_bytes=256 << 20))
     await sandbox.start()
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.engine.jobs.sandbox.support import Recorder, alive, sample
+from tests.engine.jobs.sandbox.support import Recorder, alive, compile_bomb, sample
 from zstui.engine.errors import JobError
 from zstui.engine.jobs.sandbox.model import Execution, Limits, RunResult
 from zstui.engine.jobs.sandbox.pool import Sandbox
@@ -202,3 +202,48 @@ async def test_a_worker_has_nothing_of_ours(one: Sandbox, cache_dir: Path) -> No
 async def test_the_cache_directory_is_private(cache_dir: Path) -> None:
     assert stat.S_IMODE(os.stat(cache_dir).st_mode) == 0o700
     assert stat.S_IMODE(os.stat(cache_dir / "key").st_mode) == 0o600
+
+
+ABANDONED = """
+import asyncio, sys
+from pathlib import Path
+from tests.engine.jobs.sandbox.support import Recorder
+from zstui.engine.jobs.sandbox.pool import Sandbox
+
+async def main():
+    sandbox = Sandbox(Path(sys.argv[1]), 2)
+    await sandbox.start()
+    jobs = [asyncio.create_task(Recorder(sandbox).sample("misbehave", "loop")) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    print(*sandbox.pids, flush=True)
+    await asyncio.gather(*jobs)
+
+asyncio.run(main())
+"""
+
+
+async def test_workers_do_not_outlive_an_engine_that_is_killed(cache_dir: Path) -> None:
+    engine = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ABANDONED, str(cache_dir), stdout=asyncio.subprocess.PIPE
+    )
+    assert engine.stdout
+    pids = [int(pid) for pid in (await engine.stdout.readline()).split()]
+    assert len(pids) == 2
+    assert all(map(alive, pids))
+    engine.kill()
+    await engine.wait()
+    await until(lambda: not any(map(alive, pids)))
+
+
+async def test_stop_ends_a_compilation(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path, 1)
+    await sandbox.start()
+    compiling = asyncio.create_task(sandbox.check(compile_bomb()))
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    await sandbox.stop()
+    assert time.monotonic() - started < 2.0
+    with pytest.raises(JobError, match="stopped"):
+        await compiling
+    assert not list(os.scandir(tmp_path / "empty"))
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".module")] == []

@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
 from zstui.engine.errors import InvalidModule, JobError
+from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.sandbox.cache import QUOTA_BYTES, Cache, Record
 from zstui.engine.jobs.sandbox.messages import Compile, Compiled, FromChild, Ready, Rejected
 from zstui.engine.jobs.sandbox.model import MAX_MODULE
@@ -50,15 +52,22 @@ class Artifacts:
         self._compiling = asyncio.Lock()
         self._spare: asyncio.Task[tuple[Child, Ready]] | None = None
         self._fingerprint = ""
+        self._active: Child | None = None
         self._stopped = False
 
     async def start(self) -> None:
         """Raises HomeError, JobError."""
         await asyncio.to_thread(self._cache.open)
-        self._fingerprint = (await self._next_compiler())[1].fingerprint
+        _, ready = await self._next_compiler()
+        self._fingerprint = f"wasmtime {version('wasmtime')}/{ready.fingerprint}"
 
     async def stop(self) -> None:
+        """Kill the compilers; whoever waits for one gets a JobError."""
         self._stopped = True
+        if self._active:
+            self._active.kill()
+        async with self._compiling:
+            pass
         if self._spare:
             spare, self._spare = self._spare, None
             spare.cancel()
@@ -138,7 +147,7 @@ class Artifacts:
         if self._stopped:
             raise JobError("The job sandbox has stopped.")
         compiler, _ = await self._next_compiler()
-        self._spare = None
+        self._spare, self._active = None, compiler
         answer: asyncio.Future[FromChild | None] = asyncio.get_running_loop().create_future()
 
         def settle(message: FromChild | None) -> None:
@@ -157,8 +166,10 @@ class Artifacts:
         except TimeoutError:
             pass
         finally:
+            self._active = None
             await asyncio.shield(compiler.close())
-        if not self._stopped:
+            if self._stopped:
+                raise JobError("The job sandbox has stopped.")
             self._spare = asyncio.create_task(
                 Child.spawn("compiler", self.empty_dir, self._limits.data_bytes, self._limits.cpu_s),
                 name="sandbox compiler",
@@ -166,7 +177,7 @@ class Artifacts:
         if isinstance(message, Compiled):
             return Record("", False, message.exports, message.memory, message.wasi, message.image)
         if isinstance(message, Rejected):
-            return _rejection(f"The module was refused: {message.reason}.", transient=False)
+            return _rejection(f"The module was refused: {clean_text(message.reason, 250)}.", transient=False)
         log.info("a module of %d bytes did not compile: %s", len(module), await compiler.describe_death())
         limits = f"{self._limits.wall_s:g} s and {self._limits.data_bytes >> 20:,} MiB"
         return _rejection(f"The module does not compile within {limits}.", transient=True)

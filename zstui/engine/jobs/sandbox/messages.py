@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from zstui.engine.jobs.sandbox.model import Limits, Signature
+from zstui.engine.jobs.sandbox.model import Limits, Signature, StreamName
 
 HEADER = struct.Struct(">I")
 STOP = struct.Struct(">Q")
@@ -30,7 +30,7 @@ class Ready(_Message, frozen=True):
 
     hardening: str
     fingerprint: str
-    """Wasmtime version, settings and CPU features: what native code made here depends on."""
+    """Settings and processor: what native code made here depends on, besides wasmtime's version."""
 
 
 # --- to and from a worker --------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class NotLoaded(_Message, frozen=True):
 
 class Output(_Message, frozen=True):
     job: int
-    stream: Literal["stdout", "stderr"]
+    stream: StreamName
     data: bytes
 
 

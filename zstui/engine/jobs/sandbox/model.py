@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
-import struct
 from typing import Literal
 
 import msgspec
@@ -37,6 +37,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     timeout_us: int = 30_000_000
     """Wall time from the moment the run has a worker."""
     stack_bytes: int = MAX_STACK
+    """Of the guest's calls; taken as the next power of two."""
     fuel: int = 300_000_000_000
     """About one unit per WebAssembly instruction."""
     output_bytes: int = 1 << 20
@@ -109,9 +110,12 @@ def _parse(kind: str, text: str) -> int | float:
     try:
         if kind in ("f32", "f64"):
             value = float(text)
-            return float(struct.unpack("<f", struct.pack("<f", value))[0]) if kind == "f32" else value
+            rounded = _round_to_f32(value) if kind == "f32" else value
+            if math.isinf(rounded) and not math.isinf(value):
+                raise BadInput(f"{text[:40]} does not fit an f32.")
+            return rounded
         number = int(text, 0)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise BadInput(f"{text[:40]!r} is not an {kind}.") from None
     bits = 32 if kind == "i32" else 64
     if not -(1 << (bits - 1)) <= number < 1 << bits:
@@ -129,6 +133,10 @@ def format_result(kind: str, value: int | float) -> str:
         return repr(float(value))
     for digits in range(1, 10):
         text = f"{value:.{digits}g}"
-        if struct.pack("<f", float(text)) == struct.pack("<f", value):
+        if _round_to_f32(float(text)) == value:
             return repr(float(text))
     return repr(float(value))
+
+
+def _round_to_f32(value: float) -> float:
+    return ctypes.c_float(value).value

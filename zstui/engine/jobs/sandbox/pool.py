@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from zstui.engine.errors import BadInput, InvalidModule, JobError
 from zstui.engine.identity.text import clean_text
@@ -85,7 +88,10 @@ class Sandbox:
         await self._artifacts.start()
         self._state = "running"
         try:
-            await asyncio.gather(*(self._add_worker() for _ in range(self._size)))
+            outcomes = await asyncio.gather(*(self._add_worker() for _ in range(self._size)), return_exceptions=True)
+            for outcome in outcomes:
+                if outcome is not None:
+                    raise outcome
         except BaseException:
             await self.stop()
             raise
@@ -132,11 +138,12 @@ class Sandbox:
             return failed("failure", "payer", str(error))
         for retry in (False, True):
             worker = await self._acquire(artifact.key)
-            if not self._running():
-                return failed("error", "executor", "The job sandbox has stopped.")
             attempt = Attempt(prepared, artifact, on_output, on_progress, stop)
             try:
-                return await worker.run(attempt)
+                result = await worker.run(attempt)
+                if self._running() or result.status != "error":
+                    return result
+                return msgspec.structs.replace(result, reason="The job sandbox has stopped.")
             except Unloadable as error:
                 # The image is not one of this machine's, whatever its HMAC says: make it again, once.
                 if retry:
@@ -161,7 +168,12 @@ class Sandbox:
             raise JobError("The job sandbox is not running.")
 
     async def _acquire(self, key: str) -> Worker:
-        """A worker for this job alone: an idle one, at best one that has the module; else the next to become free."""
+        """A living worker for this job alone: an idle one, at best one that has the module; else the next to be free."""
+        while (worker := await self._next_worker(key)).lost:
+            self._spawn_task(self._retire(worker))
+        return worker
+
+    async def _next_worker(self, key: str) -> Worker:
         if self._idle:
             worker = next((w for w in reversed(self._idle) if w.has(key)), self._idle[-1])
             self._idle.remove(worker)
@@ -198,20 +210,20 @@ class Sandbox:
             self._spawn_task(self._retire(worker))
 
     async def _retire(self, worker: Worker) -> None:
-        self._workers.discard(worker)
         await worker.close()
+        self._workers.discard(worker)
         if self._running():
             self._spawn_task(self._replace())
 
     async def _replace(self) -> None:
-        for delay in _RESPAWN_DELAYS_S:
+        """Try until a new worker is up, ever more slowly."""
+        for delay in itertools.chain(_RESPAWN_DELAYS_S, itertools.repeat(_RESPAWN_DELAYS_S[-1])):
             await asyncio.sleep(delay)
             try:
                 await self._add_worker()
                 return
             except JobError as error:
                 log.warning("%s", error)
-        log.error("the sandbox lost a worker for good")
 
     async def _add_worker(self) -> None:
         child, ready = await Child.spawn("worker", self._artifacts.empty_dir)

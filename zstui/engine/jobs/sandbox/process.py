@@ -31,9 +31,14 @@ from zstui.engine.jobs.sandbox.messages import (
 
 BOOT_TIMEOUT_S = 30.0
 
-_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from zstui.engine.jobs.sandbox.child import main; main()"
-"""The child ignores environment and working directory (-I), so it is told where this package is."""
-_ROOT = str(Path(zstui.__file__).resolve().parent.parent)
+_BOOT = """\
+import sys
+sys.path[:] = sys.argv.pop(1).split(":")
+from zstui.engine.jobs.sandbox.child import main
+main()
+"""
+_PATH = ":".join([*filter(None, sys.path), str(Path(zstui.__file__).resolve().parent.parent)])
+"""Where the child finds modules: it ignores its environment and working directory (-I), and looks nowhere else (-S)."""
 _STDERR_TAIL = 400
 
 Role = Literal["worker", "compiler"]
@@ -75,7 +80,7 @@ class Child(asyncio.Protocol):
         try:
             with theirs, their_stops:
                 process = subprocess.Popen(  # noqa: ASYNC220 - a fork of a millisecond, from the thread that will wait for it
-                    [sys.executable, "-I", "-c", _BOOT, _ROOT, role, *map(str, (*fds, data_bytes, cpu_seconds))],
+                    [sys.executable, "-I", "-S", "-c", _BOOT, _PATH, role, *map(str, (*fds, data_bytes, cpu_seconds))],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
@@ -92,17 +97,17 @@ class Child(asyncio.Protocol):
         child = cls(role, process, stderr, our_stops)
         ours.setblocking(False)
         our_stops.setblocking(False)
-        await asyncio.get_running_loop().create_unix_connection(lambda: child, sock=ours)
         try:
             async with asyncio.timeout(BOOT_TIMEOUT_S):
+                await asyncio.get_running_loop().create_unix_connection(lambda: child, sock=ours)
                 return child, await asyncio.shield(child._ready)
         except (TimeoutError, ConnectionError):
-            child.kill()
+            await child.close()
             code = await child.reap()
             raise JobError(f"The job sandbox did not start ({_death(code)}): {child.stderr_tail()}") from None
         except asyncio.CancelledError:
-            child.kill()
-            await child.reap()
+            await child.close()
+            ours.close()
             raise
 
     @property

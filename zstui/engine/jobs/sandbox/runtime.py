@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import wasmtime
@@ -55,7 +54,7 @@ def new_engine(stack_bytes: int) -> wasmtime.Engine:
 
 
 def fingerprint() -> str:
-    """Names everything that compiled code depends on but the module itself."""
+    """Settings and processor: what compiled code depends on, besides the module and wasmtime's version."""
     features = hashlib.sha256()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -67,7 +66,7 @@ def fingerprint() -> str:
     except OSError:
         features.update(platform.processor().encode())
     settings = hashlib.sha256(repr(SETTINGS).encode()).hexdigest()[:16]
-    return f"wasmtime {version('wasmtime')}/{platform.machine()}/{settings}/{features.hexdigest()[:16]}"
+    return f"{platform.machine()}/{settings}/{features.hexdigest()[:16]}"
 
 
 def find_export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> object | None:

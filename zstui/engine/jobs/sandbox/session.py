@@ -61,6 +61,11 @@ def failed(status: RunStatus, fault: RunFault, reason: str) -> RunResult:
     )
 
 
+def _stack(attempt: Attempt) -> int:
+    """A power of two: the worker keeps one engine for each size in use, so there must be few."""
+    return 1 << (attempt.run.limits.stack_bytes - 1).bit_length()
+
+
 class _Job:
     """State of the running job."""
 
@@ -130,7 +135,7 @@ class Worker:
     async def run(self, attempt: Attempt) -> RunResult:
         """Raises Unloadable. On CancelledError the job is on its way out: see ``quiet``."""
         self.jobs += 1
-        handle = bytes.fromhex(attempt.artifact.key) + attempt.run.limits.stack_bytes.to_bytes(4, "big")
+        handle = bytes.fromhex(attempt.artifact.key) + _stack(attempt).to_bytes(4, "big")
         job = self._job = _Job(attempt, self.jobs, handle)
         if self.lost:
             self._lost()
@@ -158,7 +163,7 @@ class Worker:
         else:
             drop = self._make_room(len(record.image))
             self._loaded[job.handle] = len(record.image)
-            self._child.send(Load(job.handle, record.image, run.limits.stack_bytes, record.memory, record.wasi, drop))
+            self._child.send(Load(job.handle, record.image, _stack(job.attempt), record.memory, record.wasi, drop))
         self._child.send(msgspec.structs.replace(run, job=job.number, handle=job.handle))
         timeout = run.limits.timeout_us / US
         job.timers.append(asyncio.get_running_loop().call_later(timeout, self._stop, job, "timeout"))

@@ -33,7 +33,7 @@ from zstui.engine.jobs.sandbox.messages import (
     Ready,
     Run,
 )
-from zstui.engine.jobs.sandbox.model import BYTE_GAS, MAX_STACK, Signature, format_result
+from zstui.engine.jobs.sandbox.model import BYTE_GAS, MAX_STACK, Signature, StreamName, format_result
 from zstui.engine.jobs.sandbox.runtime import call, find_export, fingerprint, new_engine, set_stdin
 
 _THREAD_STACK = 2 * MAX_STACK
@@ -56,7 +56,7 @@ class Outputs:
         self._on_pending = on_pending
         self._job = job
         self._room = {"stdout": cap, "stderr": cap}
-        self._pending: list[Output] = []
+        self._pending: list[tuple[StreamName, bytearray]] = []
         self._pending_bytes = 0
         self._sent_at = time.monotonic()
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class Outputs:
         self.cut: set[str] = set()
         """Streams that were asked to take more than the cap."""
 
-    def write(self, stream: Literal["stdout", "stderr"], data: bytes) -> int:
+    def write(self, stream: StreamName, data: bytes) -> int:
         """Bytes taken, or a negative errno, as wasmtime's callback wants it: never more than ``len(data)``."""
         accepted = data[: self._room[stream]]
         if len(accepted) < len(data):
@@ -76,10 +76,9 @@ class Outputs:
         self.written += len(accepted)
         with self._lock:
             first = not self._pending
-            self._pending.extend(
-                Output(self._job, stream, accepted[at : at + OUTPUT_CHUNK])
-                for at in range(0, len(accepted), OUTPUT_CHUNK)
-            )
+            if first or self._pending[-1][0] != stream:
+                self._pending.append((stream, bytearray()))
+            self._pending[-1][1].extend(accepted)
             self._pending_bytes += len(accepted)
             due = self._pending_bytes >= OUTPUT_CHUNK or time.monotonic() - self._sent_at >= _FLUSH_MS / 1000
         if due:
@@ -91,18 +90,16 @@ class Outputs:
     def flush(self, *then: Done) -> None:
         """Send what waits, and ``then`` after it."""
         with self._lock:
-            merged: list[Output] = []
-            for output in self._pending:
-                last = merged[-1] if merged else None
-                if last and last.stream == output.stream and len(last.data) + len(output.data) <= OUTPUT_CHUNK:
-                    merged[-1] = Output(self._job, last.stream, last.data + output.data)
-                else:
-                    merged.append(output)
+            messages = [
+                Output(self._job, stream, bytes(data[at : at + OUTPUT_CHUNK]))
+                for stream, data in self._pending
+                for at in range(0, len(data), OUTPUT_CHUNK)
+            ]
             self._pending.clear()
             self._pending_bytes = 0
-            if merged or then:
+            if messages or then:
                 self._sent_at = time.monotonic()
-                self._channel.send(*merged, *then)
+                self._channel.send(*messages, *then)
 
 
 class _Ending(Exception):
