@@ -26,10 +26,11 @@ def set_boots(tx: Tx, count: int) -> None:
     tx.execute("INSERT INTO meta VALUES ('boots', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (count,))
 
 
-def setting(tx: Tx, name: str) -> str | None:
-    row = tx.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
-    return str(row[0]) if row else None
+def name(tx: Tx) -> str:
+    """The node's own name as its owner set it, or ""."""
+    row = tx.execute("SELECT value FROM setting WHERE name = 'name'").fetchone()
+    return str(row[0]) if row else ""
 
 
-def set_setting(tx: Tx, name: str, value: str) -> None:
-    tx.execute("INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
+def set_name(tx: Tx, value: str) -> None:
+    tx.execute("INSERT INTO setting VALUES ('name', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (value,))

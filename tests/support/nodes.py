@@ -1,0 +1,126 @@
+"""Real ``zstui node`` processes and one-shot commands for end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tests.support.terminal import ZSTUI
+
+T = TypeVar("T")
+
+
+def eventually(what: str, probe: Callable[[], T | None], seconds: float = 20.0) -> T:
+    """The first true result of ``probe``. Raises AssertionError that names ``what``."""
+    end = time.monotonic() + seconds
+    last: object = None
+    while time.monotonic() < end:
+        last = found = probe()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"no {what} within {seconds} s; last: {last!r}")
+
+
+def zstui(*args: str, home: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a one-shot command to its end."""
+    chosen = ("--home", str(home)) if home is not None else ()
+    return subprocess.run(
+        [*ZSTUI, *chosen, *args],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **env},
+    )
+
+
+class NodeProcess:
+    """One node on loopback. ``ask`` runs a one-shot command against it and decodes its JSON."""
+
+    def __init__(self, home: Path, *options: str, mdns: bool = True, start: bool = True) -> None:
+        self.home = home
+        self.name = home.name
+        self._options = options
+        self._mdns = "127.0.0.1" if mdns else "none"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ready: dict[str, Any] = {}
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        listen = () if "--listen" in self._options else ("--listen", "127.0.0.1:0")
+        self.process = subprocess.Popen(
+            [
+                *(*ZSTUI, "--home", str(self.home), "node", "--name", self.name, *listen),
+                *("--mdns-interface", self._mdns, "--metrics", "127.0.0.1:0", *self._options),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            assert self.process.stderr is not None
+            raise AssertionError(self.process.stderr.read().decode())
+        self.ready = msgspec.json.decode(line)
+
+    @property
+    def peer_id(self) -> str:
+        return str(self.ready["peer_id"])
+
+    @property
+    def address(self) -> str:
+        return str(self.ready["addresses"][0])
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return zstui(*args, home=self.home)
+
+    def ask(self, *args: str) -> Any:
+        """Raises AssertionError with what was said on stderr unless the exit status is 0."""
+        done = self.run(*args, "--json")
+        assert done.returncode == 0, f"{args}: {done.stderr}"
+        return msgspec.json.decode(done.stdout)
+
+    def refuses(self, *args: str) -> str:
+        """The one sentence of a refused command."""
+        done = self.run(*args)
+        assert done.returncode == 1, f"{args}: exit {done.returncode} {done.stdout} {done.stderr}"
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        return lines[0]
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        process = self.process
+        if process is None:
+            return 0
+        process.send_signal(number)
+        try:
+            process.wait(15)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+        self.process = None
+        return process.returncode

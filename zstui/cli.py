@@ -1,0 +1,236 @@
+"""The ``zstui`` program: the full-screen app, the headless node, the demo and the one-shot commands.
+
+Exit status: 0 done; 1 refused or failed, one sentence on stderr; 2 wrong usage, or no node running for the home.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import typing
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import msgspec
+
+from zstui import arguments, tables
+from zstui.engine import commands as c
+from zstui.engine.config import Settings, load
+from zstui.engine.control import ControlClient, ControlServer
+from zstui.engine.errors import BadInput, HomeLocked, NotRunning, ZsError
+from zstui.engine.home import Home, default_home
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    args = arguments.parser().parse_args(argv)
+    home = Home(getattr(args, "home", None) or default_home())
+    try:
+        return asyncio.run(_dispatch(args, home))
+    except NotRunning as error:
+        return _fail(error, 2)
+    except ZsError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _fail(error: ZsError, status: int) -> int:
+    print(f"zstui: {error}", file=sys.stderr)
+    return status
+
+
+def _dispatch(args: argparse.Namespace, home: Home) -> Coroutine[Any, Any, int]:
+    if args.build is not None:
+        return _one_shot(args, home)
+    if args.command == "node":
+        return _node(_settings(args, home), home, args.stop_with_stdin)
+    if args.command == "demo":
+        return _demo(args.headless)
+    if args.command == "run":
+        return _run(args, home)
+    if args.command == "receipt":
+        return _verify(args)
+    return _app(home)
+
+
+def _settings(args: argparse.Namespace | None, home: Home) -> Settings:
+    fields = {f.name for f in msgspec.structs.fields(Settings)} - {"home"}
+    given = {k: v for k, v in vars(args).items() if k in fields} if args is not None else {}
+    if given.get("peers") is not None:
+        given["peers"] = tuple(given["peers"])
+    return load(home.path, given, os.environ)
+
+
+# --- one-shot commands -----------------------------------------------------------------------------------------------
+
+
+async def _one_shot(args: argparse.Namespace, home: Home) -> int:
+    try:
+        command: c.Command[Any] = args.build(args)
+    except BadInput as error:
+        return _fail(error, 2)
+    client = ControlClient(home.socket)
+    result = await client.execute(command)
+    if getattr(args, "wait", False):
+        result = await client.execute(c.WaitJob(job=result.job_id))
+    if args.json:
+        print(msgspec.json.encode(result).decode())
+    elif isinstance(command, c.GetOutput):
+        sys.stdout.buffer.write(result.stdout)
+        sys.stderr.buffer.write(result.stderr)
+    else:
+        declared = typing.get_args(type(command).__orig_bases__[0])[0]  # type: ignore[attr-defined]
+        print(tables.render(result, next(iter(typing.get_args(declared)), None)))
+    if getattr(args, "wait", False) and result.state != "done":
+        print(f"zstui: The job {result.state}: {result.why or result.fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _verify(args: argparse.Namespace) -> int:
+    from zstui.engine.jobs.receipt import verify_bundle
+
+    try:
+        bundle = msgspec.json.decode(args.file.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as error:
+        return _fail(BadInput(f"Cannot read a receipt from {args.file}: {error}."), 2)
+    checks = verify_bundle(bundle)
+    good = bool(checks) and all(check.ok for check in checks)
+    if args.json:
+        print(msgspec.json.encode({"verified": good, "checks": checks}).decode())
+    else:
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}{f': {check.detail}' if check.detail else ''}")
+        print("VERIFIED" if good else "NOT VERIFIED")
+    return 0 if good else 1
+
+
+async def _run(args: argparse.Namespace, home: Home) -> int:
+    from zstui.engine.jobs.sandbox.local import run_module
+    from zstui.engine.jobs.sandbox.model import Limits
+
+    limits = Limits(memory_bytes=args.memory << 20, timeout_us=args.timeout * 1_000_000)
+    if args.fuel is not None:
+        limits = msgspec.structs.replace(limits, fuel=args.fuel)
+    try:
+        stdin = args.stdin.read_bytes() if args.stdin else b""
+    except OSError as error:
+        return _fail(BadInput(f"Cannot read {args.stdin}: {error.strerror}."), 2)
+    streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
+
+    def show(stream: str, data: bytes) -> None:
+        streams[stream].write(data)
+        streams[stream].flush()
+
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    result = await run_module(
+        args.module,
+        args=tuple(args.args),
+        env=tuple(args.env),
+        stdin=stdin,
+        limits=limits,
+        function=args.function,
+        on_output=show,
+        cache_dir=home.cache,
+    )
+    for value in result.results:
+        print(value)
+    if args.report:
+        report = {
+            "exit_code": result.exit_code,
+            "fault": result.fault,
+            "gas": result.gas,
+            "gas_exact": result.gas_exact,
+            "duration_us": result.duration_us,
+            "memory_bytes": result.memory_bytes,
+            "stdout_hash": result.stdout_hash.hex(),
+        }
+        args.report.write_bytes(msgspec.json.encode(report))
+    if result.status != "success" and result.exit_code is None:
+        return _fail(BadInput(result.reason), 1)
+    return result.exit_code or 0
+
+
+# --- the node --------------------------------------------------------------------------------------------------------
+
+
+async def _node(settings: Settings, home: Home, stop_with_stdin: bool) -> int:
+    from zstui.engine.node import Node
+
+    node = Node(settings, home)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    if stop_with_stdin:
+
+        def on_stdin() -> None:
+            if not os.read(sys.stdin.fileno(), 4096):
+                stop.set()
+
+        loop.add_reader(sys.stdin.fileno(), on_stdin)
+    await node.start()
+    try:
+        server = ControlServer(node, home.socket)
+        await server.start()
+        status = await node.execute(c.Status())
+        ready = {
+            "event": "ready",
+            "peer_id": status.peer_id,
+            "addresses": status.addresses,
+            "metrics": status.metrics,
+            "notices": status.notices,
+        }
+        print(msgspec.json.encode(ready).decode(), flush=True)
+        failed = asyncio.create_task(node.failed.wait())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
+        failed.cancel()
+        stopped.cancel()
+        await server.stop()
+    finally:
+        await node.stop()
+    return 1 if node.failed.is_set() else 0
+
+
+async def _app(home: Home) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("zstui: The full-screen app needs a terminal; see zstui --help for commands.", file=sys.stderr)
+        return 2
+    from zstui.app import ZstuiApp
+
+    if home.running():
+        await ZstuiApp(ControlClient(home.socket)).run_async()
+        return 0
+    from zstui.engine.node import Node
+
+    node = Node(_settings(None, home), home)
+    try:
+        await node.start()
+    except HomeLocked:
+        await ZstuiApp(ControlClient(home.socket)).run_async()
+        return 0
+    server = ControlServer(node, home.socket)
+    await server.start()
+    try:
+        await ZstuiApp(node).run_async()
+    finally:
+        await server.stop()
+        await node.stop()
+    return 0
+
+
+async def _demo(headless: bool) -> int:
+    from zstui import demo
+
+    if not headless and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("zstui: The demo's app needs a terminal; without one use: zstui demo --headless", file=sys.stderr)
+        return 2
+    return await (demo.run_headless() if headless else demo.run_app())

@@ -1,0 +1,276 @@
+"""One node: builds every service, starts and stops them in order, and is the ``Engine`` that everything else talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
+
+from zstui.engine import projection, verbs
+from zstui.engine.bus import Bus
+from zstui.engine.channels import store as channel_store
+from zstui.engine.channels.approvals import store as approval_store
+from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
+from zstui.engine.channels.approvals.service import ApprovalService
+from zstui.engine.channels.messages import PayLine
+from zstui.engine.channels.service import ChannelService
+from zstui.engine.clock import Clock, SystemClock
+from zstui.engine.commands import Command
+from zstui.engine.config import Settings
+from zstui.engine.errors import ApprovalError, ZsError
+from zstui.engine.events import Notice
+from zstui.engine.guilds import store as guild_store
+from zstui.engine.guilds.service import GuildService
+from zstui.engine.home import Home
+from zstui.engine.identity import envelope
+from zstui.engine.identity.card import Card
+from zstui.engine.identity.keys import Identity, PeerId
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs import store as job_store
+from zstui.engine.jobs.cost import cost
+from zstui.engine.jobs.sandbox.pool import Sandbox
+from zstui.engine.jobs.service import JobService
+from zstui.engine.logs import LogBook
+from zstui.engine.market.service import Market
+from zstui.engine.net import store as net_store
+from zstui.engine.net.service import NetService
+from zstui.engine.reputation import store as reputation_store
+from zstui.engine.reputation.service import ReputationService
+from zstui.engine.services import NAME_LIMIT, Profile, Services
+from zstui.engine.store import meta
+from zstui.engine.store.database import Database, Tx
+from zstui.engine.telemetry import Telemetry
+from zstui.engine.views import ApprovalState, Feed, Snapshot
+
+R = TypeVar("R")
+
+_SCHEMA = (
+    *meta.SCHEMA,
+    *net_store.SCHEMA,
+    *guild_store.SCHEMA,
+    *channel_store.SCHEMA,
+    *approval_store.SCHEMA,
+    *reputation_store.SCHEMA,
+    *job_store.SCHEMA,
+)
+
+
+class Node:
+    """Create, ``await start()``, use, ``await stop()``. ``failed`` is set when the database can no longer be written."""
+
+    def __init__(self, settings: Settings, home: Home, clock: Clock | None = None) -> None:
+        self._settings = replace(settings, max_jobs=settings.max_jobs or os.cpu_count() or 1)
+        self._home = home
+        self._clock = clock or SystemClock()
+        self._services: Services | None = None
+        self._projector: projection.Projector | None = None
+        self.failed = asyncio.Event()
+
+    async def start(self) -> None:
+        """Take the home, open the database, go on the network. Raises HomeError and its kinds; nothing is left behind."""
+        self._home.acquire()
+        try:
+            identity = Identity.load_or_create(self._home.key)
+            db = await Database.open(self._home.database, _SCHEMA)
+        except ZsError:
+            self._home.release()
+            raise
+        self.failed = db.failed
+        try:
+            tainted = await self._count_boot(db)
+            stored = await db.read(meta.name)
+            chosen = self._settings.name or stored or platform.node()
+            profile = Profile(clean_text(chosen, NAME_LIMIT) or "zstui")
+            self._services = s = self._build(identity, db, profile, tainted)
+            self._projector = projection.Projector(s)
+            self._projector.start()
+            for service in (s.logs, s.telemetry, s.reputation, s.sandbox, s.guilds, s.channels, s.approvals, s.jobs):
+                await service.start()
+            await s.net.start()
+        except ZsError:
+            await self.stop()
+            raise
+        if tainted:
+            s.bus.publish(
+                Notice(
+                    "warning",
+                    "channels",
+                    "The database is older than this home's last start (a restored backup?): nothing is signed in a "
+                    "channel until its peer has confirmed the latest state.",
+                )
+            )
+
+    async def _count_boot(self, db: Database) -> bool:
+        outside, inside = self._home.read_boots(), await db.read(meta.boots)
+        count = max(outside, inside) + 1
+        await db.write(lambda tx: meta.set_boots(tx, count))
+        self._home.write_boots(count)
+        return inside < outside
+
+    async def stop(self) -> None:
+        """Finish or hand back what runs, say goodbye to peers, close the database, free the home. Idempotent."""
+        s, self._services = self._services, None
+        if s is None:
+            self._home.release()
+            return
+        for service in (s.jobs, s.approvals, s.channels, s.guilds, s.net, s.sandbox, s.reputation, s.telemetry):
+            await service.stop()
+        if self._projector is not None:
+            await self._projector.stop()
+        await s.logs.stop()
+        await s.db.close()
+        self._home.release()
+
+    async def execute(self, command: Command[R]) -> R:
+        return await verbs.execute(self._running, command)
+
+    async def snapshot(self) -> Snapshot:
+        return projection.snapshot(self._running)
+
+    def events(self) -> AsyncIterator[Feed]:
+        assert self._projector is not None, "the node is not started"
+        return self._projector.subscribe()
+
+    @property
+    def _running(self) -> Services:
+        if self._services is None:
+            raise ZsError("The node is not running.")
+        return self._services
+
+    def _build(self, identity: Identity, db: Database, profile: Profile, tainted: bool) -> Services:
+        settings, clock, bus = self._settings, self._clock, Bus()
+        approvals: ApprovalService
+        jobs: JobService
+
+        def my_card() -> bytes:
+            return envelope.seal(
+                identity,
+                Card(
+                    name=profile.name,
+                    executor=settings.executor or any(g.role == "executor" for g in guilds.views()),
+                    cores=os.cpu_count() or 1,
+                    memory_mib=settings.max_memory_mib,
+                    timeout_s=settings.max_timeout_s,
+                    price_per_second_nano=settings.price_per_second_nano,
+                    price_per_mib_nano=settings.price_per_mib_nano,
+                    tags=settings.tags,
+                    issued_us=clock.now_us(),
+                ),
+            )
+
+        def admits(peer: PeerId) -> bool:
+            return reputation.blocked_until(peer) is None
+
+        def on_acknowledged(tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
+            approvals.acknowledged(tx, peer, line)
+            jobs.acknowledged(tx, peer, line)
+
+        def on_credit(tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
+            jobs.credited(tx, peer, line)
+
+        def context(request: PaymentRequest) -> PeerContext:
+            peer = request.peer_id
+            view = net.view(peer)
+            return PeerContext(
+                peer_name=net.name_of(peer),
+                first_seen_at=view.first_seen_at,
+                guild_name=guilds.view(request.guild_id).name,
+                my_role=guilds.role_of(request.guild_id, identity.peer_id) or "",
+                peer_role=guilds.role_of(request.guild_id, peer) or "",
+                score=reputation.score(peer),
+                completed=reputation.completed(peer),
+                blacklisted=not admits(peer),
+            )
+
+        def due(request: PaymentRequest) -> int:
+            return cost(
+                request.price_per_second_nano,
+                request.price_per_mib_nano,
+                request.duration_us,
+                request.memory_bytes,
+                request.max_cost_u,
+            ).total_u
+
+        def payment_state(receipt_id: str) -> ApprovalState | None:
+            try:
+                return approvals.view(receipt_id).state
+            except ApprovalError:
+                return None
+
+        net = NetService(identity, settings, db, bus, clock, admits=admits, my_card=my_card)
+        reputation = ReputationService(db, bus, clock, name_of=net.name_of)
+        guilds = GuildService(
+            identity, net, db, bus, clock, name_of=net.name_of, addresses=net.addresses, connect=net.connect
+        )
+        sandbox = Sandbox(self._home.cache, settings.max_jobs)
+        channels = ChannelService(
+            identity,
+            net,
+            db,
+            bus,
+            clock,
+            name_of=net.name_of,
+            credit_limit=lambda peer: approvals.credit_limit(bool(guilds.shared_with(peer))),
+            at_risk=lambda peer: jobs.at_risk(peer),
+            on_credit=on_credit,
+            on_acknowledged=on_acknowledged,
+            tainted=tainted,
+        )
+        approvals = ApprovalService(
+            db, bus, clock, channel=channels.active_with, pay=channels.pay, context=context, due=due, settings=settings
+        )
+        jobs = JobService(
+            identity,
+            settings,
+            net,
+            db,
+            bus,
+            clock,
+            guilds=guilds,
+            channels=channels,
+            sandbox=sandbox,
+            output_dir=self._home.output,
+            name_of=net.name_of,
+            card_of=net.card_of,
+            request_payment=approvals.add,
+            record_outcome=reputation.record,
+            admits=admits,
+            payment_state=payment_state,
+        )
+        market = Market(jobs=jobs, guilds=guilds, reputation=reputation, net=net, settings=settings)
+        telemetry = Telemetry(
+            bus,
+            CollectorRegistry(),
+            settings,
+            guild_sizes=lambda: {g.guild_id: g.member_count for g in guilds.views() if g.state == "joined"},
+            channel_balances=lambda: {
+                ch.channel_id: (ch.mine_u, ch.theirs_u) for ch in channels.views() if ch.state != "closed"
+            },
+            scores=lambda: {r.peer_id: r.score for r in reputation.rank()},
+            blacklisted=lambda: sum(r.blacklisted_until is not None for r in reputation.rank()),
+            health=lambda: "The database cannot be written." if db.failed.is_set() else "",
+        )
+        return Services(
+            profile=profile,
+            settings=settings,
+            home=self._home,
+            identity=identity,
+            clock=clock,
+            bus=bus,
+            db=db,
+            net=net,
+            guilds=guilds,
+            channels=channels,
+            approvals=approvals,
+            reputation=reputation,
+            sandbox=sandbox,
+            jobs=jobs,
+            market=market,
+            telemetry=telemetry,
+            logs=LogBook(bus, self._home.logs, clock),
+        )

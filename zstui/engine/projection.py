@@ -1,0 +1,195 @@
+"""From services to views: the snapshot, and the feed of what changed since.
+
+Changes are coalesced: whatever happens to one record within ``PERIOD_S`` becomes one update with its latest view.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from msgspec.structs import replace
+
+from zstui import __version__
+from zstui.engine import events as e
+from zstui.engine import views as v
+from zstui.engine.bus import Bus, Subscription
+from zstui.engine.errors import ZsError
+from zstui.engine.services import Services
+
+PERIOD_S = 0.1
+TICK_S = 1.0
+FEED_LIMIT = 20_000
+
+
+def status(s: Services) -> v.StatusView:
+    owed_to_me, i_owe = s.channels.owed()
+    return v.StatusView(
+        peer_id=s.identity.peer_id,
+        name=s.profile.name,
+        addresses=s.net.addresses(),
+        peers=len(s.net.connected()),
+        guilds=sum(g.state == "joined" for g in s.guilds.views()),
+        jobs_running=sum(j.state in ("queued", "running") for j in s.jobs.views()),
+        approvals=sum(a.state == "waiting" for a in s.approvals.views()),
+        owed_to_me_u=owed_to_me,
+        i_owe_u=i_owe,
+        balance_u=sum(ch.mine_u for ch in s.channels.views() if ch.state in ("active", "closing")),
+        network=s.net.describe(),
+        executor=s.settings.executor,
+        metrics=s.telemetry.address,
+        home=str(s.home.path),
+        version=__version__,
+        demo=s.settings.demo,
+        notices=(*s.net.notices(), *filter(None, [s.telemetry.notice])),
+    )
+
+
+def peer(s: Services, peer_id: str) -> v.PeerView:
+    until = s.reputation.blocked_until(peer_id)
+    view = s.net.view(peer_id)
+    return replace(
+        view,
+        score=s.reputation.score(peer_id),
+        blocked_until=until,
+        state="blocked" if until is not None and view.state != "online" else view.state,
+    )
+
+
+def peers(s: Services) -> list[v.PeerView]:
+    return [peer(s, view.peer_id) for view in s.net.views()]
+
+
+def guild(s: Services, guild_id: str) -> v.GuildView:
+    running = sum(j.guild_id == guild_id and j.state in ("queued", "running") for j in s.jobs.views())
+    return replace(s.guilds.view(guild_id), jobs=running)
+
+
+def guilds(s: Services) -> list[v.GuildView]:
+    return [guild(s, view.guild_id) for view in s.guilds.views()]
+
+
+def snapshot(s: Services) -> v.Snapshot:
+    return v.Snapshot(
+        status=status(s),
+        peers=tuple(peers(s)),
+        guilds=tuple(guilds(s)),
+        jobs=tuple(s.jobs.views()),
+        channels=tuple(s.channels.views()),
+        approvals=tuple(s.approvals.views()),
+        ranks=tuple(s.reputation.rank()),
+        log=tuple(s.logs.lines()),
+    )
+
+
+class Projector:
+    """Follows the engine's bus and publishes feed events on a bus of its own."""
+
+    def __init__(self, services: Services) -> None:
+        self._s = services
+        self._feed = Bus()
+        self._source: Subscription[e.Event] = services.bus.subscribe(e.Event, limit=100_000)
+        self._dirty: dict[tuple[v.Area, str], None] = {}
+        self._status = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+        services.logs.on_line = lambda line: self._feed.publish(v.Logged(line=line))
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(t, name="projector") for t in (self._follow(), self._flush(), self._tick())]
+
+    async def stop(self) -> None:
+        self._source.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def subscribe(self) -> AsyncIterator[v.Feed]:
+        """Feed events from this call on. A reader that falls ``FEED_LIMIT`` behind loses the oldest."""
+        subscription = self._feed.subscribe(v.FeedEvent, limit=FEED_LIMIT)
+
+        async def iterate() -> AsyncIterator[v.Feed]:
+            try:
+                async for event in subscription:
+                    yield event  # type: ignore[misc]
+            finally:
+                subscription.close()
+
+        return iterate()
+
+    async def _follow(self) -> None:
+        async for event in self._source:
+            match event:
+                case e.JobOutputReceived(job_id=job_id, stream=stream, offset=offset, data=data):
+                    self._feed.publish(v.JobOutput(job_id=job_id, stream=stream, offset=offset, data=data))
+                case e.GuildMessageReceived(guild_id=guild_id, number=number):
+                    await self._message(guild_id, number)
+                case e.PeerChanged(peer_id=key) | e.PeerConnected(peer_id=key) | e.PeerDisconnected(peer_id=key):
+                    self._mark("peers", key)
+                case e.GuildChanged(guild_id=key) | e.GuildEnded(guild_id=key):
+                    self._mark("guilds", key)
+                case e.JobChanged(job_id=key):
+                    self._mark("jobs", key)
+                case e.ChannelChanged(channel_id=key):
+                    self._mark("channels", key)
+                case e.ApprovalChanged(request_id=key) | e.ApprovalAsked(request_id=key):
+                    self._mark("approvals", key)
+                case e.ReputationChanged(peer_id=key) | e.TrustEvent(peer_id=key):
+                    self._mark("ranks", "")
+                    self._mark("peers", key)
+                case e.AddressesChanged():
+                    self._mark_status()
+                case _:
+                    pass
+
+    async def _message(self, guild_id: str, number: int) -> None:
+        with contextlib.suppress(ZsError):
+            self._feed.publish(v.GuildMessage(view=await self._s.guilds.message(guild_id, number)))
+
+    def _mark(self, area: v.Area, key: str) -> None:
+        self._dirty[area, key] = None
+        self._mark_status()
+
+    def _mark_status(self) -> None:
+        self._status = True
+        self._wake.set()
+
+    async def _flush(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            dirty, self._dirty = self._dirty, {}
+            for area, key in dirty:
+                self._feed.publish(self._view(area, key))
+            if self._status:
+                self._status = False
+                self._feed.publish(v.StatusUpdated(view=status(self._s)))
+            await asyncio.sleep(PERIOD_S)
+
+    async def _tick(self) -> None:
+        """Running jobs show their elapsed time; waiting approvals and guilds run out of theirs."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            for job in self._s.jobs.views():
+                if job.state == "running":
+                    self._mark("jobs", job.job_id)
+
+    def _view(self, area: v.Area, key: str) -> v.Feed:
+        s = self._s
+        try:
+            match area:
+                case "peers":
+                    return v.PeerUpdated(view=peer(s, key))
+                case "guilds":
+                    return v.GuildUpdated(view=guild(s, key))
+                case "jobs":
+                    return v.JobUpdated(view=s.jobs.view(key))
+                case "channels":
+                    return v.ChannelUpdated(view=s.channels.view(key))
+                case "approvals":
+                    return v.ApprovalUpdated(view=s.approvals.view(key))
+                case "ranks":
+                    return v.RanksUpdated(views=tuple(s.reputation.rank()))
+        except ZsError:
+            return v.Removed(area=area, key=key)

@@ -1,0 +1,53 @@
+"""All services of one node, named. Built by ``node``, used by ``verbs`` and ``projection``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zstui.engine.bus import Bus
+from zstui.engine.channels.approvals.service import ApprovalService
+from zstui.engine.channels.service import ChannelService
+from zstui.engine.clock import Clock
+from zstui.engine.config import Settings
+from zstui.engine.guilds.service import GuildService
+from zstui.engine.home import Home
+from zstui.engine.identity.keys import Identity
+from zstui.engine.jobs.sandbox.pool import Sandbox
+from zstui.engine.jobs.service import JobService
+from zstui.engine.logs import LogBook
+from zstui.engine.market.service import Market
+from zstui.engine.net.service import NetService
+from zstui.engine.reputation.service import ReputationService
+from zstui.engine.store.database import Database
+from zstui.engine.telemetry import Telemetry
+
+NAME_LIMIT = 32
+"""Characters in a node's name."""
+
+
+@dataclass
+class Profile:
+    """What the owner may change while the node runs."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Services:
+    profile: Profile
+    settings: Settings
+    home: Home
+    identity: Identity
+    clock: Clock
+    bus: Bus
+    db: Database
+    net: NetService
+    guilds: GuildService
+    channels: ChannelService
+    approvals: ApprovalService
+    reputation: ReputationService
+    sandbox: Sandbox
+    jobs: JobService
+    market: Market
+    telemetry: Telemetry
+    logs: LogBook

@@ -1,0 +1,168 @@
+"""Plain text for people: what one-shot commands print without ``--json``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from zstui.engine.money import format_amount, format_rate
+from zstui.engine.views import (
+    ApprovalView,
+    ChannelView,
+    GuildMessageView,
+    GuildView,
+    InviteView,
+    JobOutputView,
+    JobView,
+    LedgerView,
+    PeerView,
+    PolicyView,
+    RankView,
+    StatusView,
+)
+
+Row = Sequence[str]
+
+
+def short(identifier: str) -> str:
+    """Eight characters that tell an id apart: past the prefix that all peer ids share."""
+    return identifier[8:16] if identifier.startswith("12D3KooW") else identifier[:8]
+
+
+def clock(at: int | None) -> str:
+    """Local wall time of a Unix time, with the date where it is not today."""
+    if not at:
+        return "-"
+    then, now = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)
+
+
+def table(head: Row, rows: Sequence[Row]) -> str:
+    """Columns aligned by spaces; an empty table says so."""
+    if not rows:
+        return "(none)"
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    )
+
+
+def _peer(v: PeerView) -> Row:
+    rtt = "-" if v.rtt_ms is None else f"{v.rtt_ms:.1f} ms"
+    return v.name, short(v.peer_id), v.address or "-", v.state, v.path or "-", rtt, f"{v.score:.2f}", v.why
+
+
+def _guild(v: GuildView) -> Row:
+    return v.name, v.guild_id[:8], v.role or "-", f"{v.member_count}/{v.max_members}", clock(v.expires_at), v.state
+
+
+def _job(v: JobView) -> Row:
+    other = v.executor_name if v.mine else f"for {v.submitter_name}"
+    cost = format_amount(v.cost_u)
+    seconds = f"{(v.duration_us or v.elapsed_us) / 1e6:.2f} s"
+    ended = "-" if v.exit_code is None else str(v.exit_code)
+    return v.job_id[:8], v.module, other or "-", v.state, ended, seconds, cost, v.paid or "-", v.why
+
+
+def _channel(v: ChannelView) -> Row:
+    mine, theirs = format_amount(v.mine_u), format_amount(v.theirs_u)
+    return v.channel_id[:8], v.peer_name, v.state, mine, theirs, str(v.sequence), clock(v.expires_at), v.action
+
+
+def _approval(v: ApprovalView) -> Row:
+    verified = "verified" if v.verified else "NOT VERIFIED"
+    amount, after = format_amount(v.amount_u), format_amount(v.after_u)
+    due = clock(v.expires_at) if v.state == "waiting" else "-"
+    return v.request_id[:8], v.peer_name, v.job_id[:8], v.module, amount, after, verified, v.state, due, v.why
+
+
+def _rank(v: RankView) -> Row:
+    until = f"blacklisted until {clock(v.blacklisted_until)}" if v.blacklisted_until else ""
+    cost, average = format_amount(v.avg_cost_u), f"{v.avg_duration_us / 1e6:.2f} s"
+    place = "-" if v.rank is None else str(v.rank)
+    return place, v.name, short(v.peer_id), f"{v.score:.3f}", str(v.completed), str(v.failed), average, cost, until
+
+
+_LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
+    PeerView: (("PEER", "KEY", "ADDRESS", "STATE", "PATH", "RTT", "SCORE", "WHY"), _peer),
+    GuildView: (("GUILD", "ID", "ROLE", "MEMBERS", "UNTIL", "STATE"), _guild),
+    JobView: (("JOB", "MODULE", "PEER", "STATE", "EXIT", "TIME", "COST", "PAID", "WHY"), _job),
+    ChannelView: (("CHANNEL", "PEER", "STATE", "MINE", "THEIRS", "SEQ", "UNTIL", "ACTION"), _channel),
+    ApprovalView: (
+        ("REQUEST", "TO", "JOB", "MODULE", "AMOUNT", "AFTER", "RECEIPT", "STATE", "UNTIL", "WHY"),
+        _approval,
+    ),
+    RankView: (("#", "PEER", "KEY", "SCORE", "DONE", "FAIL", "AVG", "COST", "NOTE"), _rank),
+    LedgerView: (
+        ("PEER", "OWED TO ME", "I OWE", "CREDIT LIMIT"),
+        lambda v: (
+            v.peer_name,
+            format_amount(v.owed_to_me_u),
+            format_amount(v.i_owe_u),
+            format_amount(v.credit_limit_u),
+        ),
+    ),
+    GuildMessageView: (
+        ("AT", "FROM", "TEXT"),
+        lambda v: (clock(v.sent_at), "*" if v.system else v.sender_name, v.text),
+    ),
+}
+
+
+def _status(v: StatusView) -> str:
+    lines = [
+        f"{v.name}  {v.peer_id}{'  PLAY MONEY' if v.demo else ''}",
+        f"network   {v.network}",
+        *(f"address   {a}" for a in v.addresses),
+        f"peers {v.peers}  guilds {v.guilds}  jobs running {v.jobs_running}  approvals waiting {v.approvals}",
+        f"in channels {format_amount(v.balance_u)}  owed to me {format_amount(v.owed_to_me_u)}  "
+        f"I owe {format_amount(v.i_owe_u)}",
+        f"home      {v.home}",
+        *(f"note      {n}" for n in v.notices),
+    ]
+    return "\n".join(lines)
+
+
+def _policy(v: PolicyView) -> str:
+    grants = table(
+        ("SCOPE", "SUBJECT", "PER PAYMENT", "PER DAY", "USED TODAY", "TOTAL", "USED", "UNTIL"),
+        [
+            (
+                g.scope,
+                short(g.subject) or "-",
+                *map(format_amount, (g.per_payment_u, g.per_day_u, g.spent_day_u, g.total_u, g.spent_total_u)),
+                clock(g.expires_at),
+            )
+            for g in v.grants
+        ],
+    )
+    nothing = "No grants: every payment asks for a keypress." if not v.grants else grants
+    return (
+        f"{nothing}\namount must be typed above {format_amount(v.typed_above_u)}; credit limit "
+        f"{format_amount(v.credit_member_u)} for guild members, {format_amount(v.credit_stranger_u)} for strangers"
+    )
+
+
+def render(result: object, element: type | None = None) -> str:
+    """Any command's result as text. ``element`` names the rows of a list that may be empty."""
+    if isinstance(result, list):
+        kind = type(result[0]) if result else element
+        head, row = _LISTS.get(kind or object, ((), lambda v: ()))
+        return table(head, [row(v) for v in result])
+    if isinstance(result, StatusView):
+        return _status(result)
+    if isinstance(result, PolicyView):
+        return _policy(result)
+    if isinstance(result, InviteView):
+        return f"{result.invite}\nconfirmation code: {result.code}   valid until {clock(result.expires_at)}"
+    if isinstance(result, JobOutputView):
+        return result.stdout.decode(errors="replace").rstrip("\n")
+    if type(result) in _LISTS:
+        head, row = _LISTS[type(result)]
+        return table(head, [row(result)])
+    return msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+
+
+__all__ = ["format_rate", "render", "table"]
