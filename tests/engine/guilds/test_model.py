@@ -145,7 +145,7 @@ def test_any_order_of_delivery_gives_the_same_members(moves: list[tuple[int, int
     )
     for peer in PEERS:
         for version in range(1, membership.version + 1):
-            assert membership.role_at(peer.peer_id, version) == author.log.role_at(peer.peer_id, version)
+            assert membership.span_at(peer.peer_id, version) == author.log.span_at(peer.peer_id, version)
 
 
 @settings(max_examples=40, deadline=None)
@@ -438,18 +438,18 @@ def test_lines_are_taken_once_in_any_order(order: list[int], missing: int) -> No
     window = LineWindow()
     for counter in order:
         if counter != missing:
-            assert window.take("a", counter)
-            assert not window.take("a", counter)
-    assert window.floor("a") == (missing - 1 if missing else 11)
-    window.settle("a")
-    assert window.floor("a") == (10 if missing == 11 else 11)
-    assert not window.take("a", max(1, missing) if missing != 11 else 10)
+            assert window.take(("a", 1), counter)
+            assert not window.take(("a", 1), counter)
+    assert window.floor(("a", 1)) == (missing - 1 if missing else 11)
+    window.settle_author("a")
+    assert window.floor(("a", 1)) == (10 if missing == 11 else 11)
+    assert not window.take(("a", 1), max(1, missing) if missing != 11 else 10)
 
 
 def test_huge_counters_do_not_fill_memory() -> None:
     window = LineWindow()
     for counter in range(10, 10 + 3 * 3000, 3):
-        window.take("a", counter)
+        window.take(("a", 1), counter)
     assert sum(map(len, window._above.values())) <= 1024
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.engine.guilds.world import Peer, World, queued, until, until_async
@@ -367,3 +369,133 @@ async def test_limits_and_questions(world: World) -> None:
     with pytest.raises(UnknownGuild):
         a.guilds.require("zz", a.id)
     assert a.guilds.role_of("00", a.id) is None
+
+
+async def test_what_was_committed_before_a_crash_reaches_members_after_it(world: World) -> None:
+    a, b, c = await world.add("ann", "bob", "cid")
+    guild = await a.guilds.create("farm", 3600, 50, False)
+    await join(a, guild.guild_id, b)
+    await join(a, guild.guild_id, c)
+    await until(lambda: len(b.guilds.members(guild.guild_id)) == 3)
+    for other in (b, c):
+        world.cut(a, other)
+    await a.guilds.kick("farm", c.id)
+    await a.stop()
+    a.bus = type(a.bus)()
+    for other in (b, c):
+        world.unreachable.discard(frozenset((a.id, other.id)))
+    world.hub._cut.clear()
+    await a.start()
+    await until(lambda: c.guilds.view(guild.guild_id).state == "left")
+    await until(lambda: set(b.guilds.members(guild.guild_id)) == {a.id, b.id})
+    assert a.guilds.view(guild.guild_id).fingerprint == b.guilds.view(guild.guild_id).fingerprint
+
+
+async def test_a_leave_waits_for_the_creator_over_a_restart(world: World) -> None:
+    a, b = await world.add("ann", "bob")
+    guild = await a.guilds.create("farm", 3600, 50, False)
+    await join(a, guild.guild_id, b)
+    world.cut(a, b)
+    await b.guilds.leave("farm")
+    await b.stop()
+    assert b.id in a.guilds.members(guild.guild_id)
+    b.bus = type(b.bus)()
+    world.hub._cut.clear()
+    await b.start()
+    assert b.guilds.view(guild.guild_id).state == "left"
+    await until(lambda: b.id not in a.guilds.members(guild.guild_id))
+
+
+async def test_who_lost_its_database_joins_again_and_is_heard(world: World) -> None:
+    a, b = await world.add("ann", "bob")
+    guild = await a.guilds.create("farm", 3600, 2, False)
+    await join(a, guild.guild_id, b)
+    await b.guilds.send("farm", "one")
+    assert await until_async(lambda: _equal(texts(a, guild.guild_id), ["one"]))
+    await b.stop()
+    for file in world.folder.glob("bob.db*"):
+        file.unlink()
+    b.bus = type(b.bus)()
+    await b.start()
+    await join(a, guild.guild_id, b)
+    await b.guilds.send("farm", "two")
+    assert await until_async(lambda: _equal(texts(a, guild.guild_id), ["one", "two"]))
+    assert await texts(b, guild.guild_id) == ["two"]
+
+
+async def test_a_creator_who_lost_the_latest_entries_gets_them_back_from_members(world: World) -> None:
+    a, b, c = await world.add("ann", "bob", "cid")
+    guild = await a.guilds.create("farm", 3600, 50, False)
+    await join(a, guild.guild_id, b)
+    await a.stop()
+    backup = (world.folder / "ann.db").read_bytes()
+    a.bus = type(a.bus)()
+    await a.start()
+    await join(a, guild.guild_id, c)
+    await until(lambda: c.id in b.guilds.members(guild.guild_id))
+    await a.stop()
+    for file in world.folder.glob("ann.db*"):
+        file.unlink()
+    (world.folder / "ann.db").write_bytes(backup)
+    a.bus = type(a.bus)()
+    await a.start()
+    await until(lambda: c.id in a.guilds.members(guild.guild_id))
+    assert len({p.guilds.view(guild.guild_id).fingerprint for p in (a, b, c)}) == 1
+
+
+async def test_a_strangers_guild_of_the_same_name_does_not_get_in_the_way(world: World) -> None:
+    a, b, c = await world.add("ann", "bob", "cid")
+    mine = await a.guilds.create("farm", 3600, 50, False)
+    other = await b.guilds.create("farm", 3600, 50, False)
+    await seen(a, other.guild_id)
+    assert a.guilds.resolve("FARM") == mine.guild_id
+    assert b.guilds.resolve("farm") == other.guild_id
+    await seen(c, mine.guild_id)
+    await seen(c, other.guild_id)
+    with pytest.raises(UnknownGuild, match="Several guilds match 'farm'"):
+        await c.guilds.join("farm", "member")
+
+
+async def test_a_crowd_that_comes_and_goes_ends_with_one_key(world: World) -> None:
+    a, *others = await world.add(*(f"peer{i}" for i in range(9)))
+    guild = await a.guilds.create("farm", 3600, 50, False)
+    for peer in others:
+        await seen(peer, guild.guild_id)
+    await asyncio.gather(*(peer.guilds.join("farm", "member") for peer in others))
+    await until(lambda: all(len(p.guilds.members(guild.guild_id)) == 9 for p in others))
+    await asyncio.gather(
+        a.guilds.kick("farm", others[0].id),
+        others[1].guilds.leave("farm"),
+        *(peer.guilds.send("farm", f"from {peer.name}") for peer in others[2:]),
+    )
+    stay = [a, *others[2:]]
+    await until(lambda: all(set(p.guilds.members(guild.guild_id)) == {q.id for q in stay} for p in stay))
+    await until(lambda: len({p.guilds.view(guild.guild_id).fingerprint for p in stay}) == 1)
+    spoken = {f"from {peer.name}" for peer in others[2:]}
+    for peer in stay:
+        await until_async(lambda peer=peer: _heard(peer, guild.guild_id, spoken))  # type: ignore[misc]
+    for sender in stay:
+        sealed = sender.guilds.seal(guild.guild_id, b"x")
+        assert all(p.guilds.open(guild.guild_id, sender.id, sealed) == b"x" for p in stay)
+
+
+async def _heard(peer: Peer, guild_id: str, spoken: set[str]) -> bool:
+    return spoken <= set(await texts(peer, guild_id))
+
+
+async def test_nothing_is_sealed_under_a_key_that_somebody_gone_knows(world: World) -> None:
+    a, b, c = await world.add("ann", "bob", "cid")
+    guild = await a.guilds.create("farm", 3600, 50, False)
+    await join(a, guild.guild_id, b)
+    await join(a, guild.guild_id, c)
+    await until(lambda: b.guilds.view(guild.guild_id).epoch == 3)
+    world.cut(a, b)
+    await a.guilds.kick("farm", c.id)
+    inside = b.guilds._registry.guilds[bytes.fromhex(guild.guild_id)]
+    page = await a.guilds._replicator.update_page(a.guilds._registry.guilds[inside.guild_id], 3)
+    await b.guilds._replicator.absorb(inside, page.entries, b"")
+    assert c.id not in b.guilds.members(guild.guild_id)
+    with pytest.raises(ProtocolError, match="still on its way"):
+        b.guilds.seal(guild.guild_id, b"x")
+    await b.guilds._replicator.absorb(inside, page.entries, page.grants)
+    b.guilds.seal(guild.guild_id, b"x")

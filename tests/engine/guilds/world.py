@@ -51,7 +51,12 @@ class Peer:
         self.guilds: GuildService
 
     async def start(self) -> None:
-        self.network = self.world.hub.add(self.id, self.bus)
+        """The links come up once the service is there, as those of a real network do."""
+        hub = self.world.hub
+        self.network = hub.add(self.id, self.bus)
+        others = self.network.connected()
+        for other in others:
+            hub.cut(self.id, other)
         self.db = await Database.open(self.world.folder / f"{self.name}.db", SCHEMA)
         self.guilds = GuildService(
             self.identity,
@@ -64,6 +69,8 @@ class Peer:
             connect=self.connect,
         )
         await self.guilds.start()
+        for other in others:
+            hub.link(self.id, other)
 
     async def stop(self) -> None:
         await self.guilds.stop()

@@ -38,9 +38,10 @@ class Chat:
             line = GuildLine(guild.guild_id, guild.membership.version, guild.counter + 1, cleaned, now_us)
             raw = seal(registry.identity, line)
             guild.counter = line.counter
-            guild.window.take(registry.me, line.counter)
+            since = guild.membership.members[registry.me].since
+            guild.window.take((registry.me, since), line.counter)
             message = NewMessage(registry.me, cleaned, now_us, line.counter, line.version, raw)
-            return await registry.add_line(guild, message, mine=True), raw
+            return await registry.add_line(guild, since, message), raw
 
     async def take(self, guild: Guild, raw: bytes, author: PeerId | None = None) -> bool:
         """Store a line that came from ``author`` itself, or by way of another member. False: taken before.
@@ -53,16 +54,19 @@ class Chat:
             raise ProtocolError("A line of another guild.")
         if line.version > guild.membership.version:
             raise LineAhead(f"Written at version {line.version}; this node is at {guild.membership.version}.")
-        if guild.membership.role_at(signed.signer, line.version) not in SPEAKERS:
+        span = guild.membership.span_at(signed.signer, line.version)
+        if span is None or span.role not in SPEAKERS:
             raise ProtocolError("A line of somebody who may not write in this guild.")
         text = clean_text(line.text, MAX_TEXT)
-        if signed.signer == self._registry.me:
-            guild.counter = max(guild.counter, line.counter)
-        if not guild.window.take(signed.signer, line.counter):
+        if not text:
+            raise ProtocolError("A line without text.")
+        if not guild.window.take((signed.signer, span.first), line.counter):
             return False
+        if signed.signer == self._registry.me and span.last is None:
+            guild.counter = max(guild.counter, line.counter)
         at_us = min(line.at_us, self._registry.clock.now_us())
         message = NewMessage(signed.signer, text, at_us, line.counter, line.version, raw)
-        await self._registry.add_line(guild, message, mine=signed.signer == self._registry.me)
+        await self._registry.add_line(guild, span.first, message)
         return True
 
 

@@ -16,6 +16,7 @@ from zstui.engine.identity.envelope import Body
 PAGE_BYTES = 48 * 1024
 """A page is filled up to this many bytes of payload, so that its frame stays under the cap."""
 PAGE_ENTRIES = 128
+MAX_FLOORS = 128
 MAX_ANNOUNCED = 32
 """Guilds in one announcement; also the most that are kept from one peer."""
 
@@ -90,7 +91,7 @@ class GuildInvite(Body, frozen=True):
 
 
 class GuildLine(Body, frozen=True):
-    """One chat line. ``counter`` grows by one with each line of an author in a guild."""
+    """One chat line. ``counter`` grows by one with each line of one membership."""
 
     guild: Bytes32
     version: Natural
@@ -144,8 +145,8 @@ class Sync(Frame, frozen=True, tag="sync"):
 
     guild: Bytes32
     version: Natural
-    floors: Annotated[tuple[tuple[Bytes32, Natural], ...], msgspec.Meta(max_length=64)]
-    """Per author the counter up to which I miss nothing."""
+    floors: Annotated[tuple[tuple[Bytes32, Natural, Natural], ...], msgspec.Meta(max_length=MAX_FLOORS)]
+    """Author, version with which its membership began, counter up to which I miss nothing."""
 
 
 class Chat(Frame, frozen=True, tag="chat"):

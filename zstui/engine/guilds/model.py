@@ -154,11 +154,11 @@ class Membership:
         member = self.members.get(peer)
         return member.role if member is not None else None
 
-    def role_at(self, peer: PeerId, version: int) -> Role | None:
-        """The role that ``peer`` had at a version of the past or now."""
+    def span_at(self, peer: PeerId, version: int) -> Span | None:
+        """The membership that ``peer`` had at a version of the past or now."""
         for span in self._spans.get(peer, ()):
             if span.first <= version and (span.last is None or version < span.last):
-                return span.role
+                return span
         return None
 
     def was_member(self, peer: PeerId) -> bool:

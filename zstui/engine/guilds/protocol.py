@@ -109,6 +109,8 @@ class GuildProtocol:
         if guild.membership.role(stream.peer) is None:
             raise ProtocolError("A log from somebody who is not a member.")
         await self._replicator.absorb(guild, request.entries, request.grants)
+        if stream.peer != guild.charter.creator:
+            self._replicator.fetch_key(guild)
         await stream.send(encode(Done(guild.membership.version)))
 
     async def _line(self, stream: Stream, request: Chat) -> None:

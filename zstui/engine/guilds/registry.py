@@ -55,6 +55,7 @@ class Guild:
         self.counter = 0
         self.unread = 0
         self.pending_leave: bytes | None = None
+        self.warnings: set[str] = set()
         self.lock = asyncio.Lock()
 
     @property
@@ -69,7 +70,13 @@ class Guild:
         """Take over a new membership in the same guild; what was written and read in it stays."""
         self.role, self.entered_us, self.state, self.ended_us = fresh.role, fresh.entered_us, "joined", None
         self.box_secret, self.grants, self.membership = fresh.box_secret, fresh.grants, fresh.membership
-        self.ring, self.waiting, self.pending_leave = fresh.ring, {}, None
+        self.ring, self.waiting, self.pending_leave, self.counter = fresh.ring, {}, None, 0
+
+    def seal(self, sender: bytes, plaintext: bytes, context: bytes) -> bytes:
+        """Seal under the current key. Raises ProtocolError while that has not come: an older one is known to who left."""
+        if self.ring.epoch != self.membership.epoch:
+            raise ProtocolError(f"The key of {self.charter.name} has just changed; the new one is still on its way.")
+        return self.ring.seal(sender, plaintext, context)
 
     def alive(self, now_us: int) -> bool:
         """I am in and it is not over."""
@@ -130,14 +137,16 @@ class Registry:
             guild.pending_leave = row.pending_leave
             history = await self.db.read(partial(store.history, guild_id=guild.guild_id, me=self.me))
             guild.unread = history.unread
-            for author, floor in history.floors:
-                guild.window.settle(author, floor)
-            for author, counter in history.counters:
-                guild.window.take(author, counter)
             for number, raw in enumerate(history.entries):
                 guild.membership.apply(read_entry(guild.charter, raw))
                 if number % 50 == 49:
                     await asyncio.sleep(0)
+            for author, since, floor in history.floors:
+                guild.window.settle((author, since), floor)
+            for author, version, counter in history.lines:
+                span = guild.membership.span_at(author, version)
+                if span is not None:
+                    guild.window.take((author, span.first), counter)
             if guild.state == "joined":
                 key = self._key(guild, guild.membership, guild.grants)
                 if key is not None:
@@ -146,9 +155,18 @@ class Registry:
         await self.sweep()
 
     async def enter(
-        self, charter: Charter, role: Role, box_secret: bytes, entries: Sequence[SignedEntry], grants: bytes
+        self,
+        charter: Charter,
+        role: Role,
+        box_secret: bytes,
+        entries: Sequence[SignedEntry],
+        grants: bytes,
+        note: str = "",
     ) -> Guild:
-        """I am a member now, or again, with this log. Raises ProtocolError if log or keys do not say so."""
+        """I am a member now, or again, with this log; ``note`` is added to the feed line.
+
+        Raises ProtocolError if log or keys do not say so.
+        """
         now_us = self.clock.now_us()
         guild = Guild(charter, role, now_us)
         membership = Membership(charter)
@@ -164,7 +182,7 @@ class Registry:
             raise ProtocolError("The guild's creator sent no key for this node.")
         guild.ring.advance(membership.epoch, key, now_us)
         verb = "created" if role == "creator" else "joined"
-        line = NewMessage(self.me, f"You {verb} {charter.name} as {role}.", now_us)
+        line = NewMessage(self.me, f"You {verb} {charter.name} as {role}{note}.", now_us)
 
         def write(tx: Tx) -> int:
             store.enter(tx, charter.guild_id, charter.raw, role, box_secret, now_us)
@@ -240,14 +258,15 @@ class Registry:
         self.bus.publish(GuildEnded(guild.hex, reason, max(0, now_us - guild.entered_us)))
         self.bus.publish(GuildChanged(guild.hex))
 
-    async def add_line(self, guild: Guild, message: NewMessage, *, mine: bool) -> int:
-        """Store a chat line whose counter the window has taken; returns its number."""
-        floor = guild.window.floor(message.sender)
+    async def add_line(self, guild: Guild, since: int, message: NewMessage) -> int:
+        """Store a chat line whose counter the window has taken, of the membership that began ``since``; returns its number."""
+        mine = message.sender == self.me
+        floor, counter = guild.window.floor((message.sender, since)), guild.counter
 
         def write(tx: Tx) -> int:
             if mine:
-                store.set_counter(tx, guild.guild_id, message.counter or 0)
-            store.set_floor(tx, guild.guild_id, message.sender, floor)
+                store.set_counter(tx, guild.guild_id, counter)
+            store.set_floor(tx, guild.guild_id, message.sender, since, floor)
             return store.add_message(tx, guild.guild_id, message)
 
         number = await self.db.write(write)
@@ -285,6 +304,10 @@ class Registry:
         return key
 
     def notice(self, guild: Guild, text: str) -> None:
+        """Warn a person, once."""
+        if text in guild.warnings:
+            return
+        guild.warnings.add(text)
         self.bus.publish(Notice("warning", "guilds", text, guild.hex))
 
     def _at(self, signed: SignedEntry) -> int:

@@ -11,6 +11,7 @@ from zstui.engine.guilds import store
 from zstui.engine.guilds.chat import Chat, LineAhead
 from zstui.engine.guilds.epochs import EpochAhead, grants_hash
 from zstui.engine.guilds.messages import (
+    MAX_FLOORS,
     PAGE_BYTES,
     PAGE_ENTRIES,
     Done,
@@ -30,7 +31,8 @@ from zstui.engine.guilds.model import MAX_LOG, merge, read_entry
 from zstui.engine.guilds.registry import Guild, Registry
 from zstui.engine.guilds.store import MAX_MESSAGES
 from zstui.engine.guilds.tasks import Tasks
-from zstui.engine.identity.keys import PeerId, public_key_of
+from zstui.engine.guilds.window import Key
+from zstui.engine.identity.keys import PeerId, peer_id_of, public_key_of
 from zstui.engine.net.link import GUILD_PROTOCOL, Network, Stream
 
 ANSWER_S = 10.0
@@ -112,6 +114,11 @@ class Replicator:
                 raise
             await self._registry.commit(guild, after, applied, grants)
 
+    def fetch_key(self, guild: Guild) -> None:
+        """Ask the creator for the current key if another member's update came without it."""
+        if guild.state == "joined" and guild.ring.epoch != guild.membership.epoch:
+            self._tasks.start("guild sync", self.sync(guild, guild.charter.creator))
+
     async def open_or_sync(self, guild: Guild, sender: PeerId, sealed: bytes, context: bytes) -> bytes:
         """Open traffic of ``sender``; if it is of an epoch to come, catch up with the sender first. Raises ProtocolError."""
         key = public_key_of(sender)
@@ -141,7 +148,8 @@ class Replicator:
             mine.set_result(None)
 
     async def _pull(self, guild: Guild, peer: PeerId) -> None:
-        floors = tuple((public_key_of(a), f) for a, f in guild.window.floors().items())[:64]
+        latest = sorted(guild.window.floors().items(), key=lambda item: -item[0][1])[:MAX_FLOORS]
+        floors = tuple((public_key_of(author), since, floor) for (author, since), floor in latest)
         stream = await self._network.open(peer, GUILD_PROTOCOL, ANSWER_S)
         try:
             await stream.send(encode(Sync(guild.guild_id, guild.membership.version, floors)))
@@ -177,7 +185,7 @@ class Replicator:
                 except LineAhead:
                     continue
         if not more:
-            guild.window.settle(peer)
+            guild.window.settle_author(peer)
 
     # --- serving
 
@@ -200,19 +208,24 @@ class Replicator:
             if not more:
                 break
         member = guild.membership.members.get(peer)
-        if member is None or not guild.alive(registry.clock.now_us()) or not guild.ring.epoch:
+        if member is None or not guild.alive(registry.clock.now_us()) or guild.ring.epoch != guild.membership.epoch:
             await stream.send(encode(Lines(b"", False)))
             return
-        await self._serve_lines(stream, guild, member.since, dict(request.floors))
+        floors = {(peer_id_of(author), since): floor for author, since, floor in request.floors}
+        await self._serve_lines(stream, guild, member.since, floors)
 
-    async def _serve_lines(self, stream: Stream, guild: Guild, since: int, floors: dict[bytes, int]) -> None:
+    async def _serve_lines(self, stream: Stream, guild: Guild, since: int, floors: dict[Key, int]) -> None:
         registry = self._registry
         rows = await registry.db.read(lambda tx: store.lines_since(tx, guild.guild_id, since))
-        raws = [raw for author, counter, raw in rows if counter > floors.get(public_key_of(author), 0)]
+        raws = []
+        for author, version, counter, raw in rows:
+            span = guild.membership.span_at(author, version)
+            if span is not None and counter > floors.get((author, span.first), 0):
+                raws.append(raw)
         while True:
             page = _fit(raws)
             raws = raws[len(page) :]
-            sealed = guild.ring.seal(registry.identity.public_key, encode(page), RELAYED) if page else b""
+            sealed = guild.seal(registry.identity.public_key, encode(page), RELAYED) if page else b""
             await stream.send(encode(Lines(sealed, bool(raws))))
             if not raws:
                 return
@@ -265,7 +278,7 @@ class Courier:
             guild = self._guild
             if not guild.alive(self._registry.clock.now_us()):
                 return
-            sealed = guild.ring.seal(self._registry.identity.public_key, raw, CHAT)
+            sealed = guild.seal(self._registry.identity.public_key, raw, CHAT)
             reply = await self._replicator.ask(self.peer, ChatFrame(guild.guild_id, sealed))
             if not isinstance(reply, No) or reply.code != "stale":
                 return

@@ -3,61 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Mapping
 
 from zstui.engine.bus import Bus, Subscription
 from zstui.engine.clock import US, Clock
-from zstui.engine.errors import (
-    BadInput,
-    GuildError,
-    GuildExpired,
-    GuildFull,
-    NetError,
-    NotPermitted,
-    ProtocolError,
-    Refused,
-    UnknownGuild,
-    Unreachable,
-)
+from zstui.engine.errors import NotPermitted, ProtocolError, UnknownGuild, ZsError
 from zstui.engine.events import GuildChanged, GuildCreated, GuildJoined, PeerConnected, PeerDisconnected
 from zstui.engine.guilds import invites, store
 from zstui.engine.guilds.admission import Admission
+from zstui.engine.guilds.catalogue import Catalogue
 from zstui.engine.guilds.chat import Chat
-from zstui.engine.guilds.epochs import box_key_of, new_box_secret
+from zstui.engine.guilds.epochs import box_key_of
 from zstui.engine.guilds.heralds import Heralds
+from zstui.engine.guilds.joining import Joiner
 from zstui.engine.guilds.limits import Limits
-from zstui.engine.guilds.messages import (
-    Done,
-    GuildJoin,
-    GuildLeave,
-    Join,
-    JoinRole,
-    Leave,
-    No,
-    State,
-    decode_reply,
-    encode,
-)
-from zstui.engine.guilds.model import CLOCK_SLACK_US, JOIN_ROLES, MAX_LOG, Charter, SignedEntry, full_text, read_entry
+from zstui.engine.guilds.messages import GuildLeave
 from zstui.engine.guilds.protocol import GuildProtocol
-from zstui.engine.guilds.registry import MAX_JOINED, Guild, Registry
-from zstui.engine.guilds.replicator import ANSWER_S, Replicator
-from zstui.engine.guilds.seen import Seen
-from zstui.engine.guilds.store import MessageRow
+from zstui.engine.guilds.registry import Guild, Registry
+from zstui.engine.guilds.replicator import Replicator
 from zstui.engine.guilds.tasks import Tasks
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId, public_key_of
-from zstui.engine.identity.text import clean_text
 from zstui.engine.net.link import GUILD_PROTOCOL, Network
 from zstui.engine.store.database import Database
-from zstui.engine.views import GuildMemberView, GuildMessageView, GuildView, InviteView, Role
+from zstui.engine.views import GuildMessageView, GuildView, InviteView, Role
+
+log = logging.getLogger(__name__)
 
 INVITE_US = 3600 * US
 TICK_S = 1.0
 HEAL_TICKS = 30
-DIAL_S = 8.0
 
 
 class GuildService:
@@ -89,7 +66,8 @@ class GuildService:
         self._replicator = Replicator(self._registry, network, self._chat, self._tasks)
         self._admission = Admission(self._registry, self._replicator)
         self._heralds = Heralds(self._registry, network, self._replicator, self._tasks)
-        self._joining: dict[bytes, asyncio.Event] = {}
+        self._catalogue = Catalogue(self._registry, self._heralds.seen, network)
+        self._joiner = Joiner(self._registry, network, self._replicator, connect)
         self._dialing: set[PeerId] = set()
         self._ready = asyncio.Event()
         self._turn = 0
@@ -101,7 +79,7 @@ class GuildService:
             Limits(),
             clock,
             self._heralds.heard,
-            self._joining,
+            self._joiner.under_way,
             self._ready,
         )
         network.handle(GUILD_PROTOCOL, protocol.handle)
@@ -134,27 +112,12 @@ class GuildService:
         Raises BadInput, UnknownGuild, GuildFull, GuildExpired, NotPermitted, Unreachable (the creator is away), GuildError.
         """
         invite = invites.parse_invite(guild) if invites.looks_like_invite(guild) else None
-        charter = invite.charter if invite is not None else self._charter(bytes.fromhex(self.resolve(guild)))
-        wanted = self._check_join(charter, role)
-        if invite is not None and invite.expires_us <= self._clock.now_us():
-            raise NotPermitted(f"This invite to {charter.name} has expired; ask its creator for a new one.")
+        charter = invite.charter if invite is not None else self._catalogue.charter(self._catalogue.resolve(guild))
         known = self._registry.guilds.get(charter.guild_id)
         if known is not None and known.alive(self._clock.now_us()) and known.role == role:
             return self.view(known.hex)
-        if charter.guild_id in self._joining:
-            raise GuildError(f"You are joining {charter.name} already.")
         started_us = self._clock.monotonic_us()
-        done = self._joining[charter.guild_id] = asyncio.Event()
-        try:
-            await self._reach(charter.creator, invite.addresses if invite is not None else ())
-            secret = new_box_secret()
-            request = seal(self._identity, GuildJoin(charter.guild_id, wanted, box_key_of(secret)))
-            entries, grants = await self._ask_to_join(charter, Join(request, invite.raw if invite is not None else b""))
-            async with known.lock if known is not None else nullcontext():
-                entered = await self._registry.enter(charter, role, secret, entries, grants)
-        finally:
-            del self._joining[charter.guild_id]
-            done.set()
+        entered = await self._joiner.join(charter, role, invite)
         self._heralds.seen.remove(charter.guild_id)
         self._bus.publish(GuildJoined(entered.hex, self._clock.monotonic_us() - started_us))
         for peer in self._online(entered) - {charter.creator}:
@@ -171,25 +134,25 @@ class GuildService:
             request = seal(self._identity, GuildLeave(found.guild_id, box_key_of(found.box_secret)))
             await self._registry.finish(found, "left", request)
         if found.charter.creator in self._network.connected():
-            await self._deliver_leave(found)
+            await self._joiner.deliver_leave(found)
         return self.view(found.hex)
 
     async def dissolve(self, guild: str) -> GuildView:
         """End my guild for everybody. Raises NotPermitted for another's."""
-        found = self._admission.my_guild(bytes.fromhex(self.resolve(guild)), "dissolve it")
+        found = self._admission.my_guild(self._catalogue.resolve(guild), "dissolve it")
         await self._admission.dissolve(found)
         self._heralds.announce()
         return self.view(found.hex)
 
     async def kick(self, guild: str, peer: PeerId) -> GuildView:
         """Remove a member from my guild; it reads nothing that is written from now on."""
-        found = self._admission.my_guild(bytes.fromhex(self.resolve(guild)), "remove members")
+        found = self._admission.my_guild(self._catalogue.resolve(guild), "remove members")
         await self._admission.kick(found, peer)
         return self.view(found.hex)
 
     async def invite(self, guild: str) -> InviteView:
         """A string that lets its holders join my guild for an hour. Raises NotPermitted for another's guild."""
-        found = self._admission.my_guild(bytes.fromhex(self.resolve(guild)), "invite")
+        found = self._admission.my_guild(self._catalogue.resolve(guild), "invite")
         now_us = self._clock.now_us()
         expires_us = min(now_us + INVITE_US, found.charter.expires_us)
         made = invites.make_invite(self._identity, found.charter, self._addresses(), os.urandom(16), now_us, expires_us)
@@ -209,13 +172,13 @@ class GuildService:
 
     async def messages(self, guild: str) -> list[GuildMessageView]:
         """What is stored of a guild I am or was in, oldest first; marks it read."""
-        found = self._registry.get(bytes.fromhex(self.resolve(guild)))
+        found = self._registry.get(self._catalogue.resolve(guild))
         rows = await self._db.read(lambda tx: store.messages(tx, found.guild_id))
         if found.unread:
             found.unread = 0
             await self._db.write(lambda tx: store.mark_read(tx, found.guild_id))
             self._bus.publish(GuildChanged(found.hex))
-        return [self._message_view(found, row) for row in rows]
+        return [self._catalogue.message_view(found, row) for row in rows]
 
     async def message(self, guild_id: str, number: int) -> GuildMessageView:
         """The message that a ``GuildMessageReceived`` tells of. Raises UnknownGuild when it is gone."""
@@ -223,45 +186,21 @@ class GuildService:
         row = await self._db.read(lambda tx: store.message(tx, found.guild_id, number))
         if row is None:
             raise UnknownGuild(f"Message {number} of {found.charter.name} is not kept any more.")
-        return self._message_view(found, row)
+        return self._catalogue.message_view(found, row)
 
     # --- questions
 
     def views(self) -> list[GuildView]:
         """Guilds I am or was in, then those only seen."""
-        mine = [self._view(g) for g in self._registry.guilds.values()]
-        return mine + [
-            self._seen_view(s) for s in self._heralds.seen.all() if s.charter.guild_id not in self._registry.guilds
-        ]
+        return self._catalogue.views()
 
     def view(self, guild_id: str) -> GuildView:
         """Raises UnknownGuild."""
-        key = _key(guild_id)
-        guild = self._registry.guilds.get(key)
-        if guild is not None:
-            return self._view(guild)
-        seen = self._heralds.seen.get(key)
-        if seen is not None:
-            return self._seen_view(seen)
-        raise UnknownGuild(f"No guild {guild_id[:12]} is known here.")
+        return self._catalogue.view(_key(guild_id))
 
     def resolve(self, text: str) -> str:
         """The guild meant by an id, a prefix of at least 4 digits, or a name. Raises UnknownGuild."""
-        text = text.strip()
-        charters = {g.guild_id: g.charter for g in self._registry.guilds.values()}
-        charters |= {
-            s.charter.guild_id: s.charter for s in self._heralds.seen.all() if s.charter.guild_id not in charters
-        }
-        lower = text.lower()
-        by_id = [g for g in charters if len(lower) >= 4 and g.hex().startswith(lower)]
-        by_name = [g for g, c in charters.items() if c.name.casefold() == text.casefold()]
-        for found in (by_id, by_name, [g for g in by_name if self._is_open(g)]):
-            if len(found) == 1:
-                return found[0].hex()
-        shown = clean_text(text, 48)
-        if by_id or by_name:
-            raise UnknownGuild(f"Several guilds match {shown!r}; give more digits of the id.")
-        raise UnknownGuild(f"No guild {shown!r} is known here; list the guilds, or ask its creator for an invite.")
+        return self._catalogue.resolve(text).hex()
 
     def role_of(self, guild_id: str, peer: PeerId) -> Role | None:
         """None: not a member, or the guild is over, or I am not in it."""
@@ -291,7 +230,7 @@ class GuildService:
 
     def seal(self, guild_id: str, plaintext: bytes, context: bytes = b"") -> bytes:
         """Encrypt for the members, as me, for one use named by ``context``. Raises GuildError, ProtocolError."""
-        return self._registry.alive(_key(guild_id)).ring.seal(self._identity.public_key, plaintext, context)
+        return self._registry.alive(_key(guild_id)).seal(self._identity.public_key, plaintext, context)
 
     def open(self, guild_id: str, sender: PeerId, sealed: bytes, context: bytes = b"") -> bytes:
         """Decrypt what the member at the other end of a link sealed. Raises ProtocolError, GuildError."""
@@ -306,106 +245,16 @@ class GuildService:
         self._sent_by_member(guild_id, sender)
         return await self._replicator.open_or_sync(guild, sender, sealed, context)
 
-    # --- joining
-
-    def _charter(self, guild_id: bytes) -> Charter:
-        guild = self._registry.guilds.get(guild_id)
-        if guild is not None:
-            return guild.charter
-        seen = self._heralds.seen.get(guild_id)
-        if seen is None:
-            raise UnknownGuild(f"No guild {guild_id.hex()[:12]} is known here.")
-        return seen.charter
-
-    def _check_join(self, charter: Charter, role: Role) -> JoinRole:
-        now_us = self._clock.now_us()
-        if role == "creator" or role not in JOIN_ROLES:
-            raise NotPermitted(f"A guild has one creator; join as {', '.join(JOIN_ROLES)}.")
-        if charter.creator == self._identity.peer_id:
-            raise NotPermitted(f"You created {charter.name}.")
-        known = self._registry.guilds.get(charter.guild_id)
-        if known is not None and known.state == "dissolved":
-            raise GuildExpired(f"{charter.name} was dissolved by its creator.")
-        if charter.expires_us <= now_us:
-            raise GuildExpired(f"{charter.name} has expired.")
-        if charter.created_us > now_us + CLOCK_SLACK_US:
-            raise GuildError(f"{charter.name} was created in the future: compare the clocks of both machines.")
-        others = sum(g.guild_id != charter.guild_id for g in self._registry.living())
-        if others + len(self._joining) >= MAX_JOINED:
-            raise GuildError(f"You are in {MAX_JOINED} guilds, which is the limit; leave one first.")
-        return role
-
-    async def _reach(self, creator: PeerId, addresses: Iterable[str]) -> None:
-        """Try the addresses of an invite until one leads to the creator."""
-        for address in addresses:
-            if creator in self._network.connected():
-                return
-            try:
-                async with asyncio.timeout(DIAL_S):
-                    await self._connect(f"{address}/p2p/{creator}")
-            except (NetError, Refused, BadInput, TimeoutError):
-                continue
-
-    async def _ask_to_join(self, charter: Charter, request: Join) -> tuple[list[SignedEntry], bytes]:
-        """The whole log with me in it, and the sealed keys."""
-        entries: list[SignedEntry] = []
-        try:
-            async with asyncio.timeout(3 * ANSWER_S):
-                stream = await self._network.open(charter.creator, GUILD_PROTOCOL, ANSWER_S)
-                try:
-                    await stream.send(encode(request))
-                    await stream.close()
-                    while len(entries) <= MAX_LOG:
-                        reply = decode_reply(await stream.receive(ANSWER_S))
-                        if isinstance(reply, No):
-                            raise self._refusal(charter, reply)
-                        if not isinstance(reply, State):
-                            raise ProtocolError("Not an answer to a join.")
-                        for raw in reply.entries:
-                            entries.append(read_entry(charter, raw))
-                        await asyncio.sleep(0)
-                        if not reply.more:
-                            return entries, reply.grants
-                finally:
-                    stream.reset()
-        except (NetError, Refused, TimeoutError) as error:
-            creator = self._name_of(charter.creator)
-            raise Unreachable(
-                f"{creator}, the creator of {charter.name}, cannot be reached; nobody can join while it is away."
-            ) from error
-        raise ProtocolError("A guild log without end.")
-
-    def _refusal(self, charter: Charter, reply: No) -> GuildError:
-        match reply.code:
-            case "guild_full":
-                return GuildFull(full_text(charter))
-            case "guild_expired":
-                return GuildExpired(f"{charter.name} is over.")
-            case "unknown_guild":
-                return UnknownGuild(f"The creator of {charter.name} does not know it any more.")
-        told = clean_text(reply.text, 160) or "no reason given."
-        kind = NotPermitted if reply.code == "not_permitted" else GuildError
-        return kind(f"The creator of {charter.name} refused: {told}")
-
-    async def _deliver_leave(self, guild: Guild) -> None:
-        request = guild.pending_leave
-        if request is None:
-            return
-        try:
-            reply = await self._replicator.ask(guild.charter.creator, Leave(request))
-        except (NetError, Refused, ProtocolError):
-            return
-        if isinstance(reply, Done) and guild.pending_leave == request:
-            guild.pending_leave = None
-            await self._db.write(lambda tx: store.leave_delivered(tx, guild.guild_id))
-
     # --- in the background
 
     async def _follow(self, links: Subscription[PeerConnected | PeerDisconnected]) -> None:
-        async for event in links:
-            if isinstance(event, PeerConnected):
-                self._peer_came(event.peer_id)
-            self._show_presence(event.peer_id)
+        try:
+            async for event in links:
+                if isinstance(event, PeerConnected):
+                    self._peer_came(event.peer_id)
+                self._show_presence(event.peer_id)
+        finally:
+            links.close()
 
     def _peer_came(self, peer: PeerId) -> None:
         self._heralds.announce_to(peer)
@@ -417,7 +266,7 @@ class GuildService:
     def _deliver_leaves(self, creator: PeerId) -> None:
         for guild in self._registry.guilds.values():
             if guild.pending_leave is not None and guild.charter.creator == creator:
-                self._tasks.start("guild leave", self._deliver_leave(guild))
+                self._tasks.start("guild leave", self._joiner.deliver_leave(guild))
 
     def _show_presence(self, peer: PeerId) -> None:
         for guild in self._registry.living():
@@ -427,11 +276,14 @@ class GuildService:
     async def _tick(self) -> None:
         ticks = 0
         while True:
-            await self._registry.sweep()
+            try:
+                await self._registry.sweep()
+                for guild in self._registry.living():
+                    if guild.charter.creator == self._identity.peer_id:
+                        await self._admission.rekey_if_due(guild)
+            except ZsError as error:
+                log.warning("guild clock: %s", error)
             self._heralds.sweep()
-            for guild in self._registry.living():
-                if guild.charter.creator == self._identity.peer_id:
-                    await self._admission.rekey_if_due(guild)
             if ticks % HEAL_TICKS == 0:
                 self._heal()
             ticks += 1
@@ -459,77 +311,13 @@ class GuildService:
         finally:
             self._dialing.discard(peer)
 
-    # --- views
-
-    def _view(self, guild: Guild) -> GuildView:
-        online = self._network.connected()
-        membership = guild.membership
-        members = tuple(
-            GuildMemberView(
-                peer_id=peer,
-                role=member.role,
-                name=self._name_of(peer),
-                online=peer == self._identity.peer_id or peer in online,
-            )
-            for peer, member in membership.members.items()
-        )
-        charter = guild.charter
-        state = "expired" if guild.state == "joined" and not guild.alive(self._clock.now_us()) else guild.state
-        fingerprint = membership.fingerprint.hex()
-        return GuildView(
-            guild_id=guild.hex,
-            name=charter.name,
-            creator=charter.creator,
-            creator_name=self._name_of(charter.creator),
-            role=guild.role,
-            members=members,
-            member_count=len(members),
-            max_members=charter.max_members,
-            expires_at=charter.expires_us // US,
-            state=state,
-            private=charter.private,
-            fingerprint=f"{fingerprint[:4]}·{fingerprint[4:8]}" if state == "joined" else "",
-            epoch=membership.epoch,
-            unread=guild.unread,
-        )
-
-    def _seen_view(self, seen: Seen) -> GuildView:
-        charter = seen.charter
-        return GuildView(
-            guild_id=charter.guild_id.hex(),
-            name=charter.name,
-            creator=charter.creator,
-            creator_name=self._name_of(charter.creator),
-            role=None,
-            members=(),
-            member_count=seen.members,
-            max_members=charter.max_members,
-            expires_at=charter.expires_us // US,
-            state="expired" if charter.expires_us <= self._clock.now_us() else "seen",
-            private=charter.private,
-        )
-
-    def _message_view(self, guild: Guild, row: MessageRow) -> GuildMessageView:
-        return GuildMessageView(
-            guild_id=guild.hex,
-            sender=row.sender,
-            sender_name=self._name_of(row.sender),
-            text=row.text,
-            sent_at=row.at_us // US,
-            system=row.system,
-        )
-
     # --- helpers
 
     def _alive(self, guild: str) -> Guild:
-        found = _key(self.resolve(guild))
+        found = self._catalogue.resolve(guild)
         if found not in self._registry.guilds:
-            raise NotPermitted(f"You are not in {self._charter(found).name}; join it first.")
+            raise NotPermitted(f"You are not in {self._catalogue.charter(found).name}; join it first.")
         return self._registry.alive(found)
-
-    def _is_open(self, guild_id: bytes) -> bool:
-        guild = self._registry.guilds.get(guild_id)
-        return guild is None or guild.alive(self._clock.now_us())
 
     def _online(self, guild: Guild) -> frozenset[PeerId]:
         return self._network.connected() & guild.membership.members.keys()

@@ -50,8 +50,9 @@ SCHEMA: tuple[Migration, ...] = (
         CREATE TABLE guild_floor (
             guild_id BLOB NOT NULL REFERENCES guild ON DELETE CASCADE,
             author TEXT NOT NULL,
+            since INTEGER NOT NULL,
             floor INTEGER NOT NULL,
-            PRIMARY KEY (guild_id, author)
+            PRIMARY KEY (guild_id, author, since)
         ) STRICT, WITHOUT ROWID
         """,
     ),
@@ -95,9 +96,10 @@ class History(msgspec.Struct, frozen=True):
     """What a guild's memory is rebuilt from."""
 
     entries: list[bytes]
-    floors: list[tuple[PeerId, int]]
-    counters: list[tuple[PeerId, int]]
-    """Author and counter of every stored chat line, oldest first."""
+    floors: list[tuple[PeerId, int, int]]
+    """Author, first version of the membership, floor."""
+    lines: list[tuple[PeerId, int, int]]
+    """Author, log version and counter of every stored chat line, oldest first."""
     unread: int
 
 
@@ -111,11 +113,11 @@ def load(tx: Tx) -> list[GuildRow]:
 
 
 def enter(tx: Tx, guild_id: bytes, charter: bytes, role: str, box_secret: bytes, now_us: int) -> None:
-    """I am in, or in again: messages and my counter of an earlier membership stay, its log is replaced."""
+    """I am in, or in again: the messages of an earlier membership stay, its log is replaced."""
     tx.execute(
         "INSERT INTO guild (guild_id, charter, state, role, box_secret, grants, entered_us)"
         " VALUES (?, ?, 'joined', ?, ?, x'', ?) ON CONFLICT (guild_id) DO UPDATE SET state = 'joined',"
-        " role = excluded.role, box_secret = excluded.box_secret, grants = x'', entered_us = excluded.entered_us,"
+        " role = excluded.role, box_secret = excluded.box_secret, grants = x'', counter = 0, entered_us = excluded.entered_us,"
         " ended_us = NULL, pending_leave = NULL",
         (guild_id, charter, role, box_secret, now_us),
     )
@@ -173,17 +175,17 @@ def set_counter(tx: Tx, guild_id: bytes, counter: int) -> None:
     tx.execute("UPDATE guild SET counter = ? WHERE guild_id = ?", (counter, guild_id))
 
 
-def set_floor(tx: Tx, guild_id: bytes, author: PeerId, floor: int) -> None:
+def set_floor(tx: Tx, guild_id: bytes, author: PeerId, since: int, floor: int) -> None:
     tx.execute(
-        "INSERT INTO guild_floor VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET floor = excluded.floor",
-        (guild_id, author, floor),
+        "INSERT INTO guild_floor VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET floor = excluded.floor",
+        (guild_id, author, since, floor),
     )
 
 
-def lines_since(tx: Tx, guild_id: bytes, version: int) -> list[tuple[PeerId, int, bytes]]:
-    """Author, counter and bytes of the chat lines written at log version ``version`` or later, oldest first."""
+def lines_since(tx: Tx, guild_id: bytes, version: int) -> list[tuple[PeerId, int, int, bytes]]:
+    """Author, version, counter and bytes of the chat lines written at log version ``version`` or later, oldest first."""
     return tx.execute(
-        "SELECT sender, counter, raw FROM guild_message WHERE guild_id = ? AND version >= ? AND raw IS NOT NULL"
+        "SELECT sender, version, counter, raw FROM guild_message WHERE guild_id = ? AND version >= ? AND raw IS NOT NULL"
         " ORDER BY number",
         (guild_id, version),
     ).fetchall()
@@ -212,9 +214,9 @@ def mark_read(tx: Tx, guild_id: bytes) -> None:
 
 def history(tx: Tx, guild_id: bytes, me: PeerId) -> History:
     entries = tx.execute("SELECT raw FROM guild_entry WHERE guild_id = ? ORDER BY version", (guild_id,))
-    floors = tx.execute("SELECT author, floor FROM guild_floor WHERE guild_id = ?", (guild_id,))
-    counters = tx.execute(
-        "SELECT sender, counter FROM guild_message WHERE guild_id = ? AND counter IS NOT NULL ORDER BY number",
+    floors = tx.execute("SELECT author, since, floor FROM guild_floor WHERE guild_id = ?", (guild_id,))
+    lines = tx.execute(
+        "SELECT sender, version, counter FROM guild_message WHERE guild_id = ? AND counter IS NOT NULL ORDER BY number",
         (guild_id,),
     )
     unread = tx.execute(
@@ -222,4 +224,4 @@ def history(tx: Tx, guild_id: bytes, me: PeerId) -> History:
         " AND number > (SELECT read_number FROM guild WHERE guild_id = ?)",
         (guild_id, me, guild_id),
     )
-    return History([row[0] for row in entries], floors.fetchall(), counters.fetchall(), unread.fetchone()[0])
+    return History([row[0] for row in entries], floors.fetchall(), lines.fetchall(), unread.fetchone()[0])

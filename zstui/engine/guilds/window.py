@@ -1,52 +1,60 @@
-"""Which chat lines of each author have been taken: no line counts twice, and gaps can be asked for."""
+"""Which chat lines of each author have been taken: no line counts twice, and gaps can be asked for.
+
+An author counts afresh in each of its memberships, which is named by the log version with which it began."""
 
 from __future__ import annotations
 
 from zstui.engine.identity.keys import PeerId
 
+Key = tuple[PeerId, int]
+"""Author, and the version with which its membership began."""
 MAX_ABOVE = 1_024
 """Counters remembered above an author's floor."""
 
 
 class LineWindow:
-    """Per author a floor, up to which nothing is missing, and the counters seen above it."""
+    """Per membership a floor, up to which nothing is missing, and the counters seen above it."""
 
     def __init__(self) -> None:
-        self._floors: dict[PeerId, int] = {}
-        self._above: dict[PeerId, set[int]] = {}
+        self._floors: dict[Key, int] = {}
+        self._above: dict[Key, set[int]] = {}
 
-    def floor(self, author: PeerId) -> int:
-        return self._floors.get(author, 0)
+    def floor(self, key: Key) -> int:
+        return self._floors.get(key, 0)
 
-    def floors(self) -> dict[PeerId, int]:
+    def floors(self) -> dict[Key, int]:
         return dict(self._floors)
 
-    def seen(self, author: PeerId, counter: int) -> bool:
-        return counter <= self.floor(author) or counter in self._above.get(author, ())
+    def seen(self, key: Key, counter: int) -> bool:
+        return counter <= self.floor(key) or counter in self._above.get(key, ())
 
-    def take(self, author: PeerId, counter: int) -> bool:
+    def take(self, key: Key, counter: int) -> bool:
         """Note a line. False: it was taken before."""
-        if self.seen(author, counter):
+        if self.seen(key, counter):
             return False
-        above = self._above.setdefault(author, set())
+        above = self._above.setdefault(key, set())
         above.add(counter)
         if len(above) > MAX_ABOVE:
-            self._raise(author, min(above))
-        self._raise(author, self.floor(author))
+            self._raise(key, min(above))
+        self._raise(key, self.floor(key))
         return True
 
-    def settle(self, author: PeerId, counter: int = 0) -> None:
-        """Nothing up to ``counter``, or else up to the latest line taken, can be had any more."""
-        latest = max(self._above.get(author, ()), default=0)
-        self._raise(author, max(counter or latest, self.floor(author)))
+    def settle(self, key: Key, counter: int) -> None:
+        """Nothing up to ``counter`` is missing."""
+        self._raise(key, max(counter, self.floor(key)))
 
-    def _raise(self, author: PeerId, floor: int) -> None:
-        above = self._above.get(author, set())
+    def settle_author(self, author: PeerId) -> None:
+        """What is missing below the latest lines of ``author`` cannot be had any more."""
+        for key in [k for k in self._above if k[0] == author]:
+            self.settle(key, max(self._above[key]))
+
+    def _raise(self, key: Key, floor: int) -> None:
+        above = self._above.get(key, set())
         while floor + 1 in above:
             floor += 1
         above = {c for c in above if c > floor}
-        self._floors[author] = floor
+        self._floors[key] = floor
         if above:
-            self._above[author] = above
+            self._above[key] = above
         else:
-            self._above.pop(author, None)
+            self._above.pop(key, None)
