@@ -254,8 +254,8 @@ class _States(Collector):
             members.add_metric((guild,), count)
         balances = self._channel_balances()
         for place, party in enumerate(("mine", "theirs")):
-            sides = {channel: both[place] for channel, both in balances.items()}
-            for channel, amount_u in _capped(sides, sum).items():
+            held = {channel: both[place] for channel, both in balances.items()}
+            for channel, amount_u in _capped(held, sum).items():
                 balance.add_metric((channel, party), amount_u / MICRO)
         for peer, value in _capped(self._scores(), lambda rest: sum(rest) / len(rest)).items():
             score.add_metric((peer,), value)
