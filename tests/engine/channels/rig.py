@@ -53,12 +53,13 @@ class Node:
         self.clock = clock or SystemClock()
         self.limit = 1_000_000_000
         self.tainted = False
+        self.schema: tuple[Migration, ...] = (*store.SCHEMA, BOOKS)
         self.wrap: Callable[[MemoryNetwork], Network] = lambda network: network
         self.on_credit: Callable[[Tx, str, PeerId, PayLine], None] = _note("credited")
         self.on_acknowledged: Callable[[Tx, str, PeerId, PayLine], None] = _note("acknowledged")
 
     async def start(self) -> Node:
-        self.db = await Database.open(self.path, (*store.SCHEMA, BOOKS))
+        self.db = await Database.open(self.path, self.schema)
         self.bus = Bus()
         self.events: Subscription[Event] = self.bus.subscribe(Event, limit=100_000)
         self.memory = self.hub.add(self.id, self.bus)
