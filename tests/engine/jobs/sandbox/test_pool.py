@@ -187,9 +187,10 @@ async def test_a_worker_has_nothing_of_ours(one: Sandbox, cache_dir: Path) -> No
     assert one.hardening == "seccomp, no_new_privs, rlimits"
     assert status["Seccomp"].strip() == "2"
     assert status["NoNewPrivs"].strip() == "1"
-    if os.geteuid() != 0:
-        return
-    environment = (proc / "environ").read_bytes()
+    try:
+        environment = (proc / "environ").read_bytes()
+    except PermissionError:
+        return  # a worker cannot be inspected by its own user: it is not dumpable
     assert environment.strip(b"\0") == b""
     assert os.readlink(proc / "cwd") == str(cache_dir / "empty")
     assert os.listdir(cache_dir / "empty") == []
