@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from tests.engine.channels.rig import Node
+from zstui.engine.channels import links, service
 from zstui.engine.net.memory import MemoryHub
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less for peers that are away."""
+    monkeypatch.setattr(service, "ACK_WAIT_S", 0.5)
+    monkeypatch.setattr(links, "POLITE_S", 0.02)
+    monkeypatch.setattr(links, "FIRST_BACKOFF_S", 0.02)
 
 
 @pytest.fixture

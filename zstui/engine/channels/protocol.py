@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -79,12 +78,8 @@ class ChannelLink(msgspec.Struct):
     """The last of my own Pays asked for."""
     close: bytes = b""
     """My own Close to adopt after them."""
-    told: bool = False
-    """The tainted side asked once to be closed."""
-    ack_at: float = 0.0
-    """When the last Ack went out, loop time."""
-    ack_seq: int = -1
-    """What it acknowledged."""
+    ack_seq: int = 0
+    """What my last Ack acknowledged."""
     ack_timer: asyncio.TimerHandle | None = None
 
 
@@ -188,27 +183,22 @@ class Session:
         self._wake.set()
 
     def acknowledge(self, channel: bytes, received: int) -> None:
-        """Ack everything up to ``received``, at most once in 20 ms unless 32 Pays wait."""
+        """Ack everything up to ``received``: at once if nothing more waits to be read, else within 20 ms or 32 Pays."""
         link = self.links.setdefault(channel, ChannelLink())
-        if link.ack_timer is not None:
-            if received - link.ack_seq < ACK_EVERY_PAYS:
-                return
-            link.ack_timer.cancel()
-            link.ack_timer = None
-        loop = asyncio.get_running_loop()
-        wait = link.ack_at + ACK_EVERY_S - loop.time()
-        if wait <= 0 or received - link.ack_seq >= ACK_EVERY_PAYS:
+        if self._inbox.empty() or received - link.ack_seq >= ACK_EVERY_PAYS:
             self._ack(channel, link)
-        else:
-            link.ack_timer = loop.call_later(wait, self._ack, channel, link)
+        elif link.ack_timer is None:
+            link.ack_timer = asyncio.get_running_loop().call_later(ACK_EVERY_S, self._ack, channel, link)
 
     def _ack(self, channel: bytes, link: ChannelLink) -> None:
-        link.ack_timer = None
+        if link.ack_timer is not None:
+            link.ack_timer.cancel()
+            link.ack_timer = None
         raw = self._desk.acknowledgement(channel)
         record = self._desk.record(channel)
         if raw is None or record is None or self.ended.is_set():
             return
-        link.ack_at, link.ack_seq = asyncio.get_running_loop().time(), record.inn.seq
+        link.ack_seq = record.inn.seq
         self.push(raw)
 
     async def _write(self) -> None:
@@ -268,7 +258,7 @@ class Session:
             while len(batch) < BATCH and not self._inbox.empty():
                 batch.append(self._inbox.get_nowait())
             await self._desk.handle(self, batch)
-
-
-Report = Callable[[PeerId, str], None]
-"""Tells why a link ended badly."""
+            if self._inbox.empty():
+                for channel, link in self.links.items():
+                    if link.ack_timer is not None:
+                        self._ack(channel, link)

@@ -117,7 +117,6 @@ class ChannelService(Keeper):
         """When a connected peer was first given my Close, monotonic µs."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticker: asyncio.Task[None] | None = None
-        self._tick = asyncio.Event()
         self._links = Links(network, bus, self)
 
     # -- life
@@ -425,7 +424,6 @@ class ChannelService(Keeper):
         state.changed = asyncio.Event()
         if any(record.open for record in outcome.channels):
             self._links.keep(peer)
-        self._tick.set()
 
     async def _follow(self, session: Session, step: InStep | Pulled) -> None:
         """The peer told where it is, or has its own Pays back: say where I am, then send what it lacks."""
@@ -469,7 +467,6 @@ class ChannelService(Keeper):
 
     async def _run_ticker(self) -> None:
         while True:
-            self._tick.clear()
             now = self._clock.now_us()
             due = [d for c in self._records.values() if (d := closing.next_deadline(c)) is not None]
             wait = min([TICK_S, *((d - now) / US for d in due)])
