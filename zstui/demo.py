@@ -250,6 +250,13 @@ async def walk(node: Node, peers: dict[str, PeerProcess], echo: Callable[[str], 
         agree("the receipt", bundle["receipt_id"], theirs["receipt_id"], done.receipt_id)
         return bundle
 
+    async def ended() -> JobView:
+        async def now() -> JobView | None:
+            view = await node.execute(c.ShowJob(job=job.job_id))
+            return view if view.state not in ("queued", "running") else None
+
+        return await until("end of the job", now, 60)
+
     async def attested() -> JobView:
         async def both() -> JobView | None:
             here = await node.execute(c.ShowJob(job=job.job_id))
@@ -331,7 +338,7 @@ async def walk(node: Node, peers: dict[str, PeerProcess], echo: Callable[[str], 
     )
     done = await run.step(
         "execute",
-        node.execute(c.WaitJob(job=job.job_id)),
+        ended(),
         lambda j: f"{j.state}, exit {j.exit_code}, {j.duration_us / 1e6:.2f} s, {j.memory_bytes >> 10} KiB",
     )
     if done.state != "done":
