@@ -81,8 +81,16 @@ class Rig:
         await telemetry.start()
         return telemetry
 
+    async def counted(self) -> None:
+        """Wait until every event published so far is counted."""
+        for _ in range(1000):
+            if not self.made[0]._events._queue:
+                return
+            await asyncio.sleep(0.005)
+        raise TimeoutError
+
     async def samples(self) -> Samples:
-        await asyncio.sleep(0.01)
+        await self.counted()
         head, body = await get(self.made[0].address, "/metrics")
         assert head.startswith("HTTP/1.0 200 OK")
         return {
@@ -122,7 +130,7 @@ def publish_one_of_each(rig: Rig) -> None:
 async def test_every_metric_is_there_under_its_name_and_labels(rig: Rig) -> None:
     telemetry = await rig.start()
     publish_one_of_each(rig)
-    await asyncio.sleep(0.01)
+    await rig.counted()
     head, body = await get(telemetry.address, "/metrics")
     assert "Content-Type: text/plain; version=0.0.4" in head
     seen = {s.name: set(s.labels) for family in text_string_to_metric_families(body) for s in family.samples}

@@ -127,6 +127,15 @@ async def test_a_clock_set_back_revives_no_score_even_after_a_restart(rig: Rig) 
     assert rig.service.score("a") == pytest.approx(0.35, rel=1e-3)
 
 
+async def test_an_outcome_alone_keeps_the_highest_time(rig: Rig) -> None:
+    await rig.outcomes("a", 5, 0)
+    rig.clock._now += 7 * DAY_US
+    await rig.outcome("b", True)
+    rig.clock._now -= 7 * DAY_US
+    await rig.restart()
+    assert rig.service.score("a") == pytest.approx(0.35, rel=1e-3)
+
+
 async def test_five_failures_blacklist_for_a_day_and_the_sweep_ends_it(rig: Rig) -> None:
     await rig.outcomes("bad", 0, 5)
     now_s = rig.clock.now_us() // US
