@@ -174,6 +174,7 @@ class Sandbox:
         return worker
 
     async def _next_worker(self, key: str) -> Worker:
+        self._require_running()
         if self._idle:
             worker = next((w for w in reversed(self._idle) if w.has(key)), self._idle[-1])
             self._idle.remove(worker)
