@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from zstui.engine.channels.service import ChannelService
 from zstui.engine.clock import Clock, SystemClock
 from zstui.engine.commands import Command
 from zstui.engine.config import Settings
-from zstui.engine.errors import ApprovalError, ZsError
+from zstui.engine.errors import ApprovalError, UnknownGuild, UnknownPeer, ZsError
 from zstui.engine.events import Notice
 from zstui.engine.guilds import store as guild_store
 from zstui.engine.guilds.service import GuildService
@@ -175,11 +176,15 @@ class Node:
 
         def context(request: PaymentRequest) -> PeerContext:
             peer = request.peer_id
-            view = net.view(peer)
+            first_seen_at, guild_name = 0, ""
+            with contextlib.suppress(UnknownPeer):
+                first_seen_at = net.view(peer).first_seen_at
+            with contextlib.suppress(UnknownGuild):
+                guild_name = guilds.view(request.guild_id).name
             return PeerContext(
                 peer_name=net.name_of(peer),
-                first_seen_at=view.first_seen_at,
-                guild_name=guilds.view(request.guild_id).name,
+                first_seen_at=first_seen_at,
+                guild_name=guild_name,
                 my_role=guilds.role_of(request.guild_id, identity.peer_id) or "",
                 peer_role=guilds.role_of(request.guild_id, peer) or "",
                 score=reputation.score(peer),
@@ -188,6 +193,8 @@ class Node:
             )
 
         def due(request: PaymentRequest) -> int:
+            if request.fault in ("executor", "network"):
+                return 0
             return cost(
                 request.price_per_second_nano,
                 request.price_per_mib_nano,
@@ -252,7 +259,7 @@ class Node:
                 ch.channel_id: (ch.mine_u, ch.theirs_u) for ch in channels.views() if ch.state != "closed"
             },
             scores=lambda: {r.peer_id: r.score for r in reputation.rank()},
-            blacklisted=lambda: sum(r.blacklisted_until is not None for r in reputation.rank()),
+            blacklisted=reputation.blocked,
             health=lambda: "The database cannot be written." if db.failed.is_set() else "",
         )
         return Services(

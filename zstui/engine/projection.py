@@ -32,7 +32,7 @@ def status(s: Services) -> v.StatusView:
         peers=len(s.net.connected()),
         guilds=sum(g.state == "joined" for g in s.guilds.views()),
         jobs_running=sum(j.state in ("queued", "running") for j in s.jobs.views()),
-        approvals=sum(a.state == "waiting" for a in s.approvals.views()),
+        approvals=s.approvals.waiting(),
         owed_to_me_u=owed_to_me,
         i_owe_u=i_owe,
         balance_u=sum(ch.mine_u for ch in s.channels.views() if ch.state in ("active", "closing")),
@@ -133,11 +133,13 @@ class Projector:
                     self._mark("jobs", key)
                 case e.ChannelChanged(channel_id=key):
                     self._mark("channels", key)
+                    self._mark_waiting()
                 case e.ApprovalChanged(request_id=key) | e.ApprovalAsked(request_id=key):
                     self._mark("approvals", key)
                 case e.ReputationChanged(peer_id=key) | e.TrustEvent(peer_id=key):
                     self._mark("ranks", "")
                     self._mark("peers", key)
+                    self._mark_waiting()
                 case e.AddressesChanged():
                     self._mark_status()
                 case _:
@@ -150,6 +152,12 @@ class Projector:
     def _mark(self, area: v.Area, key: str) -> None:
         self._dirty[area, key] = None
         self._mark_status()
+
+    def _mark_waiting(self) -> None:
+        """What a waiting payment would do depends on its channel and on the payee's standing."""
+        for approval in self._s.approvals.views():
+            if approval.state == "waiting":
+                self._dirty["approvals", approval.request_id] = None
 
     def _mark_status(self) -> None:
         self._status = True
