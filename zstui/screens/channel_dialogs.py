@@ -10,13 +10,13 @@ from textual.content import Content
 from textual.widgets import Static
 
 from zstui.bridge import Bridge
-from zstui.engine.commands import CloseChannel, OpenChannel
+from zstui.engine.commands import CloseChannel, ListLedger, OpenChannel
 from zstui.engine.errors import BadInput
 from zstui.engine.money import format_amount, parse_amount
-from zstui.engine.views import ChannelView
-from zstui.screens.dialog import Choice, Field, FieldError, Form, Guarded, Keys, Rows, plain_input
+from zstui.engine.views import ChannelView, LedgerView
+from zstui.screens.dialog import MUTED, Choice, Dialog, Field, FieldError, Form, Guarded, Keys, Rows, plain_input
 from zstui.screens.values import named, parse_duration, safe
-from zstui.screens.widgets.text import short_id, until
+from zstui.screens.widgets.text import fit, short_id, until
 
 LIVE = ("opening", "active", "closing", "disputed")
 
@@ -157,9 +157,9 @@ class ForceCloseScreen(Form[ChannelView | None]):
     def content(self) -> ComposeResult:
         yield Rows(_balances(self._channel))
         yield Static(
-            f"{self._payee} does not sign. You file the last state that you hold, the channel becomes disputed and can carry no "
-            f"more payments. {self._payee} has until the end of the challenge time to file a later one, and the later counts. "
-            "Filing an old state on purpose is a provable fault. This cannot be taken back.",
+            f"The channel becomes disputed and carries no more payments. If {self._payee} comes back and signs, it is settled by "
+            f"agreement. If not, it closes after the challenge time on your own record, as a claim that {self._payee} never "
+            "acknowledged, and you give this peer no more credit. This cannot be taken back.",
             classes="gap",
             markup=False,
         )
@@ -175,3 +175,35 @@ class ForceCloseScreen(Form[ChannelView | None]):
         if self.text_of("word").lower() != self.WORD:
             raise FieldError("word", "Type the word force to start a dispute, or Esc to keep the channel.")
         self.send(CloseChannel(channel=self._channel.channel_id, unilateral=True), self.dismiss)
+
+
+class LedgerScreen(Dialog[None]):
+    """What is owed between me and each peer over all closed channels."""
+
+    tall = True
+    AUTO_FOCUS = ""
+    heading = "Ledger of closed channels"
+
+    def content(self) -> ComposeResult:
+        yield Static("", id="ledger", markup=False)
+        yield Static(
+            "Owed means a co-signed promise; how it is made good is between the two of you.",
+            classes="note",
+            markup=False,
+        )
+
+    def keys(self) -> Keys:
+        return (("PgUp PgDn", "Scroll"), ("Esc", "Close"))
+
+    def on_mount(self) -> None:
+        self.run_worker(self.attempt(ListLedger(), self._show))
+
+    def _show(self, entries: list[LedgerView]) -> None:
+        head = f"{'Peer':26}{'Owed to me':>14}{'I owe':>14}{'Credit limit':>16}"
+        lines = [
+            fit(named(e.peer_name, e.peer_id, 14), 26)
+            + f"{format_amount(e.owed_to_me_u):>14}{format_amount(e.i_owe_u):>14}{format_amount(e.credit_limit_u):>16}"
+            for e in entries
+        ]
+        text = Content("\n".join(lines) if lines else "No channel was closed yet.")
+        self.query_one("#ledger", Static).update(Content.assemble((head, f"bold {MUTED}"), "\n", text))

@@ -297,6 +297,12 @@ class Field(Vertical):
                 yield Static(self._unit, classes="unit", markup=False)
         yield Static("", classes="problem", markup=False)
 
+    def set_text(self, value: str) -> None:
+        """Replace what the input holds."""
+        field = self.query_one(Input)
+        field.value = value
+        field.cursor_position = len(value)
+
     def fail(self, text: str) -> None:
         self.query_one(".problem", Static).update(Content(text))
         self.set_class(bool(text), "-wrong")
@@ -379,7 +385,9 @@ class Form(Dialog[R], Generic[R]):
         return self.query_one(f"#{field} Input", Input).value.strip()
 
     def read(self, field: str, parse: Callable[[str], T]) -> T:
-        """A field's value; what ``parse`` refuses becomes a FieldError."""
+        """A field's value; nothing, or what ``parse`` refuses, becomes a FieldError."""
+        if not self.text_of(field):
+            raise FieldError(field, "Fill this in.")
         try:
             return parse(self.text_of(field))
         except ZsError as error:

@@ -13,17 +13,18 @@ from zstui.bridge import Bridge
 from zstui.engine.commands import Connect
 from zstui.engine.money import format_amount
 from zstui.engine.views import PeerView
-from zstui.screens.channel_dialogs import CloseChannelScreen, ForceCloseScreen, OpenChannelScreen
+from zstui.screens.channel_dialogs import CloseChannelScreen, ForceCloseScreen, LedgerScreen, OpenChannelScreen
 from zstui.screens.dialog import Field, FieldError, Form, Guarded, Keys, Rows, plain_input
 from zstui.screens.first_run import FirstRunScreen
 from zstui.screens.guild_dialogs import CreateGuildScreen, InviteScreen, JoinGuildScreen, MessagesScreen
+from zstui.screens.policy import GrantScreen, PolicyScreen
 from zstui.screens.record_dialogs import (
     JobDetailScreen,
     NamePeerScreen,
     OutputScreen,
     PeerDetailScreen,
     RankDetailScreen,
-    TextScreen,
+    ReceiptScreen,
 )
 from zstui.screens.values import long_key, safe, safe_lines
 from zstui.screens.widgets.text import short_id
@@ -52,6 +53,26 @@ class ConfirmScreen(Guarded[bool]):
 
     def action_cancel(self) -> None:
         self.dismiss(False)
+
+
+class TextInputScreen(Form[str | None]):
+    """One line of text. Dismissed with it, or None."""
+
+    def __init__(self, title: str, label: str, value: str = "") -> None:
+        super().__init__()
+        self.heading = safe(title, 70)
+        self._prompt = label
+        self._initial = value
+
+    def content(self) -> ComposeResult:
+        yield Static(Content(safe(self._prompt, 200)), markup=False)
+        yield Field("", plain_input(self._initial, limit=200), id="text")
+
+    def keys(self) -> Keys:
+        return (("Enter", "OK"), ("Esc", "Back"))
+
+    def submit(self) -> None:
+        self.dismiss(self.text_of("text"))
 
 
 class QuitScreen(Guarded[bool]):
@@ -161,6 +182,8 @@ class ConnectScreen(Form[PeerView | None]):
         self.dismiss(self._peer)
 
 
+ReceiptsScreen = RankDetailScreen
+
 __all__ = [
     "CloseChannelScreen",
     "ConfirmScreen",
@@ -168,15 +191,20 @@ __all__ = [
     "CreateGuildScreen",
     "FirstRunScreen",
     "ForceCloseScreen",
+    "GrantScreen",
     "InviteScreen",
     "JobDetailScreen",
     "JoinGuildScreen",
+    "LedgerScreen",
     "MessagesScreen",
     "NamePeerScreen",
     "OpenChannelScreen",
     "OutputScreen",
     "PeerDetailScreen",
+    "PolicyScreen",
     "QuitScreen",
     "RankDetailScreen",
-    "TextScreen",
+    "ReceiptScreen",
+    "ReceiptsScreen",
+    "TextInputScreen",
 ]

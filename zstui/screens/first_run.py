@@ -7,7 +7,7 @@ from typing import ClassVar, cast
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from zstui.bridge import Bridge
 from zstui.engine.commands import JoinGuild, SetName, ShowPolicy
@@ -50,8 +50,8 @@ class FirstRunScreen(Form[bool]):
         with Vertical(id="step-identity", classes="step"):
             yield Rows(label_width=11, id="me")
             yield Static(
-                "This key is you: whoever has it can pay in your name. Copy the file to a safe place now. Without it your channels, "
-                "your guilds and your score are gone.",
+                "This key is you: whoever has it can pay in your name. Copy the file to a safe place now. "
+                "Without it your channels, your guilds and your score are gone.",
                 classes="note",
                 markup=False,
             )
@@ -71,7 +71,7 @@ class FirstRunScreen(Form[bool]):
     def on_mount(self) -> None:
         self.follow("status", self._status)
         self.follow("guilds", self._guilds)
-        self.query_one("#name Input", Input).value = self.bridge.status.name if self.bridge.status else ""
+        self.query_one("#name", Field).set_text(self.bridge.status.name if self.bridge.status else "")
         self._status()
         self._guilds()
         self.run_worker(self.attempt(ShowPolicy(), self._policy))

@@ -10,7 +10,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Input, RichLog, Static
+from textual.widgets import RichLog, Static
 
 from zstui.bridge import Bridge
 from zstui.engine.commands import CreateGuild, InviteToGuild, JoinGuild, ListMessages, SendMessage
@@ -235,7 +235,7 @@ class MessagesScreen(Form[None]):
 
     def _sent(self, _: GuildMessageView) -> None:
         self.say("")
-        self.query_one("#text Input", Input).value = ""
+        self.query_one("#text", Field).set_text("")
         self._fetch()
 
     def action_page(self, direction: int) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Input, Log, OptionList, Static
+from textual.widgets import Log, OptionList, Static
 from textual.widgets.option_list import Option
 
 from zstui.bridge import Bridge, WatchedArea
@@ -26,7 +26,7 @@ REFRESH = 1.0
 """Seconds between two readings of a growing output."""
 
 
-class TextScreen(Dialog[None]):
+class ReadScreen(Dialog[None]):
     """Read-only text of any length."""
 
     tall = True
@@ -37,13 +37,17 @@ class TextScreen(Dialog[None]):
         Binding("up,k", "line(-1)", "Up", show=False),
     ]
 
-    def __init__(self, heading: str, text: str) -> None:
-        super().__init__()
+    def __init__(self, bridge: Bridge, heading: str, text: str = "") -> None:
+        super().__init__(bridge)
         self.heading = heading
         self._text = safe_lines(text)
 
     def content(self) -> ComposeResult:
-        yield Static(Content(self._text), markup=False)
+        yield Static(Content(self._text), id="text", markup=False)
+
+    def show(self, text: str) -> None:
+        self._text = safe_lines(text)
+        self.query_one("#text", Static).update(Content(self._text))
 
     def keys(self) -> Keys:
         return (("↑↓ PgUp PgDn", "Scroll"), ("y", "Copy"), ("Esc", "Close"))
@@ -54,6 +58,20 @@ class TextScreen(Dialog[None]):
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self._text)
         self.say("Copied, if the terminal allows it.", "done")
+
+
+class ReceiptScreen(ReadScreen):
+    """A signed receipt with all that belongs to it, as ``zstui receipt verify`` takes it."""
+
+    def __init__(self, bridge: Bridge, receipt_id: str) -> None:
+        super().__init__(bridge, f"Receipt {short_id(receipt_id)}")
+        self._receipt_id = receipt_id
+
+    def on_mount(self) -> None:
+        self.run_worker(self.attempt(ShowReceipt(receipt=self._receipt_id), self._loaded))
+
+    def _loaded(self, document: dict[str, object]) -> None:
+        self.show(json.dumps(document, indent=2, ensure_ascii=True))
 
 
 class RecordDialog(Dialog[None]):
@@ -90,10 +108,7 @@ class RecordDialog(Dialog[None]):
         self.say(f"Copied, if the terminal allows it: {safe(self.key, 80)}", "done")
 
     def show_receipt(self, receipt: str) -> None:
-        def done(document: dict[str, object]) -> None:
-            self.app.push_screen(TextScreen("Receipt", json.dumps(document, indent=2, ensure_ascii=True)))
-
-        self.execute(ShowReceipt(receipt=receipt), done)
+        self.app.push_screen(ReceiptScreen(self.bridge, receipt))
 
 
 class JobDetailScreen(RecordDialog):
@@ -293,8 +308,7 @@ class NamePeerScreen(Form[PeerView | None]):
         self._peer_id = peer_id
 
     def content(self) -> ComposeResult:
-        peer = self.bridge.peers.get(self._peer_id)
-        yield Field("Name", plain_input(safe(peer.name) if peer and peer.name else "", limit=40), id="name")
+        yield Field("Name", plain_input(limit=40), id="name")
         yield Static(
             "Only you see this name; it is tied to the peer's key, so nobody else can take it. Empty takes it back.",
             classes="note",
@@ -305,8 +319,8 @@ class NamePeerScreen(Form[PeerView | None]):
         return (("Enter", "Name it"), ("Esc", "Back"))
 
     def on_mount(self) -> None:
-        field = self.query_one(Input)
-        field.cursor_position = len(field.value)
+        peer = self.bridge.peers.get(self._peer_id)
+        self.query_one("#name", Field).set_text(safe(peer.name) if peer and peer.name else "")
 
     def submit(self) -> None:
         self.send(NamePeer(peer=self._peer_id, name=self.text_of("name")), self.dismiss)

@@ -285,6 +285,8 @@ class SubmitScreen(Form[JobSpec | None]):
 
     async def _ask(self, *, submit: bool) -> None:
         """Estimate the job as it is now; with ``submit``, close with it if nothing is wrong."""
+        if not submit and not self.text_of("module"):
+            return
         self.clear_problems()
         try:
             stdin = await self._stdin()
@@ -292,7 +294,7 @@ class SubmitScreen(Form[JobSpec | None]):
         except FieldError as error:
             if submit:
                 self.show_problem(error)
-            elif error.field != "module" or self.text_of("module"):
+            else:
                 self.query_one(f"#{error.field}", Field).fail(str(error))
             return
         if spec != self._estimated:
