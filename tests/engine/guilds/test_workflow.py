@@ -248,6 +248,7 @@ async def test_who_joins_reads_nothing_earlier(world: World) -> None:
     await b.guilds.send("farm", "before")
     sealed = b.guilds.seal(guild.guild_id, b"before")
     await join(a, guild.guild_id, c)
+    await until(lambda: c.id in b.guilds.members(guild.guild_id))
     with pytest.raises(ProtocolError):
         c.guilds.open(guild.guild_id, b.id, sealed)
     world.hub.cut(c.id, b.id)

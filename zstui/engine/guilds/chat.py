@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 from zstui.engine.errors import BadInput, GuildError, NotPermitted, ProtocolError
 from zstui.engine.guilds.messages import GuildLine
 from zstui.engine.guilds.model import SPEAKERS
@@ -41,13 +44,39 @@ class Chat:
             since = guild.membership.members[registry.me].since
             guild.window.take((registry.me, since), line.counter)
             message = NewMessage(registry.me, cleaned, now_us, line.counter, line.version, raw)
-            return await registry.add_line(guild, since, message), raw
+            return (await registry.add_lines(guild, [(since, message)]))[0], raw
 
-    async def take(self, guild: Guild, raw: bytes, author: PeerId | None = None) -> bool:
-        """Store a line that came from ``author`` itself, or by way of another member. False: taken before.
+    async def take(self, guild: Guild, raw: bytes, author: PeerId) -> bool:
+        """Store a line that came from ``author`` itself. False: taken before.
 
         Raises ProtocolError for a line that its author could not write, LineAhead if that cannot be told yet.
         """
+        line = self._read(guild, raw, author)
+        if line is None:
+            return False
+        await self._registry.add_lines(guild, [line])
+        return True
+
+    async def take_relayed(self, guild: Guild, raws: list[bytes]) -> None:
+        """Store what is new of a page of lines that came by way of another member, in one transaction.
+
+        Raises ProtocolError at the first line that its author could not write; those before it are kept.
+        """
+        lines: list[tuple[int, NewMessage]] = []
+        try:
+            for number, raw in enumerate(raws):
+                with suppress(LineAhead):
+                    line = self._read(guild, raw)
+                    if line is not None:
+                        lines.append(line)
+                if number % 40 == 39:
+                    await asyncio.sleep(0)
+        finally:
+            if lines:
+                await self._registry.add_lines(guild, lines)
+
+    def _read(self, guild: Guild, raw: bytes, author: PeerId | None = None) -> tuple[int, NewMessage] | None:
+        """Verify a line and note its counter; with it, when its author's membership began. None: taken before."""
         signed = open_envelope(raw, author)
         line = signed.decode(GuildLine)
         if line.guild != guild.guild_id:
@@ -61,13 +90,11 @@ class Chat:
         if not text:
             raise ProtocolError("A line without text.")
         if not guild.window.take((signed.signer, span.first), line.counter):
-            return False
+            return None
         if signed.signer == self._registry.me and span.last is None:
             guild.counter = max(guild.counter, line.counter)
         at_us = min(line.at_us, self._registry.clock.now_us())
-        message = NewMessage(signed.signer, text, at_us, line.counter, line.version, raw)
-        await self._registry.add_line(guild, span.first, message)
-        return True
+        return span.first, NewMessage(signed.signer, text, at_us, line.counter, line.version, raw)
 
 
 def may_write(guild: Guild, peer: PeerId) -> None:

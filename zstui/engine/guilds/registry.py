@@ -258,23 +258,26 @@ class Registry:
         self.bus.publish(GuildEnded(guild.hex, reason, max(0, now_us - guild.entered_us)))
         self.bus.publish(GuildChanged(guild.hex))
 
-    async def add_line(self, guild: Guild, since: int, message: NewMessage) -> int:
-        """Store a chat line whose counter the window has taken, of the membership that began ``since``; returns its number."""
-        mine = message.sender == self.me
-        floor, counter = guild.window.floor((message.sender, since)), guild.counter
+    async def add_lines(self, guild: Guild, lines: Sequence[tuple[int, NewMessage]]) -> list[int]:
+        """Store chat lines whose counters the window has taken, each with the version at which its author's membership began.
 
-        def write(tx: Tx) -> int:
-            if mine:
-                store.set_counter(tx, guild.guild_id, counter)
-            store.set_floor(tx, guild.guild_id, message.sender, since, floor)
-            return store.add_message(tx, guild.guild_id, message)
+        Returns their numbers.
+        """
+        counter = guild.counter
+        floors = {(m.sender, since): guild.window.floor((m.sender, since)) for since, m in lines}
 
-        number = await self.db.write(write)
-        if not mine:
-            guild.unread += 1
-        self.bus.publish(GuildMessageReceived(guild.hex, number))
+        def write(tx: Tx) -> list[int]:
+            store.set_counter(tx, guild.guild_id, counter)
+            for (author, since), floor in floors.items():
+                store.set_floor(tx, guild.guild_id, author, since, floor)
+            return [store.add_message(tx, guild.guild_id, message) for _, message in lines]
+
+        numbers = await self.db.write(write)
+        guild.unread += sum(message.sender != self.me for _, message in lines)
+        for number in numbers:
+            self.bus.publish(GuildMessageReceived(guild.hex, number))
         self.bus.publish(GuildChanged(guild.hex))
-        return number
+        return numbers
 
     async def sweep(self) -> None:
         """End what has expired, forget what ended long ago."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from zstui.engine.errors import NetError, ProtocolError, Refused, UnknownGuild
 from zstui.engine.guilds import store
-from zstui.engine.guilds.chat import Chat, LineAhead
+from zstui.engine.guilds.chat import Chat
 from zstui.engine.guilds.epochs import EpochAhead, grants_hash
 from zstui.engine.guilds.messages import (
     MAX_FLOORS,
@@ -178,12 +178,9 @@ class Replicator:
             if not reply.sealed or not guild.alive(self._registry.clock.now_us()):
                 continue
             plain = guild.ring.open(public_key_of(peer), reply.sealed, RELAYED, self._registry.clock.now_us())
-            for raw in decode_list(plain):
-                left -= 1
-                try:
-                    await self._chat.take(guild, raw)
-                except LineAhead:
-                    continue
+            raws = decode_list(plain)
+            left -= len(raws)
+            await self._chat.take_relayed(guild, raws)
         if not more:
             guild.window.settle_author(peer)
 
