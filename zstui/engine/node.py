@@ -85,8 +85,8 @@ class Node:
         try:
             tainted = await self._count_boot(db)
             stored = await db.read(meta.name)
-            chosen = self._settings.name or stored or platform.node()
-            profile = Profile(clean_text(chosen, NAME_LIMIT) or "zstui")
+            given = clean_text(self._settings.name or stored, NAME_LIMIT)
+            profile = Profile(given or clean_text(platform.node(), NAME_LIMIT) or "zstui", bool(given))
             self._services = s = self._build(identity, db, profile, tainted)
             self._projector = projection.Projector(s)
             self._projector.start()

@@ -42,6 +42,7 @@ def status(s: Services) -> v.StatusView:
         home=str(s.home.path),
         version=__version__,
         demo=s.settings.demo,
+        first_run=not s.profile.chosen,
         notices=(*s.net.notices(), *filter(None, [s.telemetry.notice])),
     )
 

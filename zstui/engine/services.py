@@ -30,6 +30,8 @@ class Profile:
     """What the owner may change while the node runs."""
 
     name: str
+    chosen: bool
+    """The name is one that the owner gave, not the machine's."""
 
 
 @dataclass(frozen=True)

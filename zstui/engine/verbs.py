@@ -56,7 +56,7 @@ async def _set_name(s: Services, command: c.SetName) -> views.StatusView:
     if not name:
         raise BadInput("A name needs at least one visible character.")
     await s.db.write(lambda tx: meta.set_name(tx, name))
-    s.profile.name = name
+    s.profile.name, s.profile.chosen = name, True
     s.net.card_changed()
     return projection.status(s)
 

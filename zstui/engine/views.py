@@ -374,6 +374,8 @@ class StatusView(View, frozen=True, kw_only=True):
     home: str = ""
     version: str = ""
     demo: bool = False
+    first_run: bool = False
+    """The owner has not chosen a name yet."""
     notices: tuple[str, ...] = ()
     """Things a person should know, e.g. that another port was chosen."""
 

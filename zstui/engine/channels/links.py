@@ -106,36 +106,25 @@ class Links:
     async def _keep(self, peer: PeerId) -> None:
         loop = asyncio.get_running_loop()
         nudge = self._nudges[peer] = asyncio.Event()
+        polite = public_key_of(self._me) > public_key_of(peer)
         backoff = FIRST_BACKOFF_S
         try:
             while self._desk.wants(peer):
                 session = self._sessions.get(peer)
+                good = False
                 if session is not None:
                     since = loop.time()
                     await session.ended.wait()
-                    if loop.time() - since >= STEADY_S:
-                        backoff = FIRST_BACKOFF_S
-                    else:
-                        await asyncio.sleep(backoff)
-                        backoff = min(backoff * 2, LAST_BACKOFF_S)
-                    continue
-                if peer in self._network.connected():
-                    if public_key_of(self._me) > public_key_of(peer):
-                        await asyncio.sleep(POLITE_S)
-                        if peer in self._sessions:
-                            continue
-                    if await self._try(peer):
-                        continue
-                    await asyncio.sleep(backoff)
-                    backoff = min(backoff * 2, LAST_BACKOFF_S)
-                    continue
-                nudge.clear()
-                try:
-                    async with asyncio.timeout(AWAY_S):
-                        await nudge.wait()
+                    good = loop.time() - since >= STEADY_S
+                elif peer not in self._network.connected():
+                    if not await _pause(AWAY_S, nudge):
+                        await self._try(peer)
                     backoff = FIRST_BACKOFF_S
-                except TimeoutError:
-                    await self._try(peer)
+                    continue
+                elif (polite and not await _pause(POLITE_S, nudge) and peer in self._sessions) or await self._try(peer):
+                    continue
+                good = good or await _pause(backoff, nudge)
+                backoff = FIRST_BACKOFF_S if good else min(backoff * 2, LAST_BACKOFF_S)
         finally:
             self._nudges.pop(peer, None)
 
@@ -191,3 +180,14 @@ class Links:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _pause(seconds: float, nudge: asyncio.Event) -> bool:
+    """Wait; True if the peer came online meanwhile."""
+    nudge.clear()
+    try:
+        async with asyncio.timeout(seconds):
+            await nudge.wait()
+    except TimeoutError:
+        return False
+    return True

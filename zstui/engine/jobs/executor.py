@@ -45,7 +45,7 @@ from zstui.engine.jobs.receipt import (
     attestation_check,
 )
 from zstui.engine.jobs.records import Signal
-from zstui.engine.jobs.room import Room
+from zstui.engine.jobs.room import Room, cancel
 from zstui.engine.money import format_amount
 from zstui.engine.store.database import Tx
 
@@ -362,8 +362,9 @@ class Executor:
         finally:
             if self._feeds.get(job_id) is s:
                 del self._feeds[job_id]
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
+            await cancel(listener)
+            if not listener.cancelled():
+                listener.exception()
 
     async def _pause(self, job_id: str, live: Run | None, listener: asyncio.Task[None]) -> None:
         """Until there is news of the run or from the submitter: at most a heartbeat, at least the pause between sends."""
@@ -425,7 +426,7 @@ class Executor:
                 how = self._metered(live, None)
             await self._sign_off(live, how)
         finally:
-            live.work.cancel()
+            await cancel(live.work)
             self._runs.pop(live.job_id, None)
             live.changed.fire()
 

@@ -83,10 +83,8 @@ class Room:
             self.bus.publish(Notice("error", "jobs", f"{what} failed: {error}", subject))
 
     async def stop_tasks(self) -> None:
-        tasks = tuple(self.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := tuple(self.tasks):
+            await cancel(*tasks)
 
     # --- consent -----------------------------------------------------------------------------------------------------
 
@@ -118,6 +116,15 @@ class Room:
         if not self.consents(guild_id):
             return "no consent: this node does not run jobs for others"
         return ""
+
+
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel until all have ended: before Python 3.12 ``wait_for`` may lose a cancellation that meets its result."""
+    waiting = {task for task in tasks if not task.done()}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.1)
 
 
 def slots_of(settings: Settings) -> int:

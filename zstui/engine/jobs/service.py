@@ -198,8 +198,6 @@ class JobService:
         if not self._ready:
             raise ProtocolError("Jobs are not served yet.")
         s = await accept_sealed(stream, self._room.guilds, JOB_PROTOCOL)
-        if not self._room.admits(s.peer):
-            raise ProtocolError("A blocked peer.")
         match await s.receive(20.0):
             case Offer() as offer:
                 await self._executor.offer(s, offer)

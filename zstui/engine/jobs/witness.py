@@ -28,7 +28,7 @@ from zstui.engine.jobs.receipt import (
     attestation_check,
     same_result,
 )
-from zstui.engine.jobs.room import Room
+from zstui.engine.jobs.room import Room, cancel
 from zstui.engine.net.link import JOB_PROTOCOL
 from zstui.engine.views import CheckView
 
@@ -102,8 +102,7 @@ class Witness:
                 await s.send(Progress(True, 0, -1))
             return bytes(output), work.result()
         finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            await cancel(work)
 
     async def _work(self, peer: PeerId, job_id: str, m: Manifest, output: bytearray) -> Ended:
         room = self._room
