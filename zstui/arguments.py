@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zstui import __version__
@@ -144,8 +144,19 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--timeout", type=int, default=30, metavar="S")
     run.add_argument("--fuel", type=int, metavar="N")
     run.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report of the run")
-    run.add_argument("args", nargs="*", metavar="ARGS")
+    run.usage = "zstui run MODULE.wasm [options] [-- ARGS ...]"
     return top
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; what follows ``--`` is for the module that ``run`` runs, as it stands. Exits 2 on wrong usage."""
+    split = list(argv).index("--") if "--" in argv else len(argv)
+    grammar = parser()
+    args = grammar.parse_args(argv[:split])
+    args.args = tuple(argv[split + 1 :])
+    if args.args and args.command != "run":
+        grammar.error("only run passes arguments on after --")
+    return args
 
 
 def _node_options(node: argparse.ArgumentParser) -> None:

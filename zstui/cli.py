@@ -26,7 +26,7 @@ from zstui.engine.home import Home, default_home
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    args = arguments.parser().parse_args(argv)
+    args = arguments.parse(sys.argv[1:] if argv is None else argv)
     home = Home(getattr(args, "home", None) or default_home())
     try:
         return asyncio.run(_dispatch(args, home))
@@ -132,7 +132,7 @@ async def _run(args: argparse.Namespace, home: Home) -> int:
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     result = await run_module(
         args.module,
-        args=tuple(args.args),
+        args=args.args,
         env=tuple(args.env),
         stdin=stdin,
         limits=limits,
@@ -140,8 +140,6 @@ async def _run(args: argparse.Namespace, home: Home) -> int:
         on_output=show,
         cache_dir=home.cache,
     )
-    for value in result.results:
-        print(value)
     if args.report:
         report = {
             "exit_code": result.exit_code,
