@@ -265,7 +265,12 @@ class Peer:
         await self.db.close()
 
     async def kill(self) -> None:
-        """As kill -9: nothing is finished, nothing is said."""
+        """As kill -9: nothing is finished, nothing is said, nothing more is written."""
+
+        async def never(_: object) -> None:
+            await asyncio.Future()
+
+        self.db.write = never  # type: ignore[method-assign, assignment]
         self.world.hub.remove(self.id)
         await self.jobs._room.stop_tasks()
         await self.network.stop()

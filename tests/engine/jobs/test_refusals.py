@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +11,7 @@ from zstui.engine.views import JobView
 
 
 async def refused(alice: Peer, bob: Peer, **fields: object) -> JobView:
-    view = await alice.run(bob, **fields)
+    view = await alice.run(bob, "tool", **fields)
     assert view.state == "failed"
     assert view.why.startswith("bob: ")
     assert (view.paid, view.receipt_id, alice.outcomes) == ("", "", [])
@@ -109,12 +108,11 @@ async def test_the_queue_is_bounded_for_all_and_for_each(world: World) -> None:
 
     async def submit(peer: Peer, n: int) -> JobView:
         view = await peer.submit(bob, f"{peer.name}{n}")
-        known: Callable[[], bool] = lambda: (
-            peer.jobs.view(view.job_id).state == "failed"
-            or any(  # noqa: E731
-                v.job_id == view.job_id for v in bob.jobs.views()
-            )
-        )
+
+        def known() -> bool:
+            kept = {v.job_id for v in bob.jobs.views()}
+            return peer.jobs.view(view.job_id).state == "failed" or view.job_id in kept
+
         await until(known)
         return peer.jobs.view(view.job_id)
 

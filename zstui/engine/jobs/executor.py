@@ -322,8 +322,7 @@ class Executor:
             if store.attestation_count(tx, s.job_id) < MAX_ATTESTATIONS:
                 store.put_evidence(tx, s.job_id, "attestation", witness, message.attestation)
 
-        matching = set(job.attestations) | ({witness} if check.ok else set())
-        await room.records.change(s.job_id, keep, attestations=tuple(sorted(matching)[:MAX_ATTESTATIONS]))
+        await room.records.attest(s.job_id, witness, match=check.ok, keep=keep)
         await s.send(Ack())
 
     async def _feed(self, s: SealedStream, stdout: int, stderr: int) -> None:

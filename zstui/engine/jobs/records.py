@@ -13,6 +13,7 @@ from zstui.engine.events import JobChanged
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.model import Job
+from zstui.engine.jobs.receipt import MAX_ATTESTATIONS
 from zstui.engine.store.database import Database, Tx
 
 Also = Callable[[Tx], None]
@@ -47,6 +48,7 @@ class Records:
         """Jobs that are not settled."""
         self._signals: dict[str, Signal] = {}
         self._progress: dict[str, float] = {}
+        self._attesting = asyncio.Lock()
 
     async def load(self) -> None:
         for job in await self._db.read(store.load):
@@ -117,6 +119,12 @@ class Records:
             self._apply(replace(self[job_id], **changes))
             self.touch(job_id)
         return self[job_id]
+
+    async def attest(self, job_id: str, witness: PeerId, *, match: bool, keep: Also) -> Job:
+        """Keep a witness's word with ``keep``; if it matches, the witness is named in the job."""
+        async with self._attesting:
+            named = set(self[job_id].attestations) | ({witness} if match else set())
+            return await self.change(job_id, keep, attestations=tuple(sorted(named)[:MAX_ATTESTATIONS]))
 
     async def reload(self, job_id: str) -> Job | None:
         """Take over what another feature's transaction changed. Runs through the writer, so that the transaction is decided."""

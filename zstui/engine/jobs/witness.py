@@ -219,12 +219,11 @@ class Auditor:
         check, witness = attestation_check(raw, receipt.digest, receipt.decode(Receipt))
         if witness != peer:
             raise ProtocolError("An attestation by another peer.")
-        known = room.records[job.job_id].attestations
-        matching = tuple(sorted({*known, peer})) if check.ok else known
-        await room.records.change(
+        await room.records.attest(
             job.job_id,
-            lambda tx: store.put_evidence(tx, job.job_id, "attestation", peer, raw),
-            attestations=matching,
+            peer,
+            match=check.ok,
+            keep=lambda tx: store.put_evidence(tx, job.job_id, "attestation", peer, raw),
         )
 
     async def _tell_executor(self, job: Job) -> None:

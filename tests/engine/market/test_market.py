@@ -1,0 +1,204 @@
+"""Who gets a job, why others do not, and what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from zstui.engine.commands import JobSpec
+from zstui.engine.config import Settings
+from zstui.engine.errors import InvalidModule, NoExecutor, NotPermitted
+from zstui.engine.identity.card import Card
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.jobs.cid import cid_of
+from zstui.engine.market.selection import Candidate, max_cost, prices, rank
+from zstui.engine.market.service import Market
+from zstui.engine.views import CapabilitiesView, Role
+
+MODULE = b"\0asm\1\0\0\0"
+OFFER = CapabilitiesView(
+    executor=True, cores=4, memory_mib=128, timeout_s=30, price_per_second_nano=10_000_000, price_per_mib_nano=100_000
+)
+SPEC = JobSpec(module="x", guild="g")
+
+
+def candidate(name: str, **changes: object) -> Candidate:
+    made = Candidate(
+        peer_id=name, name=name, role="executor", online=True, offer=OFFER, score=0.5, completed=0, blocked=False
+    )
+    return replace(made, **changes)
+
+
+def names(*candidates: Candidate, spec: JobSpec = SPEC) -> list[tuple[str, str]]:
+    return [(v.name, v.refusal) for v in rank(spec, candidates)]
+
+
+def test_score_comes_first_then_price_then_experience() -> None:
+    cheap = replace(OFFER, price_per_second_nano=1)
+    order = names(
+        candidate("b"),
+        candidate("known", completed=9),
+        candidate("cheap", offer=cheap),
+        candidate("good", score=0.9, offer=replace(OFFER, price_per_second_nano=10**9)),
+        candidate("a"),
+    )
+    assert order == [("good", ""), ("cheap", ""), ("known", ""), ("a", ""), ("b", "")]
+    assert [v.rank for v in rank(SPEC, [candidate("a"), candidate("b")])] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "spec", "why"),
+    [
+        ({"blocked": True}, {}, "blocked"),
+        ({"online": False}, {}, "offline"),
+        ({"offer": None}, {}, "has not told yet what it offers"),
+        ({"role": "observer"}, {}, "does not run jobs for others"),
+        ({"role": "member", "offer": replace(OFFER, executor=False)}, {}, "does not run jobs for others"),
+        ({}, {"memory_mib": 256}, "too little memory: offers 128 MiB, the job asks for 256 MiB"),
+        ({}, {"timeout_s": 60}, "too little time: offers 30 s, the job asks for 60 s"),
+        ({}, {"price_per_second_nano": 1_000_000}, "price too low: asks 0.010 per second, the job offers 0.001"),
+        ({}, {"price_per_mib_nano": 10_000}, "price too low: asks 0.0001 per MiB, the job offers 0.00001"),
+    ],
+)
+def test_each_refusal_has_its_sentence(change: dict[str, object], spec: dict[str, object], why: str) -> None:
+    able = candidate(
+        "able", offer=replace(OFFER, memory_mib=999, timeout_s=999, price_per_second_nano=0, price_per_mib_nano=0)
+    )
+    best = candidate("best", score=1.0, **change)
+    assert names(best, able, spec=replace(SPEC, **spec)) == [("able", ""), ("best", why)]
+
+
+def test_a_member_whose_card_says_executor_is_one() -> None:
+    assert names(candidate("m", role="member"), candidate("c", role="creator")) == [("c", ""), ("m", "")]
+
+
+def test_the_executors_own_price_is_paid_up_to_the_offer() -> None:
+    assert prices(SPEC, OFFER) == (10_000_000, 100_000)
+    assert prices(replace(SPEC, price_per_second_nano=10**9, price_per_mib_nano=5), OFFER) == (10_000_000, 5)
+    assert max_cost(SPEC, *prices(SPEC, OFFER)) == 312_800
+    assert max_cost(replace(SPEC, max_price_u=7), *prices(SPEC, OFFER)) == 7
+
+
+@given(
+    st.lists(
+        st.builds(
+            candidate,
+            st.text("abcdef", min_size=1, max_size=4),
+            score=st.floats(0, 1),
+            online=st.booleans(),
+            blocked=st.booleans(),
+            completed=st.integers(0, 99),
+            offer=st.none() | st.just(OFFER),
+        ),
+        unique_by=lambda c: c.peer_id,
+    )
+)
+def test_the_order_does_not_depend_on_the_order_asked(candidates: list[Candidate]) -> None:
+    ranked = rank(SPEC, candidates)
+    assert ranked == rank(SPEC, candidates[::-1])
+    able = [not v.refusal for v in ranked]
+    assert able == sorted(able, reverse=True)
+    scores = [round(v.score, 3) for v in ranked if not v.refusal]
+    assert scores == sorted(scores, reverse=True)
+
+
+class Around:
+    """Guild, network, reputation and jobs as the market sees them."""
+
+    peer_id = "me"
+
+    def __init__(self) -> None:
+        self.roles: dict[PeerId, Role] = {"me": "creator", "bob": "executor", "carol": "member", "dave": "member"}
+        self.cards = {
+            p: Card(p, p != "dave", 1, 128, 30, price, 100_000, (), 1)
+            for p, price in (("me", 0), ("bob", 10_000_000), ("carol", 5_000_000), ("dave", 0))
+        }
+        self.online = {"bob", "carol", "dave"}
+        self.scores: dict[PeerId, float] = {}
+        self.blocked: set[PeerId] = set()
+        self.known: dict[str, tuple[int, int]] = {}
+
+    def resolve(self, text: str) -> str:
+        return text
+
+    def members(self, guild_id: str) -> Mapping[PeerId, Role]:
+        return self.roles
+
+    def require(self, guild_id: str, peer: PeerId, *roles: Role) -> None:
+        if self.roles[peer] not in roles:
+            raise NotPermitted("Not with your role.")
+
+    def score(self, peer: PeerId) -> float:
+        return self.scores.get(peer, 0.5)
+
+    def completed(self, peer: PeerId) -> int:
+        return 0
+
+    def blocked_until(self, peer: PeerId) -> int | None:
+        return 1 if peer in self.blocked else None
+
+    def connected(self) -> frozenset[PeerId]:
+        return frozenset(self.online)
+
+    def name_of(self, peer: PeerId) -> str:
+        return peer
+
+    def card_of(self, peer: PeerId) -> Card | None:
+        return self.cards.get(peer)
+
+    def typical(self, module_cid: str) -> tuple[int, int] | None:
+        return self.known.get(module_cid)
+
+
+@pytest.fixture
+def around() -> Around:
+    return Around()
+
+
+@pytest.fixture
+def market(around: Around, tmp_path: Path) -> Market:
+    (tmp_path / "tool.wasm").write_bytes(MODULE)
+    settings = Settings(home=tmp_path, price_per_second_nano=1_000_000_000, price_per_mib_nano=0)
+    return Market(jobs=around, guilds=around, reputation=around, net=around, settings=settings)
+
+
+async def test_the_best_other_executor_is_chosen_never_myself(market: Market, around: Around) -> None:
+    assert await market.choose(SPEC) == "carol", "the cheaper of two equal ones"
+    around.scores["bob"] = 0.9
+    assert await market.choose(SPEC) == "bob"
+    assert {c.peer_id for c in market.candidates(SPEC)} == {"bob", "carol"}
+
+
+async def test_nobody_is_explained_peer_by_peer(market: Market, around: Around) -> None:
+    around.online.discard("bob")
+    around.blocked.add("carol")
+    with pytest.raises(NoExecutor) as caught:
+        await market.choose(SPEC)
+    assert str(caught.value) == "No executor can take the job: carol: blocked; bob: offline."
+    around.roles = {"me": "creator", "dave": "member"}
+    with pytest.raises(NoExecutor, match="Nobody else in the guild"):
+        await market.choose(SPEC)
+    around.roles["me"] = "observer"
+    with pytest.raises(NotPermitted):
+        await market.choose(SPEC)
+
+
+async def test_an_estimate_is_for_the_executor_that_would_get_it(
+    market: Market, around: Around, tmp_path: Path
+) -> None:
+    spec = JobSpec(module=str(tmp_path / "tool.wasm"), guild="g")
+    view = await market.estimate(spec)
+    assert (view.max_cost_u, view.typical_cost_u, view.typical_duration_us) == (162_800, None, None)
+    around.known[cid_of(MODULE)] = (2_000_000, 1 << 20)
+    view = await market.estimate(replace(spec, executor="bob"))
+    assert (view.max_cost_u, view.typical_cost_u, view.typical_duration_us) == (312_800, 20_100, 2_000_000)
+    around.online.clear()
+    view = await market.estimate(replace(spec, max_price_u=10**9))
+    assert view.max_cost_u == 30_000_000, "nobody could: my own prices"
+    with pytest.raises(InvalidModule):
+        await market.estimate(JobSpec(module="/no/such", guild="g"))
