@@ -15,7 +15,7 @@ from textual.theme import Theme
 from zstui.bridge import Bridge
 from zstui.engine.commands import Engine
 from zstui.engine.jobs.samples import samples
-from zstui.screens import windows
+from zstui.screens.dialogs import FirstRunScreen
 from zstui.screens.main import MainScreen
 
 Guide = Callable[[Bridge, str], str]
@@ -102,7 +102,7 @@ class ZstuiApp(App[None]):
         await self.bridge.start()
         await self.push_screen(MainScreen(self.bridge, self._guide))
         if self._first_run:
-            await self.push_screen(windows.first_run(self.bridge))
+            await self.push_screen(FirstRunScreen(self.bridge))
 
     async def on_unmount(self) -> None:
         await self.bridge.stop()

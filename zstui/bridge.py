@@ -14,7 +14,6 @@ from typing import Literal, TypeVar
 
 from zstui.engine.commands import Command, Engine
 from zstui.engine.errors import ZsError
-from zstui.engine.money import format_amount
 from zstui.engine.views import (
     ApprovalUpdated,
     ApprovalView,
@@ -108,25 +107,6 @@ class Bridge:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-    def in_flight(self) -> list[str]:
-        """What leaving now would interrupt, one line each: running jobs and payments that are not settled."""
-        lines = [
-            f"job {job.job_id[:4]} {job.module} is {job.state}"
-            for job in self.jobs.values()
-            if job.state in ("running", "queued")
-        ]
-        lines += [
-            f"payment of {format_amount(request.amount_u)} to {request.peer_name} is under way"
-            for request in self.approvals.values()
-            if request.state == "paying"
-        ]
-        lines += [
-            f"{channel.unacknowledged} payment(s) to {channel.peer_name} are not acknowledged"
-            for channel in self.channels.values()
-            if channel.unacknowledged
-        ]
-        return lines
 
     async def _follow(self, events: AsyncIterator[object]) -> None:
         try:

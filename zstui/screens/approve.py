@@ -10,8 +10,9 @@ from textual.binding import Binding, BindingType
 from zstui.engine.commands import RejectApproval, ReopenApproval
 from zstui.engine.money import format_amount, format_rate
 from zstui.engine.views import ApprovalView
-from zstui.screens import windows
+from zstui.screens.dialogs import ConfirmScreen, PolicyScreen
 from zstui.screens.pane import Pane
+from zstui.screens.pay import PayScreen
 from zstui.screens.widgets.lines import field, heading, mixed
 from zstui.screens.widgets.table import Column
 from zstui.screens.widgets.text import (
@@ -184,7 +185,7 @@ class ApprovePane(Pane[ApprovalView]):
         return ["Nothing waiting. Every payment is asked for here unless a grant covers it.", "P  limits and grants"]
 
     def open(self, record: ApprovalView) -> None:
-        self.ask(windows.pay(self.bridge, record.request_id))
+        self.ask(PayScreen(self.bridge, record.request_id))
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class ApprovePane(Pane[ApprovalView]):
             self.say(f"This payment is {request.state} already.")
             return
         self.ask(
-            windows.confirm(
+            ConfirmScreen(
                 f"Reject {format_amount(request.amount_u)} to {plain(request.peer_name)}?",
                 "Nothing is paid. It stays listed as declined and owed; u asks again.",
                 "Reject",
@@ -218,4 +219,4 @@ class ApprovePane(Pane[ApprovalView]):
         self.execute(ReopenApproval(request=request.request_id), lambda _: "It waits again; Enter opens it.")
 
     def action_policy(self) -> None:
-        self.ask(windows.policy(self.bridge))
+        self.ask(PolicyScreen(self.bridge))

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from zstui.bridge import Bridge
 from zstui.engine.money import MICRO, format_amount
 from zstui.engine.views import ChannelView
-from zstui.screens import windows
+from zstui.screens.dialogs import CloseChannelScreen, ForceCloseScreen, LedgerScreen, OpenChannelScreen
 from zstui.screens.pane import Pane
 from zstui.screens.widgets.lines import field, heading, mixed
 from zstui.screens.widgets.table import Column
@@ -186,7 +186,7 @@ class ChannelsPane(Pane[ChannelView]):
     # --- actions ------------------------------------------------------------------------------------------------------
 
     def action_new(self) -> None:
-        self.ask(windows.open_channel(self.bridge, None), self._opened)
+        self.ask(OpenChannelScreen(self.bridge, None), self._opened)
 
     def _opened(self, channel: ChannelView) -> None:
         self.select(channel.channel_id)
@@ -194,11 +194,11 @@ class ChannelsPane(Pane[ChannelView]):
 
     def action_close(self) -> None:
         if channel := self._open_one():
-            self.ask(windows.close_channel(self.bridge, channel.channel_id), self._told)
+            self.ask(CloseChannelScreen(self.bridge, channel.channel_id), self._told)
 
     def action_dispute(self) -> None:
         if channel := self._open_one():
-            self.ask(windows.dispute(self.bridge, channel), self._told)
+            self.ask(ForceCloseScreen(self.bridge, channel), self._told)
 
     def _told(self, channel: ChannelView) -> None:
         self.say(f"The channel with {channel.peer_name} is {channel.state}.")
@@ -211,4 +211,4 @@ class ChannelsPane(Pane[ChannelView]):
         return channel
 
     def action_ledger(self) -> None:
-        self.ask(windows.ledger(self.bridge))
+        self.ask(LedgerScreen(self.bridge))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -12,15 +13,20 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from zstui.screens.dialog import key_line
+from zstui.screens.keys import keys_of, raw_keys
 from zstui.screens.pane import Pane
 from zstui.screens.widgets.lines import LinesView
 from zstui.screens.widgets.text import Line
+
+Hints = tuple[tuple[str, str], ...]
 
 
 class TextScreen(ModalScreen[None]):
     """Lines under a title; ``lines`` is asked again every second and at each change of width."""
 
     CSS_PATH = "details.tcss"
+    AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "close", "Back", id="details.close"),
         Binding("up,k", "scroll(-1)", "Up", show=False, id="details.up"),
@@ -32,17 +38,18 @@ class TextScreen(ModalScreen[None]):
         Binding("y", "copy", "Copy", id="details.copy"),
     ]
 
-    def __init__(self, title: str, lines: Callable[[int], list[Line]]) -> None:
+    def __init__(self, title: str, lines: Callable[[int], list[Line]], hints: Hints = ()) -> None:
         super().__init__()
         self._heading = title
         self._lines = lines
+        self._hints = hints
         self.view = LinesView()
 
     def compose(self) -> ComposeResult:
         with Vertical(id="frame") as frame:
             frame.border_title = Content(f" {self._heading} ")
             yield self.view
-            yield Static(Content("Esc Back   jk Scroll   y Copy"), id="keys", markup=False)
+            yield Static(key_line((("Esc", "Back"), *self._hints, ("y", "Copy"), ("jk", "Scroll"))), id="keys")
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self.update)
@@ -72,16 +79,26 @@ class TextScreen(ModalScreen[None]):
 
 
 class DetailScreen(TextScreen):
-    """The record under a pane's cursor. It stays that record, whatever arrives meanwhile."""
+    """The record that a pane's cursor is on, and stays on whatever arrives. The pane's own keys work here too."""
 
     def __init__(self, pane: Pane[Any]) -> None:
-        record = pane.table.record
-        key = "" if record is None else pane.key(record)
-        last = record
+        self._pane = pane
+        last = pane.table.record
+        key = "" if last is None else pane.key(last)
 
         def lines(width: int) -> list[Line]:
             nonlocal last
             last = pane.find(key) or last
             return [] if last is None else pane.details(last, width)
 
-        super().__init__(pane.TITLE.removesuffix("s") if pane.TITLE != "Log" else "Timeline", lines)
+        keymap = pane.app._keymap
+        hints = tuple((keys_of(b, keymap).split(" ")[0], b.description) for b in pane.own_bindings())
+        title = pane.TITLE.removesuffix("s") if pane.TITLE != "Log" else "Timeline"
+        super().__init__(title, lines, hints if pane.TITLE != "Log" else ())
+
+    async def on_key(self, event: events.Key) -> None:
+        for binding in self._pane.own_bindings():
+            if event.key in raw_keys(binding, self.app._keymap):
+                event.stop()
+                await self._pane.run_action(binding.action)
+                break

@@ -9,7 +9,14 @@ from textual.binding import Binding, BindingType
 
 from zstui.engine.commands import DissolveGuild, KickMember, LeaveGuild
 from zstui.engine.views import GuildView
-from zstui.screens import windows
+from zstui.screens.dialogs import (
+    ConfirmScreen,
+    CreateGuildScreen,
+    InviteScreen,
+    JoinGuildScreen,
+    MessagesScreen,
+    TextInputScreen,
+)
 from zstui.screens.pane import Pane
 from zstui.screens.widgets.lines import field, heading
 from zstui.screens.widgets.table import Column
@@ -153,12 +160,12 @@ class GuildsPane(Pane[GuildView]):
         return guild
 
     def action_new(self) -> None:
-        self.ask(windows.create_guild(self.bridge), self._joined)
+        self.ask(CreateGuildScreen(self.bridge), self._joined)
 
     def action_join(self) -> None:
         guild = self.table.record
         seen = guild is not None and guild.state == "seen"
-        self.ask(windows.join_guild(self.bridge, guild.guild_id if guild and seen else None), self._joined)
+        self.ask(JoinGuildScreen(self.bridge, guild.guild_id if guild and seen else None), self._joined)
 
     def _joined(self, guild: GuildView) -> None:
         self.select(guild.guild_id)
@@ -166,22 +173,22 @@ class GuildsPane(Pane[GuildView]):
 
     def action_invite(self) -> None:
         if guild := self._mine("invite others"):
-            self.ask(windows.invite(self.bridge, guild.guild_id))
+            self.ask(InviteScreen(self.bridge, guild.guild_id))
 
     def action_message(self) -> None:
         if guild := self._mine("read its messages"):
-            self.ask(windows.messages(self.bridge, guild.guild_id))
+            self.ask(MessagesScreen(self.bridge, guild.guild_id))
 
     def open(self, record: GuildView) -> None:
         if record.state == "seen":
-            self.ask(windows.join_guild(self.bridge, record.guild_id), self._joined)
+            self.ask(JoinGuildScreen(self.bridge, record.guild_id), self._joined)
         else:
             super().open(record)
 
     def action_leave(self) -> None:
         if guild := self._mine("leave it"):
             self.ask(
-                windows.confirm(f"Leave {guild.name}?", "You lose its key and can no longer send jobs in it.", "Leave"),
+                ConfirmScreen(f"Leave {guild.name}?", "You lose its key and can no longer send jobs in it.", "Leave"),
                 lambda _: self.execute(LeaveGuild(guild=guild.guild_id), lambda view: f"You left {view.name}."),
             )
 
@@ -192,9 +199,7 @@ class GuildsPane(Pane[GuildView]):
             self.say("Only the creator can dissolve a guild; x leaves it.")
             return
         self.ask(
-            windows.confirm(
-                f"Dissolve {guild.name}?", f"It ends now for all {guild.member_count} members.", "Dissolve"
-            ),
+            ConfirmScreen(f"Dissolve {guild.name}?", f"It ends now for all {guild.member_count} members.", "Dissolve"),
             lambda _: self.execute(DissolveGuild(guild=guild.guild_id), lambda view: f"{view.name} is dissolved."),
         )
 
@@ -214,5 +219,5 @@ class GuildsPane(Pane[GuildView]):
             self.execute(command, lambda view: f"{name} is no longer in {view.name}.")
 
         self.ask(
-            windows.text_input(f"Remove a member of {plain(guild.name)}", "Name or id: " + ", ".join(members), ""), kick
+            TextInputScreen(f"Remove a member of {plain(guild.name)}", "Name or id: " + ", ".join(members), ""), kick
         )

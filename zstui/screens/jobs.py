@@ -11,8 +11,9 @@ from zstui.engine.commands import CancelJob, JobSpec, RerunJob, SubmitJob
 from zstui.engine.errors import ZsError
 from zstui.engine.money import format_amount
 from zstui.engine.views import JobView
-from zstui.screens import windows
+from zstui.screens.dialogs import ConfirmScreen, OutputScreen, ReceiptScreen
 from zstui.screens.pane import Pane
+from zstui.screens.submit import SubmitScreen
 from zstui.screens.widgets.lines import field, heading, mixed
 from zstui.screens.widgets.table import Column
 from zstui.screens.widgets.text import (
@@ -34,10 +35,10 @@ ORDER = {"running": 0, "queued": 1, "done": 2, "failed": 2, "cancelled": 2}
 PAID = {"unpaid": "warn", "paying": "info", "paid": "ok", "declined": "error", "free": "muted", "": "muted"}
 FAULTS = {
     "none": "",
-    "payer": "the submitter's module or limits",
-    "executor": "the executor's machine",
-    "network": "the network",
-    "payment": "the payment",
+    "payer": ", the submitter's fault",
+    "executor": ", the executor's fault",
+    "network": ", the network's fault",
+    "payment": ", a fault in paying",
 }
 
 
@@ -160,8 +161,7 @@ class JobsPane(Pane[JobView]):
 
     def _reason(self, job: JobView) -> str:
         code = f"exit {job.exit_code}" if job.exit_code is not None else "no exit code"
-        fault = f"; fault of {FAULTS[job.fault]}" if FAULTS[job.fault] else ""
-        return f"{job.why or 'Failed'} ({code}{fault})"
+        return f"{(job.why or 'Failed').rstrip('.')} ({code}{FAULTS[job.fault]})."
 
     def tail(self, job_id: str, count: int, width: int) -> list[str]:
         """The last lines that the job printed, cleaned."""
@@ -243,11 +243,11 @@ class JobsPane(Pane[JobView]):
 
             self.app.run_worker(work(), name="SubmitJob", exit_on_error=True)
 
-        self.ask(windows.submit(self.bridge, start, error), chosen)
+        self.ask(SubmitScreen(self.bridge, samples=self.bridge.samples, spec=start, error=error), chosen)
 
     def action_output(self) -> None:
         if job := self.need("job"):
-            self.ask(windows.output(self.bridge, job.job_id))
+            self.ask(OutputScreen(self.bridge, job.job_id))
 
     def action_stop(self) -> None:
         if not (job := self.need("job")):
@@ -256,7 +256,7 @@ class JobsPane(Pane[JobView]):
             self.say(f"Job {short_id(job.job_id)} has ended already: {job.state}.")
             return
         self.ask(
-            windows.confirm(
+            ConfirmScreen(
                 f"Stop {plain(job.module)}?",
                 "Work done until now may still be charged." if job.mine else "The submitter is told; you are not paid.",
                 "Stop",
@@ -283,4 +283,4 @@ class JobsPane(Pane[JobView]):
         if not job.receipt_id:
             self.say("A job has a receipt once it has run.")
             return
-        self.ask(windows.receipt(self.bridge, job.receipt_id))
+        self.ask(ReceiptScreen(self.bridge, job.receipt_id))

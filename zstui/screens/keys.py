@@ -44,10 +44,14 @@ def name_of(key: str) -> str:
     return NAMES.get(key, key.upper() if key.startswith("f") and key[1:].isdigit() else key)
 
 
+def raw_keys(binding: Binding, keymap: Mapping[str, str]) -> list[str]:
+    """The keys of a binding as events name them, remapped ones included."""
+    return [key.strip() for key in (keymap.get(binding.id or "", "") or binding.key).split(",")]
+
+
 def keys_of(binding: Binding, keymap: Mapping[str, str]) -> str:
     """The keys of a binding, remapped ones included, in the words of a person."""
-    keys = keymap.get(binding.id or "", "") or binding.key
-    return " ".join(name_of(key.strip()) for key in keys.split(","))
+    return " ".join(name_of(key) for key in raw_keys(binding, keymap))
 
 
 def actions_of(group: str, bindings: Iterable[Binding], keymap: Mapping[str, str]) -> list[Action]:

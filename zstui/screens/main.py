@@ -12,14 +12,15 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from zstui.bridge import Bridge
+from zstui.engine.commands import SetName
 from zstui.engine.money import format_amount
-from zstui.screens import windows
 from zstui.screens.approve import ApprovePane
 from zstui.screens.channels import ChannelsPane
+from zstui.screens.dialogs import FirstRunScreen, QuitScreen, TextInputScreen, in_flight
 from zstui.screens.guilds import GuildsPane
 from zstui.screens.help import HelpScreen
 from zstui.screens.jobs import JobsPane
-from zstui.screens.keys import Action, actions_of, keys_of, name_of
+from zstui.screens.keys import Action, actions_of, keys_of, name_of, raw_keys
 from zstui.screens.log import LogPane, log_line
 from zstui.screens.palette import ActionsProvider
 from zstui.screens.pane import Pane
@@ -328,14 +329,18 @@ class MainScreen(Screen[None]):
         self.app.action_command_palette()
 
     def action_introduce(self) -> None:
-        self.app.push_screen(windows.first_run(self.bridge))
+        self.app.push_screen(FirstRunScreen(self.bridge))
 
     def action_name_me(self) -> None:
-        windows.name_me(self.pane)
+        status = self.bridge.status
+        self.pane.ask(
+            TextInputScreen("My name", "The name that other peers see for this node", status.name if status else ""),
+            lambda name: self.pane.execute(SetName(name=name), lambda view: f"Peers see you as {view.name}."),
+        )
 
     def action_leave(self) -> None:
         """Leave at once, or ask where that would interrupt something."""
-        if self.bridge.lost or not self.bridge.in_flight():
+        if self.bridge.lost or not in_flight(self.bridge):
             self.app.exit()
             return
 
@@ -343,7 +348,7 @@ class MainScreen(Screen[None]):
             if leave:
                 self.app.exit()
 
-        self.app.push_screen(windows.leave(self.bridge), answered)
+        self.app.push_screen(QuitScreen(self.bridge), answered)
 
     # --- hints --------------------------------------------------------------------------------------------------------
 
@@ -357,7 +362,7 @@ class MainScreen(Screen[None]):
         hints: list[Hint] = []
         for id, label in SHOWN_EVERYWHERE:
             binding = known[id]
-            keys = keymap.get(id, binding.key).split(",")
+            keys = raw_keys(binding, keymap)
             if id == "view.palette":
                 hints.append((name_of(keys[-1]), ""))
             elif id == "table.open":

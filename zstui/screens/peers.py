@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zstui.engine.commands import BlockPeer, Connect, NamePeer, UnblockPeer
+from zstui.engine.commands import BlockPeer, Connect, UnblockPeer
 from zstui.engine.money import format_rate
 from zstui.engine.views import PeerView
-from zstui.screens import windows
+from zstui.screens.dialogs import ConfirmScreen, ConnectScreen, InviteScreen, NamePeerScreen, OpenChannelScreen
 from zstui.screens.pane import Pane
 from zstui.screens.widgets.lines import field, heading, mixed, paragraph
 from zstui.screens.widgets.table import Column
@@ -162,10 +162,10 @@ class PeersPane(Pane[PeerView]):
             self.say("An invite is for a guild: create one first (2, then n).")
             return
         best = min(mine, key=lambda g: (g.role != "creator", -g.expires_at))
-        self.ask(windows.invite(self.bridge, best.guild_id))
+        self.ask(InviteScreen(self.bridge, best.guild_id))
 
     def action_connect(self) -> None:
-        self.ask(windows.connect(self.bridge))
+        self.ask(ConnectScreen(self.bridge), lambda peer: self.select(peer.peer_id))
 
     def action_retry(self) -> None:
         if peer := self.need("peer"):
@@ -180,7 +180,7 @@ class PeersPane(Pane[PeerView]):
             self.execute(command, lambda _: f"{name} is no longer blocked.")
             return
         self.ask(
-            windows.confirm(
+            ConfirmScreen(
                 f"Block {name}?",
                 "For 24 hours it gets no jobs, no payments and no answers from this node. b takes it back.",
                 "Block",
@@ -191,15 +191,13 @@ class PeersPane(Pane[PeerView]):
     def action_rename(self) -> None:
         if peer := self.need("peer"):
             self.ask(
-                windows.text_input("Name this peer", "Your name for it (empty takes it back)", plain(peer.name)),
-                lambda name: self.execute(
-                    NamePeer(peer=peer.peer_id, name=name), lambda view: f"Now called {view.name}."
-                ),
+                NamePeerScreen(self.bridge, peer.peer_id),
+                lambda view: self.say(f"You call it {view.name}." if view.name else "It has its own name again."),
             )
 
     def action_channel(self) -> None:
         peer = self.table.record
-        window = windows.open_channel(self.bridge, peer.peer_id if peer else None)
+        window = OpenChannelScreen(self.bridge, peer.peer_id if peer else None)
         self.ask(window, lambda channel: self.say(f"The channel with {channel.peer_name} is {channel.state}."))
 
     def action_network(self) -> None:

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from zstui.bridge import Bridge
 from zstui.engine.commands import BlockPeer, UnblockPeer
 from zstui.engine.views import RankView
-from zstui.screens import windows
+from zstui.screens.dialogs import ConfirmScreen, RankDetailScreen
 from zstui.screens.pane import Pane
 from zstui.screens.peers import score_style
 from zstui.screens.widgets.lines import field, heading, mixed, paragraph
@@ -56,7 +56,6 @@ class RanksPane(Pane[RankView]):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("b", "block", "Block", id="ranks.block", tooltip="Block this peer for 24 hours, or unblock it"),
-        Binding("v", "details", "Details", id="ranks.details", tooltip="What the score is made of"),
     ]
 
     def __init__(self, bridge: Bridge) -> None:
@@ -158,13 +157,9 @@ class RanksPane(Pane[RankView]):
         return ["No finished jobs yet, so nobody has a score.", "3 then n  submit a job"]
 
     def open(self, record: RankView) -> None:
-        self.ask(windows.receipts(self.bridge, record))
+        self.ask(RankDetailScreen(self.bridge, record.peer_id))
 
     # --- actions ------------------------------------------------------------------------------------------------------
-
-    def action_details(self) -> None:
-        if rank := self.need("peer"):
-            super().open(rank)
 
     def action_block(self) -> None:
         if not (rank := self.need("peer")):
@@ -174,7 +169,7 @@ class RanksPane(Pane[RankView]):
             self.execute(UnblockPeer(peer=rank.peer_id), lambda _: f"{name} is no longer blocked.")
             return
         self.ask(
-            windows.confirm(
+            ConfirmScreen(
                 f"Block {name}?",
                 "For 24 hours it gets no jobs, no payments and no answers from this node. b takes it back.",
                 "Block",

@@ -45,7 +45,7 @@ class LinesView(LineStyles, can_focus=False):
         """Replace the lines; ``top`` scrolls to the first, as for another record."""
         old, self.lines = self.lines, list(lines)
         if len(old) != len(self.lines):
-            self.virtual_size = Size(self.size.width, len(self.lines))
+            self.virtual_size = Size(0, len(self.lines))
             self.refresh()
         else:
             for y, (before, after) in enumerate(zip(old, self.lines, strict=True)):
@@ -57,7 +57,7 @@ class LinesView(LineStyles, can_focus=False):
             self.scroll_to(y=max(0, len(self.lines) - self.size.height), animate=False)
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self.lines))
+        self.virtual_size = Size(0, len(self.lines))
         if self._tail:
             self.scroll_to(y=max(0, len(self.lines) - self.size.height), animate=False)
 

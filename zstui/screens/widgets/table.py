@@ -310,7 +310,7 @@ class LineTable(LineStyles, Generic[T], can_focus=True):
         self._resized()
 
     def _resized(self) -> None:
-        self._layout = layout(self.columns, max(0, self.size.width - 2))
+        self._layout = layout(self.columns, max(0, self.scrollable_content_region.width - 1))
         self._painted.clear()
         self._set_height()
         self.refresh()
@@ -320,7 +320,7 @@ class LineTable(LineStyles, Generic[T], can_focus=True):
         self._resized()
 
     def _set_height(self) -> None:
-        size = Size(self.size.width, len(self) + 1)
+        size = Size(0, len(self) + 1)
         if self.virtual_size != size:
             self.virtual_size = size
 
