@@ -90,13 +90,15 @@ async def net_node(
     """A node on 127.0.0.1 without mDNS unless ``settings`` say otherwise; its database is ``home/name.db``."""
     settings = {"listen": "127.0.0.1:0", "mdns_interface": None, **settings}
     db = await Database.open(home / f"{name}.db", store.SCHEMA)
-    node = NetNode(identity or Identity.generate(), Settings(home=home, name=name, **settings), db)
     try:
-        if start:
-            await node.net.start()
-        yield node
+        node = NetNode(identity or Identity.generate(), Settings(home=home, name=name, **settings), db)
+        try:
+            if start:
+                await node.net.start()
+            yield node
+        finally:
+            await node.net.stop()
     finally:
-        await node.net.stop()
         await db.close()
 
 
@@ -215,6 +217,13 @@ class BarePeer(QuicConnectionProtocol):
         """All data of one stream so far."""
         return b"".join(
             e.data for e in self.seen if isinstance(e, quic_events.StreamDataReceived) and e.stream_id == stream_id
+        )
+
+    def has_ended(self, stream_id: int) -> bool:
+        """The other side has closed its half of a stream."""
+        return any(
+            isinstance(e, quic_events.StreamDataReceived) and e.end_stream and e.stream_id == stream_id
+            for e in self.seen
         )
 
     @property

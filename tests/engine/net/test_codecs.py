@@ -1,0 +1,259 @@
+"""Varints, multiaddrs, multistream lines, identify messages and mDNS TXT records."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import ipaddress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zstui.engine.errors import BadInput, ProtocolError
+from zstui.engine.identity.keys import Identity
+from zstui.engine.net.identify import MAX_MESSAGE, Identify, decode_identify, encode_identify
+from zstui.engine.net.mdns import decode_txt, encode_txt
+from zstui.engine.net.multiaddr import Multiaddr, decode_multiaddr, parse_host_port, parse_multiaddr
+from zstui.engine.net.multistream import HEADER, MAX_LINE, decode_line, encode_line
+from zstui.engine.net.varint import decode_varint, encode_varint, with_length
+
+PEER = Identity(bytes(32)).peer_id
+OTHER = Identity(bytes(31) + b"\1").peer_id
+
+ips = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).filter(lambda ip: ip.version == 4 or not ip.ipv4_mapped)
+addresses = st.builds(
+    Multiaddr, ips.map(str), st.integers(1, 65535), st.one_of(st.none(), st.sampled_from([PEER, OTHER]))
+)
+
+
+# --- varint ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "encoded"), [(0, "00"), (1, "01"), (127, "7f"), (128, "8001"), (300, "ac02")])
+def test_known_varints(value: int, encoded: str) -> None:
+    assert encode_varint(value).hex() == encoded
+
+
+@given(st.integers(0, 2**63 - 1), st.binary(max_size=4))
+def test_varint_round_trip(value: int, tail: bytes) -> None:
+    encoded = encode_varint(value)
+    assert decode_varint(encoded + tail) == (value, len(encoded))
+    assert decode_varint(tail + encoded, len(tail)) == (value, len(tail) + len(encoded))
+    assert decode_varint(encoded[:-1]) is None
+
+
+@pytest.mark.parametrize("data", [b"\x80\x00", b"\xff" * 9, b"\x81\x80\x00"])
+def test_bad_varints_are_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_varint(data)
+
+
+# --- multiaddr -------------------------------------------------------------------------------------------------------
+
+
+@given(addresses)
+def test_multiaddr_round_trips(address: Multiaddr) -> None:
+    assert parse_multiaddr(str(address)) == address
+    assert decode_multiaddr(address.encode()) == address
+
+
+def test_known_binary_multiaddr() -> None:
+    """/ip4/127.0.0.1/udp/4433/quic-v1 by the codes of the multiaddr table."""
+    assert Multiaddr("127.0.0.1", 4433).encode().hex() == "04" + "7f000001" + "9102" + "1151" + "cd03"
+
+
+def test_dns_names_are_understood() -> None:
+    address = parse_multiaddr(f"/dns4/peer.example.org/udp/4433/quic-v1/p2p/{PEER}")
+    assert (address.host, address.ip_version, address.peer) == ("peer.example.org", 0, PEER)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/",
+        "/ip4/127.0.0.1/tcp/4433",
+        "/ip4/127.0.0.1/udp/4433/quic",
+        "/ip4/127.0.0.1/udp/0/quic-v1",
+        "/ip4/127.0.0.1/udp/65536/quic-v1",
+        "/ip4/127.0.0.1/udp/٤٤٣٣/quic-v1",
+        "/ip4/::1/udp/4433/quic-v1",
+        "/ip6/127.0.0.1/udp/4433/quic-v1",
+        "/ip6/fe80::1%eth0/udp/4433/quic-v1",
+        "/ip4/256.0.0.1/udp/4433/quic-v1",
+        "/dns4/-bad-/udp/4433/quic-v1",
+        "/ip4/127.0.0.1/udp/4433/quic-v1/p2p/Qm",
+        f"/ip4/127.0.0.1/udp/4433/quic-v1/p2p-circuit/{PEER}",
+        f"/ip4/127.0.0.1/udp/4433/quic-v1/p2p/{PEER}/p2p-circuit",
+        "/ip4/127.0.0.1/udp/4433/quic-v1/p2p/" + "1" * 600,
+    ],
+)
+def test_bad_multiaddrs_are_refused(text: str) -> None:
+    with pytest.raises(BadInput):
+        parse_multiaddr(text)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_multiaddr_or_bad_input(text: str) -> None:
+    with contextlib.suppress(BadInput):
+        assert parse_multiaddr(text).port
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_multiaddr_or_a_protocol_error(data: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        assert decode_multiaddr(data).encode() == data
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:4433", ("127.0.0.1", 4433)),
+        ("[::1]:0", ("::1", 0)),
+        (" host.lan:80 ", ("host.lan", 80)),
+    ],
+)
+def test_host_port(text: str, expected: tuple[str, int]) -> None:
+    assert parse_host_port(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "host", ":80", "host:", "host:x", "host:99999", "a b:1", "[::g]:1", "::1:80"])
+def test_bad_host_port_is_refused(text: str) -> None:
+    with pytest.raises(BadInput):
+        parse_host_port(text)
+
+
+# --- multistream-select ----------------------------------------------------------------------------------------------
+
+
+def test_known_lines() -> None:
+    assert encode_line(HEADER) == b"\x13/multistream/1.0.0\n"
+    assert encode_line("na") == b"\x03na\n"
+    assert decode_line(b"/ipfs/ping/1.0.0\n") == "/ipfs/ping/1.0.0"
+
+
+@pytest.mark.parametrize("message", [b"", b"no newline", b"\xff\n", b"x" * MAX_LINE + b"\n"])
+def test_bad_lines_are_refused(message: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_line(message)
+
+
+# --- identify --------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.binary(max_size=40),
+    st.lists(addresses.map(lambda a: a.with_peer(None)), max_size=4),
+    st.lists(st.text(alphabet="abc/.-0123456789", min_size=1, max_size=20), max_size=5),
+    st.binary(max_size=20),
+)
+def test_identify_round_trip(key: bytes, listen: list[Multiaddr], protocols: list[str], observed: bytes) -> None:
+    message = Identify(key, tuple(listen), tuple(protocols), observed, "zstui/0.1")
+    assert decode_identify(encode_identify(message)) == message
+
+
+def test_identify_agrees_with_the_protobuf_library() -> None:
+    """The wire form, checked against Google's implementation of the specification's message."""
+    pb2: Any = importlib.import_module("google.protobuf.descriptor_pb2")
+    pool: Any = importlib.import_module("google.protobuf.descriptor_pool").DescriptorPool()
+    factory: Any = importlib.import_module("google.protobuf.message_factory")
+
+    fields = [
+        ("publicKey", 1, "BYTES", False),
+        ("listenAddrs", 2, "BYTES", True),
+        ("protocols", 3, "STRING", True),
+        ("observedAddr", 4, "BYTES", False),
+        ("protocolVersion", 5, "STRING", False),
+        ("agentVersion", 6, "STRING", False),
+    ]
+    proto = pb2.FileDescriptorProto(name="identify.proto", syntax="proto2", package="test")
+    entry = proto.message_type.add(name="Identify")
+    for name, number, kind, repeated in fields:
+        one = entry.field.add(name=name, number=number)
+        one.type = getattr(pb2.FieldDescriptorProto, f"TYPE_{kind}")
+        one.label = 3 if repeated else 1
+    pool.Add(proto)
+    theirs = factory.GetMessageClass(pool.FindMessageTypeByName("test.Identify"))()
+    mine = Identify(b"key", (Multiaddr("10.0.0.1", 1),), ("/a", "/b"), b"seen", "agent")
+    theirs.ParseFromString(encode_identify(mine))
+    assert (theirs.publicKey, list(theirs.protocols), theirs.agentVersion) == (b"key", ["/a", "/b"], "agent")
+    assert list(theirs.listenAddrs) == [Multiaddr("10.0.0.1", 1).encode()]
+    assert decode_identify(theirs.SerializeToString()) == mine
+
+
+def test_identify_skips_what_it_does_not_know() -> None:
+    extra = b"\x38\x05" + b"\x41" + bytes(8) + b"\x4d" + bytes(4) + b"\x52\x03abc"
+    tcp = encode_varint(2 << 3 | 2) + with_length(b"\x04\x7f\0\0\1\x06\x10\x00")
+    message = Identify(b"", (), ("/a",), b"", "x")
+    assert decode_identify(extra + tcp + encode_identify(message)) == message
+
+
+def test_identify_text_is_cleaned_and_counts_are_bounded() -> None:
+    many = tuple(f"/p/{i}" for i in range(500))
+    listen = tuple(Multiaddr("10.0.0.1", port) for port in range(1, 60))
+    message = decode_identify(encode_identify(Identify(b"", listen, many, b"", "evil\x1b[2J" + "x" * 99)))
+    assert len(message.protocols) == 128
+    assert len(message.listen) == 16
+    assert message.agent.startswith("evil[2J")
+    assert len(message.agent) == 64
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_identify_or_a_protocol_error(data: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        decode_identify(data)
+
+
+def test_large_identify_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        decode_identify(bytes(MAX_MESSAGE + 1))
+
+
+# --- mDNS TXT --------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(addresses.map(lambda a: a.with_peer(PEER)), max_size=8, unique=True))
+def test_txt_round_trip(listed: list[Multiaddr]) -> None:
+    assert decode_txt(encode_txt(tuple(listed))) == ({PEER: tuple(listed)} if listed else {})
+
+
+def attribute(text: str) -> bytes:
+    return bytes((len(text),)) + text.encode()
+
+
+def test_txt_of_other_implementations() -> None:
+    """Several attributes, other keys, transports that are not spoken here, and capital letters in the key."""
+    good = f"/ip4/192.168.1.9/udp/4001/quic-v1/p2p/{PEER}"
+    data = b"".join(
+        attribute(t)
+        for t in (
+            "",
+            "unrelated=1",
+            f"dnsaddr=/ip4/192.168.1.9/tcp/4001/p2p/{PEER}",
+            f"DNSADDR={good}",
+            f"dnsaddr={good}",
+            f"dnsaddr=/ip4/192.168.1.9/udp/4001/quic-v1/p2p/{OTHER}",
+            "dnsaddr=/ip4/192.168.1.9/udp/4001/quic-v1",
+            f"dnsaddr=/dns4/far.example.org/udp/1/quic-v1/p2p/{PEER}",
+        )
+    )
+    assert {p: [a.host for a in found] for p, found in decode_txt(data).items()} == {
+        PEER: ["192.168.1.9"],
+        OTHER: ["192.168.1.9"],
+    }
+
+
+def test_txt_is_bounded() -> None:
+    peers = [Identity.generate().peer_id for _ in range(9)]
+    many = b"".join(attribute(f"dnsaddr=/ip4/10.0.0.1/udp/1/quic-v1/p2p/{p}") for p in peers)
+    assert len(decode_txt(many)) == 4
+    ports = b"".join(attribute(f"dnsaddr=/ip4/10.0.0.1/udp/{n}/quic-v1/p2p/{PEER}") for n in range(1, 50))
+    assert len(decode_txt(ports)[PEER]) == 8
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_txt_record(data: bytes) -> None:
+    for listed in decode_txt(data).values():
+        assert all(ipaddress.ip_address(a.host) for a in listed)
