@@ -134,3 +134,18 @@ async def test_an_observer_submits_nothing(world: World) -> None:
     world.guild.roles[alice.id] = "observer"
     ended = await alice.jobs.wait(view.job_id)
     assert ended.why == "bob: observers submit no jobs"
+
+
+async def test_a_full_queue_is_asked_again(world: World) -> None:
+    alice, bob = await world.pair(max_jobs=1, max_queue=1)
+    hold = asyncio.Event()
+    views = []
+    for n in range(3):
+        bob.sandbox.guests[wasm(f"j{n}")] = Guest(hold=hold)
+        views.append(await alice.submit(bob, f"j{n}"))
+        await until(lambda: any(v.state == "running" for v in bob.jobs.views()))
+    await until(lambda: any("queue full" in alice.jobs.view(v.job_id).why for v in views))
+    assert all(alice.jobs.view(v.job_id).state != "failed" for v in views)
+    hold.set()
+    ends = [await asyncio.wait_for(alice.jobs.wait(v.job_id), 5) for v in views]
+    assert [(e.state, e.why) for e in ends] == [("done", "")] * 3

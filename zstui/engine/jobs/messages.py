@@ -21,7 +21,8 @@ import msgspec
 CHUNK = 48 * 1024
 """Bytes of payload in one frame."""
 
-RefusalCode = Literal["refused", "payment", "unknown", "invalid"]
+RefusalCode = Literal["refused", "busy", "payment", "unknown", "invalid"]
+"""busy: ask again later. payment: the channel does not cover it. unknown: no such job."""
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from importlib.metadata import version
 from itertools import islice
@@ -16,24 +15,17 @@ from zstui.engine.bus import Bus, Subscription
 from zstui.engine.clock import Clock
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
-from zstui.engine.errors import BadInput, InvalidModule, NoExecutor, ProtocolError, UnknownGuild, UnknownJob
+from zstui.engine.errors import BadInput, ProtocolError, UnknownJob
 from zstui.engine.events import ApprovalChanged, PeerConnected
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
-from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import store
 from zstui.engine.jobs.artifacts import Artifacts, Cache
+from zstui.engine.jobs.describe import job_view
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.executor import Executor
 from zstui.engine.jobs.manifest import (
-    MAX_MODULE,
-    MAX_STDIN,
-    MIB,
-    DataSpec,
     Manifest,
-    Resources,
-    Sla,
-    Terms,
     open_manifest,
     validate,
 )
@@ -56,7 +48,8 @@ from zstui.engine.jobs.protocol import accept_sealed
 from zstui.engine.jobs.receipt import make_bundle
 from zstui.engine.jobs.records import Records
 from zstui.engine.jobs.room import Room, slots_of
-from zstui.engine.jobs.samples import samples
+from zstui.engine.jobs.settling import Settler
+from zstui.engine.jobs.submission import prepare
 from zstui.engine.jobs.submitter import Submitter
 from zstui.engine.jobs.witness import Auditor, Witness
 from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
@@ -133,7 +126,8 @@ class JobService:
             slots=asyncio.Semaphore(slots_of(settings)),
         )
         auditor = Auditor(self._room)
-        self._submitter = Submitter(self._room, auditor, request_payment=request_payment, record_outcome=record_outcome)
+        self._settler = Settler(self._room, auditor, request_payment=request_payment, record_outcome=record_outcome)
+        self._submitter = Submitter(self._room, auditor, self._settler)
         self._executor = Executor(self._room)
         self._witness = Witness(self._room)
         self._payment_state = payment_state
@@ -217,56 +211,7 @@ class JobService:
 
         Raises BadInput, InvalidModule, InvalidManifest, NoExecutor, GuildError.
         """
-        room = self._room
-        guild_id = room.guilds.resolve(spec.guild)
-        room.guilds.require(guild_id, room.me, "creator", "executor", "member")
-        name = room.name_of(executor)
-        if executor == room.me:
-            raise BadInput("A node does not run its own jobs; choose another executor.")
-        if room.guilds.role_of(guild_id, executor) in (None, "observer"):
-            raise NoExecutor(f"{name} is no member of the guild that runs jobs.")
-        if not room.admits(executor):
-            raise NoExecutor(f"{name} is blocked.")
-        path, module = await read_module(spec.module)
-        await room.sandbox.check(module, spec.function)
-        terms = self._terms(spec, executor, name)
-        module_cid = await room.artifacts.put(module)
-        if len(spec.stdin) > MAX_STDIN:
-            raise BadInput(f"The input is over {MAX_STDIN // MIB} MiB.")
-        if spec.stdin:
-            await room.artifacts.put(spec.stdin)
-        manifest = Manifest(
-            submitter=room.me,
-            guild=bytes.fromhex(guild_id),
-            module_cid=module_cid,
-            module_name=clean_text(path.name, 255) or "module.wasm",
-            module_bytes=len(module),
-            function=spec.function,
-            args=spec.args,
-            env=spec.env,
-            stdin_hash=hashlib.sha256(spec.stdin).digest(),
-            stdin_bytes=len(spec.stdin),
-            resources=Resources(memory_bytes=spec.memory_mib * MIB, timeout_us=spec.timeout_s * 1_000_000),
-            terms=terms,
-            sla=Sla(),
-            input=DataSpec(),
-            output=DataSpec(),
-            witnesses=spec.witnesses,
-            created_us=room.clock.now_us(),
-            nonce=os.urandom(16),
-            seed=os.urandom(32),
-        )
-        return await self._begin(manifest, executor)
-
-    def _terms(self, spec: JobSpec, executor: PeerId, name: str) -> Terms:
-        per_second, per_mib = spec.price_per_second_nano, spec.price_per_mib_nano
-        if per_second is None or per_mib is None:
-            card = self._room.card_of(executor)
-            if card is None:
-                raise NoExecutor(f"{name} has not told its prices yet; connect to it, or name prices of your own.")
-            per_second = card.price_per_second_nano if per_second is None else per_second
-            per_mib = card.price_per_mib_nano if per_mib is None else per_mib
-        return Terms(per_second, per_mib, spec.max_price_u)
+        return await self._begin(await prepare(self._room, spec, executor), executor)
 
     async def _begin(self, manifest: Manifest, executor: PeerId) -> JobView:
         validate(manifest)
@@ -289,7 +234,7 @@ class JobService:
     async def wait(self, job_id: str) -> JobView:
         """Return when the job has ended, asked-for attestations are in or given up, and its payment has been asked for."""
         records = self._room.records
-        while not records[job_id].final or records[job_id].audit == "pending" or self._submitter.settling(job_id):
+        while not records[job_id].final or records[job_id].audit == "pending" or self._settler.settling(job_id):
             await records.changed(job_id)
         return self.view(job_id)
 
@@ -327,11 +272,11 @@ class JobService:
     def views(self) -> list[JobView]:
         """Newest first."""
         names: dict[str, str] = {}
-        return [self._view(job, names) for job in self._room.records]
+        return [job_view(self._room, job, names) for job in self._room.records]
 
     def view(self, job_id: str) -> JobView:
         """Raises UnknownJob."""
-        return self._view(self._room.records[job_id])
+        return job_view(self._room, self._room.records[job_id], {})
 
     async def output(self, job_id: str) -> JobOutputView:
         """What the job printed so far. An executor sees its own copy once the job has ended."""
@@ -358,50 +303,6 @@ class JobService:
         if not latest:
             return None
         return median_low(j.duration_us for j in latest), median_low(j.memory_bytes for j in latest)
-
-    def _view(self, job: Job, guild_names: dict[str, str] | None = None) -> JobView:
-        room = self._room
-        names = {} if guild_names is None else guild_names
-        if job.guild_id not in names:
-            try:
-                names[job.guild_id] = room.guilds.view(job.guild_id).name
-            except UnknownGuild:
-                names[job.guild_id] = ""
-        end = job.finished_us or room.clock.now_us()
-        return JobView(
-            job_id=job.job_id,
-            mine=job.mine,
-            module=job.module,
-            module_cid=job.module_cid,
-            function=job.function,
-            args=job.args,
-            guild_id=job.guild_id,
-            guild_name=names[job.guild_id],
-            submitter=job.submitter,
-            submitter_name=room.name_of(job.submitter),
-            executor=job.executor,
-            executor_name=room.name_of(job.executor),
-            state=job.state,
-            progress=1.0 if job.state == "done" else room.records.progress(job.job_id),
-            elapsed_us=max(0, end - job.started_us) if job.started_us else 0,
-            timeout_us=job.timeout_us,
-            exit_code=job.exit_code,
-            fault=job.fault,
-            output_hash=job.output_hash,
-            gas=job.gas,
-            gas_exact=job.gas_exact,
-            duration_us=job.duration_us,
-            memory_bytes=job.memory_bytes,
-            max_memory_bytes=job.max_memory_bytes,
-            cost_u=job.cost_u,
-            max_cost_u=job.exposure_u,
-            receipt_id=job.receipt_id,
-            attestations=job.attestations,
-            paid=job.paid,
-            why=job.why,
-            created_at=job.created_us // 1_000_000,
-            finished_at=job.finished_us // 1_000_000 if job.finished_us else None,
-        )
 
     # --- payments, inside the channel's transaction ------------------------------------------------------------------
 
@@ -431,24 +332,4 @@ class JobService:
     async def _take_over(self, job_id: str) -> None:
         job = await self._room.records.reload(job_id)
         if job is not None and job.mine:
-            await self._submitter.book(job_id)
-
-
-async def read_module(text: str) -> tuple[Path, bytes]:
-    """Path and content of a module given as a path or as the name of a sample. Raises InvalidModule."""
-
-    def read() -> tuple[Path, bytes]:
-        path = Path(text).expanduser()
-        if not path.is_file():
-            path = samples().get(text.removesuffix(".wasm"), path)
-        with path.open("rb") as file:
-            return path, file.read(MAX_MODULE + 1)
-
-    try:
-        path, module = await asyncio.to_thread(read)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise InvalidModule(f"Cannot read the module {clean_text(text, 200)!r}: {reason or error}.") from error
-    if len(module) > MAX_MODULE:
-        raise InvalidModule(f"The module {path.name} is over {MAX_MODULE // MIB} MiB.")
-    return path, module
+            await self._settler.book(job_id)

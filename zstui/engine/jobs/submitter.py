@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
 
-import msgspec
-
-from zstui.engine.channels.approvals.model import PaymentRequest
 from zstui.engine.clock import US
-from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused, ZsError
-from zstui.engine.events import JobOutputReceived, Notice
+from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused
+from zstui.engine.events import JobOutputReceived
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import store
-from zstui.engine.jobs.manifest import Manifest, Terms, conforms, open_manifest, price
+from zstui.engine.jobs.manifest import Manifest, Terms, open_manifest, price
 from zstui.engine.jobs.messages import (
     Accept,
     Ack,
@@ -30,27 +28,22 @@ from zstui.engine.jobs.messages import (
     Progress,
     Refusal,
 )
-from zstui.engine.jobs.model import Job, agreed_changes, finished_changes, longest_active_us, new_job
+from zstui.engine.jobs.model import Job, agreed_changes, new_job
 from zstui.engine.jobs.outputs import StreamName
-from zstui.engine.jobs.ports import RecordOutcome, RequestPayment
 from zstui.engine.jobs.protocol import RefusedByPeer, SealedStream, open_sealed
 from zstui.engine.jobs.receipt import (
     MAX_REASON,
-    REPEATABLE,
     Agreement,
     Bid,
-    Receipt,
     open_agreement,
-    receipt_checks,
-    receipt_of,
 )
 from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
+from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.witness import Auditor
 from zstui.engine.net.link import JOB_PROTOCOL
-from zstui.engine.reputation.score import Outcome
 from zstui.engine.store.database import Tx
-from zstui.engine.views import CheckView, Fault, JobState
+from zstui.engine.views import Fault, JobState
 
 MAX_PROTOCOL_ERRORS = 3
 """After that many violations an executor is given up."""
@@ -59,16 +52,12 @@ LATE_US = 7 * 86_400 * US
 
 
 class Submitter:
-    def __init__(
-        self, room: Room, auditor: Auditor, *, request_payment: RequestPayment, record_outcome: RecordOutcome
-    ) -> None:
+    def __init__(self, room: Room, auditor: Auditor, settler: Settler) -> None:
         self._room = room
         self._auditor = auditor
-        self._request_payment = request_payment
-        self._record_outcome = record_outcome
+        self._settler = settler
         self._live: dict[str, SealedStream] = {}
         self._driving: set[str] = set()
-        self._settling: set[str] = set()
         self._contact: dict[str, int] = {}
         """Monotonic time of the last word from each job's executor."""
         self._away: set[str] = set()
@@ -87,7 +76,7 @@ class Submitter:
             if job.mine and not job.final:
                 self._drive(job.job_id)
             elif job.mine:
-                self._settle(job.job_id)
+                self._settler.settle(job.job_id)
 
     async def begin(self, raw: bytes, executor: PeerId) -> Job:
         """Keep a signed manifest as a new job and start to offer it."""
@@ -114,10 +103,6 @@ class Submitter:
                 await stream.send(Cancel())
             except (NetError, GuildError):
                 return  # sent again when the stream is back
-
-    def settling(self, job_id: str) -> bool:
-        """Whether witnesses are being asked, or the payment is being put to a person."""
-        return job_id in self._settling
 
     def entitled(self, peer: PeerId, guild_id: str, job_id: str) -> frozenset[str]:
         """Artifacts of one of my jobs that ``peer`` may have: its executor while it runs, its witnesses while they do."""
@@ -150,12 +135,18 @@ class Submitter:
             _, m = open_manifest(raw, room.me)
             late = room.records[job_id].final
             self._contact[job_id] = room.clock.monotonic_us()
-            wrong, pause = 0, room.timing.retry
+            wrong, busy_us, pause = 0, 0, room.timing.retry
             while room.records[job_id].state in ("queued", "running") or late:
                 heard = self._contact[job_id]
                 try:
                     await self._session(room.records[job_id], m, raw)
                     reason = ""
+                except RefusedByPeer as error:
+                    busy_us = busy_us or room.clock.monotonic_us()
+                    patient = room.clock.monotonic_us() - busy_us < room.timing.grace * US
+                    await self._refused(room.records[job_id], error, final=not patient)
+                    await asyncio.sleep(pause)
+                    pause, reason = min(pause * 2, room.timing.retry_most), ""
                 except (ProtocolError, InvalidReceipt) as error:
                     wrong, reason = wrong + 1, str(error)
                 except (NetError, GuildError, Refused, JobError) as error:
@@ -209,7 +200,7 @@ class Submitter:
             audit="done" if job.witnesses else "",
             finished_us=self._room.clock.now_us(),
         )
-        self._settle(job.job_id)
+        self._settler.settle(job.job_id)
 
     async def _session(self, job: Job, m: Manifest, raw: bytes) -> None:
         """One stream: agree or attach, then follow to the receipt. Returns early where the next session starts otherwise."""
@@ -249,12 +240,20 @@ class Submitter:
             await s.send(Accept(mine))
             theirs = (await s.expect(Agreed, room.timing.answer)).agreement
         except RefusedByPeer as error:
-            code: Fault = "payment" if error.kind == "payment" else "none"
-            why = f"{room.name_of(job.executor)}: {clean_text(str(error), MAX_REASON)}"
-            await self._give_up(job, "failed", code, why)
+            if error.kind == "busy":
+                raise
+            await self._refused(job, error, final=True)
             return False
         await self._both_signed(job, mine, theirs)
         return True
+
+    async def _refused(self, job: Job, refusal: RefusedByPeer, *, final: bool) -> None:
+        """Say why the executor does not take the job; one that is only busy is asked again until ``final``."""
+        why = f"{self._room.name_of(job.executor)}: {clean_text(str(refusal), MAX_REASON)}"
+        if final:
+            await self._give_up(job, "failed", "payment" if refusal.kind == "payment" else "none", why)
+        elif not self._room.records[job.job_id].final:
+            await self._room.records.change(job.job_id, why=why)
 
     def _agreement(self, job: Job, m: Manifest, bid: Bid, bid_hash: bytes) -> Agreement:
         """My terms for this bid. Raises ProtocolError for a bid that is not an answer to my offer."""
@@ -332,7 +331,10 @@ class Submitter:
                     room.bus.publish(JobOutputReceived(job_id, name, offset, data))
                 case Done(receipt=raw):
                     if not job.receipt_id:
-                        await self._finish(job, m, raw)
+                        since = self._agreed.get(job_id)
+                        elapsed = None if since is None else room.clock.monotonic_us() - since
+                        await self._settler.finish(job, m, raw, elapsed)
+                        self._agreed.pop(job_id, None)
                     await s.send(Ack())
                     await s.close()
                     await self._drain(s)
@@ -364,137 +366,3 @@ class Submitter:
                 await room.records.change(job.job_id, **changes)
         if 0 <= message.thousandths <= 1000:
             room.records.set_progress(job.job_id, message.thousandths / 1000)
-
-    # --- the receipt -------------------------------------------------------------------------------------------------
-
-    async def _finish(self, job: Job, m: Manifest, raw: bytes) -> None:
-        """Verify a receipt against everything I know myself, commit it with the outcome, then see to witnesses and payment."""
-        room, job_id = self._room, job.job_id
-        evidence = await room.db.read(lambda tx: store.evidence(tx, job))
-        mine, theirs = evidence.agreements
-        agreed, a = open_agreement(mine, theirs, room.me, job.executor)
-        signed, r = receipt_of(raw, job.executor, agreed, bytes.fromhex(job_id))
-        if room.records.by_receipt(signed.digest.hex()) is not None:
-            raise InvalidReceipt("A receipt that was used before.")
-        now = room.clock.now_us()
-        since = self._agreed.get(job_id)
-        elapsed = max(0, now - a.created_us) if since is None else room.clock.monotonic_us() - since
-        checks = (
-            CheckView(name="signature", ok=True, detail=f"by {room.name_of(job.executor)}"),
-            CheckView(name="agreement", ok=True, detail="signed by both sides"),
-            *receipt_checks(m, a, r),
-            *await self._own_checks(job, m, r, elapsed),
-        )
-        good = all(c.ok for c in checks)
-        changes = finished_changes(signed.digest, r, now)
-        if r.fault == "executor":
-            changes["outcome"] = "failure"
-        elif r.ok and not r.total_due_u:
-            changes["outcome"] = "success" if good else "failure"
-        if job.witnesses:
-            repeatable = r.status in REPEATABLE and r.fault in ("none", "payer")
-            changes["audit"] = "pending" if repeatable else "done"
-
-        def keep(tx: Tx) -> None:
-            store.put_evidence(tx, job_id, "receipt", job.executor, raw)
-            store.put_evidence(tx, job_id, "checks", "", msgspec.json.encode(checks))
-
-        self._settling.add(job_id)
-        try:
-            await room.records.change(job_id, keep, **changes)
-        finally:
-            self._settle(job_id)
-        self._agreed.pop(job_id, None)
-        self._sizes = {k: v for k, v in self._sizes.items() if k[0] != job_id}
-
-    async def _own_checks(self, job: Job, m: Manifest, r: Receipt, elapsed_us: int) -> tuple[CheckView, ...]:
-        """What only the submitter can check: the output it holds, its own clock, its own books."""
-        room = self._room
-        output_hash, size = await room.outputs.settle(job.job_id)
-        billed = r.fault in ("none", "payer")
-        longest = longest_active_us(elapsed_us)
-        checks = [
-            CheckView(
-                name="output",
-                ok=not billed or (output_hash == r.output_hash and size == r.output_bytes),
-                detail=f"{size} bytes of stdout hash to what was signed" if billed else "not billed",
-            ),
-            CheckView(
-                name="duration",
-                ok=r.active_us <= longest,
-                detail=f"{r.active_us / US:.3f} s, at most {longest / US:.3f} s by my clock",
-            ),
-            CheckView(name="not paid yet", ok=job.paid == "" and not job.receipt_id),
-        ]
-        if r.ok and m.output.format != "bytes":
-            wrong = conforms(m.output, await room.outputs.read(job.job_id, "stdout"))
-            checks.append(CheckView(name="output format", ok=not wrong, detail=wrong or m.output.format))
-        if job.final:
-            checks.append(CheckView(name="in time", ok=False, detail="the job had been given up"))
-        return tuple(checks)
-
-    # --- what follows a receipt --------------------------------------------------------------------------------------
-
-    def _settle(self, job_id: str) -> None:
-        self._settling.add(job_id)
-        self._room.spawn(self._settle_job(job_id), "settling a job", job_id)
-
-    async def _settle_job(self, job_id: str) -> None:
-        room = self._room
-        try:
-            job = room.records[job_id]
-            if job.audit == "pending":
-                await self._auditor.audit(job)
-            await self.book(job_id)
-            if room.records[job_id].paid == "unpaid":
-                await self._request(room.records[job_id])
-        finally:
-            self._settling.discard(job_id)
-            room.records.touch(job_id)
-
-    async def _request(self, job: Job) -> None:
-        room = self._room
-        stored = await room.db.read(lambda tx: store.raw(tx, job.job_id, "checks"))
-        checks = msgspec.json.decode(stored, type=tuple[CheckView, ...])
-        _, witnessed = await self._auditor.checks(job)
-        request = PaymentRequest(
-            request_id=job.receipt_id,
-            peer_id=job.executor,
-            job_id=job.job_id,
-            guild_id=job.guild_id,
-            module=job.module,
-            exit_code=job.exit_code,
-            fault=job.fault,
-            duration_us=min(job.duration_us, job.timeout_us),
-            memory_bytes=min(job.memory_bytes, job.max_memory_bytes),
-            price_per_second_nano=job.price_per_second_nano,
-            price_per_mib_nano=job.price_per_mib_nano,
-            amount_u=job.cost_u,
-            max_cost_u=job.exposure_u,
-            receipt_id=job.receipt_id,
-            agreement_id=job.agreement_id,
-            checks=(*checks, *witnessed),
-            created_us=job.finished_us,
-        )
-        try:
-            await self._request_payment(request)
-        except ZsError as error:
-            room.bus.publish(Notice("warning", "jobs", f"The payment could not be asked for: {error}", job.job_id))
-
-    async def book(self, job_id: str) -> None:
-        """Enter a due outcome into the executor's score; a crash in between repeats it under the same id, which counts once."""
-        room = self._room
-        job = room.records[job_id]
-        if job.outcome in ("success", "failure"):
-            await self._record_outcome(
-                Outcome(
-                    receipt_id=job.receipt_id or job.job_id,
-                    peer_id=job.executor,
-                    category=job.module.removesuffix(".wasm")[:64],
-                    success=job.outcome == "success",
-                    duration_us=job.duration_us,
-                    cost_u=job.cost_u,
-                    at_us=job.finished_us,
-                )
-            )
-            await room.records.change(job_id, outcome="recorded")

@@ -12,7 +12,7 @@ from zstui.engine.identity.card import Card, capabilities
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cid import cid_of
 from zstui.engine.jobs.cost import cost
-from zstui.engine.jobs.service import read_module
+from zstui.engine.jobs.submission import read_module
 from zstui.engine.market.selection import Candidate, max_cost, prices, rank
 from zstui.engine.views import EstimateView, ExecutorView, Role
 

@@ -1,0 +1,100 @@
+"""What a submitter hears while its job waits and runs: progress, output as it comes, and the receipt until acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+
+from zstui.engine.errors import ProtocolError
+from zstui.engine.jobs import store
+from zstui.engine.jobs.execution import Ended
+from zstui.engine.jobs.messages import CHUNK, Ack, Cancel, Done, Output, Progress
+from zstui.engine.jobs.model import Job
+from zstui.engine.jobs.outputs import STREAMS, StreamName
+from zstui.engine.jobs.protocol import SealedStream
+from zstui.engine.jobs.room import Room, cancel
+from zstui.engine.jobs.runs import Run, Runs
+
+
+class Feeds:
+    """One feed a job at most: a newer stream takes the place of an older one."""
+
+    def __init__(self, room: Room, runs: Runs) -> None:
+        self._room = room
+        self._runs = runs
+        self._feeds: dict[str, SealedStream] = {}
+
+    async def drain(self) -> None:
+        """Wait a moment for the receipts that are on their way to be acknowledged."""
+        deadline = asyncio.get_running_loop().time() + self._room.timing.drain
+        while any(not self._room.records[job_id].delivered for job_id in self._feeds):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.02)
+
+    async def serve(self, s: SealedStream, stdout: int, stderr: int) -> None:
+        """Send output and progress as they come, then the receipt; return once it is acknowledged."""
+        room, job_id = self._room, s.job_id
+        previous = self._feeds.pop(job_id, None)
+        if previous is not None:
+            previous.reset()
+        self._feeds[job_id] = s
+        acked = asyncio.Event()
+        listener = asyncio.create_task(self._listen(s, acked))
+        at: dict[StreamName, int] = {"stdout": max(0, stdout), "stderr": max(0, stderr)}
+        live = self._runs.get(job_id)
+        try:
+            while not listener.done():
+                job = room.records[job_id]
+                if not job.final:
+                    await s.send(self._status(job))
+                for name in STREAMS:
+                    data = live.output[name] if live is not None else await room.outputs.read(job_id, name)
+                    while at[name] < len(data):
+                        chunk = bytes(data[at[name] : at[name] + CHUNK])
+                        await s.send(Output(name, at[name], chunk))
+                        at[name] += len(chunk)
+                if job.final:
+                    raw = await room.db.read(lambda tx: store.raw(tx, job_id, "receipt"))
+                    await s.send(Done(raw))
+                    await asyncio.wait({listener}, timeout=room.timing.answer)
+                    break
+                await self._pause(job_id, live, listener)
+            if acked.is_set():
+                await room.records.change(job_id, delivered=True)
+                await s.close()
+            elif listener.done():
+                listener.result()
+        finally:
+            if self._feeds.get(job_id) is s:
+                del self._feeds[job_id]
+            await cancel(listener)
+            if not listener.cancelled():
+                listener.exception()
+
+    async def _pause(self, job_id: str, live: Run | None, listener: asyncio.Task[None]) -> None:
+        """Until there is news of the run or from the submitter: at most a heartbeat, at least the pause between sends."""
+        beat = self._room.timing.heartbeat
+        news = asyncio.create_task(live.changed.wait(beat) if live else self._room.records.changed(job_id, beat))
+        try:
+            await asyncio.wait({news, listener}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+        await asyncio.sleep(self._room.timing.coalesce)
+
+    async def _listen(self, s: SealedStream, acked: asyncio.Event) -> None:
+        while True:
+            message = await s.receive(None)
+            if isinstance(message, Ack):
+                acked.set()
+                return
+            if not isinstance(message, Cancel):
+                raise ProtocolError(f"A {type(message).__name__} while a job runs.")
+            self._runs.cancel(s.job_id, Ended(status="cancelled", fault="payer", reason="Cancelled by its submitter."))
+
+    def _status(self, job: Job) -> Progress:
+        progress = self._room.records.progress(job.job_id)
+        return Progress(
+            job.state == "running",
+            self._runs.ahead(job.job_id),
+            -1 if progress is None else round(progress * 1000),
+        )

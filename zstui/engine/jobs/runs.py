@@ -1,0 +1,219 @@
+"""What runs here for others, and what waits to: each accepted job is carried to a signed receipt, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Iterator
+
+from zstui.engine.errors import JobError
+from zstui.engine.events import ExecutionFinished, ExecutionStarted
+from zstui.engine.identity.envelope import open_envelope, seal
+from zstui.engine.jobs import store
+from zstui.engine.jobs.execution import Ended, fetch, run
+from zstui.engine.jobs.manifest import Manifest, open_manifest
+from zstui.engine.jobs.model import finished_changes
+from zstui.engine.jobs.outputs import STREAMS, StreamName
+from zstui.engine.jobs.receipt import MAX_REASON, Agreement, Receipt, amount_due
+from zstui.engine.jobs.records import Signal
+from zstui.engine.jobs.room import Room, cancel
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One accepted job that has no receipt yet."""
+
+    def __init__(self, job_id: str, manifest: Manifest) -> None:
+        self.job_id = job_id
+        self.manifest = manifest
+        self.output: dict[StreamName, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        self.changed = Signal()
+        self.work: asyncio.Task[Ended] | None = None
+        self.carry: asyncio.Task[None] | None = None
+        self.began_us = 0
+        """Monotonic; 0 while it has not begun."""
+        self.ended_by: Ended | None = None
+        """Set by whoever cancels it."""
+        self.stop = asyncio.Event()
+
+    def end(self, how: Ended) -> None:
+        """Cancel it; ``how`` says by whom."""
+        if self.ended_by is None:
+            self.ended_by = how
+            self.stop.set()
+            if self.work is not None and not self.began_us:
+                self.work.cancel()
+
+
+class Runs:
+    """Accepted jobs without a receipt, in the order of acceptance."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._runs: dict[str, Run] = {}
+
+    async def start(self) -> None:
+        """Take up what waited, and own up to what a crash interrupted: its receipt says so and costs nothing."""
+        for job in self._room.records.open():
+            if job.mine or job.final:
+                continue
+            raw = await self._room.db.read(lambda tx, j=job: store.raw(tx, j.job_id, "manifest"))  # type: ignore[misc]
+            _, manifest = open_manifest(raw)
+            if job.state == "queued":
+                self.begin(job.job_id, manifest)
+            else:
+                how = Ended(status="error", fault="executor", reason="The executor was interrupted while the job ran.")
+                await self._sign_off(Run(job.job_id, manifest), how)
+
+    async def stop(self) -> None:
+        """Let what runs end for a moment, then hand the rest back with a receipt that costs nothing."""
+        carries = [r.carry for r in self._runs.values() if r.carry is not None]
+        if not carries:
+            return
+        await asyncio.wait(carries, timeout=self._room.timing.drain)
+        for r in tuple(self._runs.values()):
+            begun = bool(r.began_us)
+            r.end(
+                Ended(
+                    status="cancelled",
+                    fault="executor" if begun else "network",
+                    reason=f"The executor was stopped {'while' if begun else 'before'} the job ran.",
+                )
+            )
+        await asyncio.wait(carries, timeout=self._room.timing.drain)
+
+    def get(self, job_id: str) -> Run | None:
+        return self._runs.get(job_id)
+
+    def waiting(self) -> Iterator[str]:
+        """Jobs that have not begun."""
+        return (r.job_id for r in self._runs.values() if not r.began_us)
+
+    def ahead(self, job_id: str) -> int:
+        """How many wait before this one; all that wait, if it is not here."""
+        count = 0
+        for r in self._runs.values():
+            if r.job_id == job_id:
+                break
+            count += not r.began_us
+        return count
+
+    def cancel(self, job_id: str, how: Ended) -> None:
+        """End a job if it has not ended; ``how`` says by whom."""
+        live = self._runs.get(job_id)
+        if live is not None:
+            live.end(how)
+
+    def begin(self, job_id: str, m: Manifest) -> None:
+        """Carry an agreed job to its receipt."""
+        live = self._runs[job_id] = Run(job_id, m)
+        live.carry = self._room.spawn(self._carry(live), "a job", job_id)
+
+    async def _carry(self, live: Run) -> None:
+        live.work = asyncio.create_task(self._work(live))
+        try:
+            await asyncio.wait({live.work})
+            if not live.work.cancelled():
+                how = self._result(live.work)
+                if how.status == "cancelled":
+                    how = self._metered(live, how)
+            else:
+                how = self._metered(live, None)
+            await self._sign_off(live, how)
+        finally:
+            await cancel(live.work)
+            self._runs.pop(live.job_id, None)
+            live.changed.fire()
+
+    def _result(self, work: asyncio.Task[Ended]) -> Ended:
+        error = work.exception()
+        if error is None:
+            return work.result()
+        log.error("a run failed", exc_info=error)
+        return Ended(status="error", fault="executor", reason="The executor failed while it ran the job.")
+
+    def _metered(self, live: Run, how: Ended | None) -> Ended:
+        """A cancelled run: whose doing it was, with what it used so far."""
+        active = self._room.clock.monotonic_us() - live.began_us if live.began_us else 0
+        by = live.ended_by or Ended(status="cancelled", fault="executor", reason="The run was cancelled.")
+        return Ended(
+            status="cancelled",
+            fault=by.fault,
+            reason=by.reason,
+            gas=how.gas if how else 0,
+            active_us=how.active_us if how else active,
+            memory_bytes=how.memory_bytes if how else 0,
+        )
+
+    async def _work(self, live: Run) -> Ended:
+        room, job_id = self._room, live.job_id
+        missing = await fetch(room, room.records[job_id].submitter, job_id, live.manifest)
+        if missing is not None:
+            return missing
+        async with room.slots:
+            live.began_us = room.clock.monotonic_us()
+            await room.records.change(job_id, state="running", started_us=room.clock.now_us())
+            room.bus.publish(ExecutionStarted(job_id))
+            live.changed.fire()
+
+            def on_output(name: StreamName, data: bytes) -> None:
+                space = live.manifest.resources.output_bytes - len(live.output[name])
+                live.output[name] += data[: max(0, space)]
+                live.changed.fire()
+
+            def on_progress(fraction: float) -> None:
+                room.records.set_progress(job_id, min(1.0, max(0.0, fraction)))
+                live.changed.fire()
+
+            return await run(room, live.manifest, on_output=on_output, on_progress=on_progress, stop=live.stop)
+
+    async def _sign_off(self, live: Run, how: Ended) -> None:
+        """Keep output and receipt durably; the feed sends them after that."""
+        room, job_id = self._room, live.job_id
+        job = room.records[job_id]
+        try:
+            for name in STREAMS:
+                await room.outputs.replace(job_id, name, bytes(live.output[name]))
+            stdout, stderr = bytes(live.output["stdout"]), bytes(live.output["stderr"])
+        except JobError as error:
+            how, stdout, stderr = Ended(status="error", fault="executor", reason=str(error)[:MAX_REASON]), b"", b""
+        evidence = await room.db.read(lambda tx: store.evidence(tx, job))
+        a = open_envelope(evidence.agreements[0]).decode(Agreement)
+        now = room.clock.now_us()
+        m = live.manifest
+        receipt = Receipt(
+            agreement=bytes.fromhex(job.agreement_id),
+            manifest=bytes.fromhex(job_id),
+            submitter=job.submitter,
+            executor=room.me,
+            module_cid=m.module_cid,
+            engine=room.engine,
+            ok=how.status == "success",
+            status=how.status,
+            exit_code=how.exit_code,
+            fault=how.fault,
+            reason=how.reason,
+            output_hash=hashlib.sha256(stdout).digest(),
+            output_bytes=len(stdout),
+            stderr_bytes=len(stderr),
+            results=how.results,
+            active_us=how.active_us,
+            memory_bytes=min(how.memory_bytes, m.resources.memory_bytes),
+            gas=how.gas,
+            gas_exact=how.gas_exact,
+            total_due_u=amount_due(m, a, how.fault, how.active_us, how.memory_bytes).total_u,
+            started_us=job.started_us,
+            finished_us=now,
+        )
+        raw = seal(room.identity, receipt)
+        await room.records.change(
+            job_id,
+            lambda tx: store.put_evidence(tx, job_id, "receipt", room.me, raw),
+            **finished_changes(open_envelope(raw).digest, receipt, now),
+        )
+        if job.started_us:
+            room.bus.publish(
+                ExecutionFinished(job_id, m.module_cid, how.status, receipt.active_us, receipt.memory_bytes)
+            )

@@ -1,0 +1,92 @@
+"""From what a person asks for to a manifest that is ready to be signed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+
+from zstui.engine.commands import JobSpec
+from zstui.engine.errors import BadInput, InvalidModule, NoExecutor
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs.manifest import MAX_MODULE, MAX_STDIN, MIB, DataSpec, Manifest, Resources, Sla, Terms
+from zstui.engine.jobs.room import Room
+from zstui.engine.jobs.samples import samples
+
+
+async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
+    """Check all that can be checked here and keep module and input for the executor to fetch.
+
+    Raises BadInput, InvalidModule, NoExecutor, GuildError.
+    """
+    guild_id = room.guilds.resolve(spec.guild)
+    room.guilds.require(guild_id, room.me, "creator", "executor", "member")
+    name = room.name_of(executor)
+    if executor == room.me:
+        raise BadInput("A node does not run its own jobs; choose another executor.")
+    if room.guilds.role_of(guild_id, executor) in (None, "observer"):
+        raise NoExecutor(f"{name} is no member of the guild that runs jobs.")
+    if not room.admits(executor):
+        raise NoExecutor(f"{name} is blocked.")
+    path, module = await read_module(spec.module)
+    await room.sandbox.check(module, spec.function)
+    terms = _terms(room, spec, executor, name)
+    module_cid = await room.artifacts.put(module)
+    if len(spec.stdin) > MAX_STDIN:
+        raise BadInput(f"The input is over {MAX_STDIN // MIB} MiB.")
+    if spec.stdin:
+        await room.artifacts.put(spec.stdin)
+    return Manifest(
+        submitter=room.me,
+        guild=bytes.fromhex(guild_id),
+        module_cid=module_cid,
+        module_name=clean_text(path.name, 255) or "module.wasm",
+        module_bytes=len(module),
+        function=spec.function,
+        args=spec.args,
+        env=spec.env,
+        stdin_hash=hashlib.sha256(spec.stdin).digest(),
+        stdin_bytes=len(spec.stdin),
+        resources=Resources(memory_bytes=spec.memory_mib * MIB, timeout_us=spec.timeout_s * 1_000_000),
+        terms=terms,
+        sla=Sla(),
+        input=DataSpec(),
+        output=DataSpec(),
+        witnesses=spec.witnesses,
+        created_us=room.clock.now_us(),
+        nonce=os.urandom(16),
+        seed=os.urandom(32),
+    )
+
+
+def _terms(room: Room, spec: JobSpec, executor: PeerId, name: str) -> Terms:
+    per_second, per_mib = spec.price_per_second_nano, spec.price_per_mib_nano
+    if per_second is None or per_mib is None:
+        card = room.card_of(executor)
+        if card is None:
+            raise NoExecutor(f"{name} has not told its prices yet; connect to it, or name prices of your own.")
+        per_second = card.price_per_second_nano if per_second is None else per_second
+        per_mib = card.price_per_mib_nano if per_mib is None else per_mib
+    return Terms(per_second, per_mib, spec.max_price_u)
+
+
+async def read_module(text: str) -> tuple[Path, bytes]:
+    """Path and content of a module given as a path or as the name of a sample. Raises InvalidModule."""
+
+    def read() -> tuple[Path, bytes]:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            path = samples().get(text.removesuffix(".wasm"), path)
+        with path.open("rb") as file:
+            return path, file.read(MAX_MODULE + 1)
+
+    try:
+        path, module = await asyncio.to_thread(read)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise InvalidModule(f"Cannot read the module {clean_text(text, 200)!r}: {reason or error}.") from error
+    if len(module) > MAX_MODULE:
+        raise InvalidModule(f"The module {path.name} is over {MAX_MODULE // MIB} MiB.")
+    return path, module
