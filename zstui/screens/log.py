@@ -57,6 +57,8 @@ class LogPane(Pane[Entry]):
         super().__init__(bridge)
         self.wrapped = False
         self.level = 1
+        self._next = 0
+        """Number of the first line that is not in the table yet."""
 
     def columns(self) -> Sequence[Column[Entry]]:
         return (
@@ -81,14 +83,36 @@ class LogPane(Pane[Entry]):
         return f"{record.number}.{record.row}"
 
     def records(self) -> Iterable[Entry]:
+        return self._entries(self.bridge.log_dropped)
+
+    def _entries(self, start: int) -> Iterable[Entry]:
+        """Rows of the lines from number ``start`` on that are of the level."""
+        log, dropped = self.bridge.log, self.bridge.log_dropped
         width = self._text_width() if self.wrapped else 0
-        for number, line in enumerate(self.bridge.log, self.bridge.log_dropped):
+        for number in range(max(start, dropped), dropped + len(log)):
+            line = log[number - dropped]
             if LEVELS.index(line.level) < self.level:
                 continue
             text = plain(line.text)
             rows = wrap(text, width) if width > 10 else [text]
             for row, part in enumerate(rows):
                 yield Entry(number, row, line, part)
+        self._next = dropped + len(log)
+
+    def _changed(self) -> None:
+        if not self.display or self.frozen or self.table.descending:
+            super()._changed()
+            return
+        needle = self.filter.casefold()
+        fresh = [e for e in self._entries(self._next) if not needle or needle in self.words(e).casefold()]
+        gone = []
+        for index in range(len(self.table)):
+            key = self.table.key_at(index)
+            if int(key.partition(".")[0]) >= self.bridge.log_dropped:
+                break
+            gone.append(key)
+        self.table.change(fresh, gone)
+        self.post_message(self.Note())
 
     def _text_width(self) -> int:
         return next((width for column, width in self.table.widths if column.title == "Text"), 0)

@@ -52,14 +52,14 @@ class LinesView(LineStyles, can_focus=False):
                 if before != after:
                     self.refresh_line(y)
         if top:
-            self.scroll_to(y=0, animate=False)
+            self.scroll_to(y=0, animate=False, force=True)
         elif self._tail:
-            self.scroll_to(y=max(0, len(self.lines) - self.size.height), animate=False)
+            self.scroll_to(y=max(0, len(self.lines) - self.size.height), animate=False, force=True)
 
     def on_resize(self) -> None:
         self.virtual_size = Size(0, len(self.lines))
         if self._tail:
-            self.scroll_to(y=max(0, len(self.lines) - self.size.height), animate=False)
+            self.scroll_to(y=max(0, len(self.lines) - self.size.height), animate=False, force=True)
 
     def render_line(self, y: int) -> Strip:
         index = y + self.scroll_offset.y

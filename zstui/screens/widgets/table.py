@@ -267,9 +267,9 @@ class LineTable(LineStyles, Generic[T], can_focus=True):
             return
         index, height, top = self.index_of(self.cursor), self._body_height, self.scroll_offset.y
         if index < top:
-            self.scroll_to(y=index, animate=False)
+            self.scroll_to(y=index, animate=False, force=True)
         elif index >= top + height:
-            self.scroll_to(y=index - height + 1, animate=False)
+            self.scroll_to(y=index - height + 1, animate=False, force=True)
 
     @property
     def _body_height(self) -> int:
@@ -410,12 +410,12 @@ class _Steady:
             table.cursor = None
         elif table._follow and (self._last or self._old is None):
             table.cursor = table.key_at(count - 1)
-            table.scroll_to(y=max(0, count - table._body_height), animate=False)
+            table.scroll_to(y=max(0, count - table._body_height), animate=False, force=True)
         elif table.cursor not in table._rows:
             table.cursor = table.key_at(min(self._index, count - 1))
             table._reveal()
         elif visible and (moved := table._cursor_index() - self._index):
-            table.scroll_to(y=max(0, self._top + moved), animate=False)
+            table.scroll_to(y=max(0, self._top + moved), animate=False, force=True)
         table.repaint()
         if table.cursor != self._old or table.record is not self._record:
             table.post_message(table.Moved())
