@@ -74,6 +74,14 @@ class Rows(Widget):
         return Content("\n").join(self._lines(self.size.width))
 
 
+class _Foot(Static):
+    """A line below the body, which gets what room this leaves."""
+
+    def on_resize(self) -> None:
+        if isinstance(self.screen, Dialog):
+            self.screen.bound_body()
+
+
 class Dialog(ModalScreen[R]):
     """A framed window. Subclasses yield their widgets from ``content`` and name their keys in ``keys``."""
 
@@ -116,8 +124,8 @@ class Dialog(ModalScreen[R]):
             frame.border_title = Content(self.heading)
             with VerticalScroll(id="body", can_focus=False):
                 yield from self.content()
-            yield Static("", id="message", markup=False)
-            yield Static(key_line(self.keys()), id="keys", markup=False)
+            yield _Foot("", id="message", markup=False)
+            yield _Foot(key_line(self.keys()), id="keys", markup=False)
 
     def retitle(self, text: str) -> None:
         self.query_one("#frame").border_title = Content(text)
@@ -128,12 +136,15 @@ class Dialog(ModalScreen[R]):
 
     def say(self, text: str, kind: str = "") -> None:
         """Show one sentence above the keys; kind is "", "error" or "done". "" hides the line."""
+        self.show_message(Content(text), kind)
+
+    def show_message(self, text: Content, kind: str = "") -> None:
         message = self.query_one("#message", Static)
         message.set_class(bool(text), "-shown")
         message.set_class(kind == "error", "-error")
         message.set_class(kind == "done", "-done")
-        message.update(Content(text))
-        self.call_after_refresh(self._bound_body)
+        message.update(text)
+        self.call_after_refresh(self.bound_body)
 
     def follow(self, area: WatchedArea, callback: Callable[[], None]) -> None:
         """Call ``callback`` on this screen's own queue after changes in ``area``, while the window is open."""
@@ -153,9 +164,9 @@ class Dialog(ModalScreen[R]):
         self._unwatch.clear()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._bound_body)
+        self.call_after_refresh(self.bound_body)
 
-    def _bound_body(self) -> None:
+    def bound_body(self) -> None:
         """Leave room for the message and the keys below a body that scrolls."""
         if self.is_attached:
             body = self.query_one("#body")
@@ -401,7 +412,7 @@ class Form(Dialog[R], Generic[R]):
         field = self.query_one(f"#{error.field}", Field)
         field.fail(str(error))
         field.widget.focus()
-        self.call_after_refresh(self._bound_body)
+        self.call_after_refresh(self.bound_body)
 
     def action_submit(self) -> None:
         if self.busy:

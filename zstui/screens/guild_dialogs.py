@@ -176,7 +176,7 @@ class InviteScreen(Dialog[None]):
                 ("Valid", f"until {until(view.expires_at)}"),
             )
         )
-        self.call_after_refresh(self._bound_body)
+        self.call_after_refresh(self.bound_body)
 
     def action_copy(self) -> None:
         if self._invite:

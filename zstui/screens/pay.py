@@ -100,7 +100,7 @@ class PayScreen(Guarded[bool]):
     def content(self) -> ComposeResult:
         yield Rows(id="request")
         yield Static("", id="page", markup=False)
-        yield Static("", id="state", markup=False)
+        yield Static("", id="warning", classes="gap", markup=False)
 
     def keys(self) -> Keys:
         if self.page != "request":
@@ -109,7 +109,8 @@ class PayScreen(Guarded[bool]):
         match self.phase:
             case "review":
                 pay = ("Enter", "Pay") if self._urgency == "typed" else ("p", "Pay")
-                decide = (("r", "Reject"),) if self._urgency == "blocked" else (pay, ("r", "Reject"))
+                payable = self._urgency != "blocked" and self.fits
+                decide = (pay, ("r", "Reject")) if payable else (("r", "Reject"),)
                 return (("?", "Help"), *decide, *after)
             case "changed" | "failed" | "declined" | "expired":
                 word = "Look again" if self.phase in ("changed", "failed") else "Ask again"
@@ -158,6 +159,11 @@ class PayScreen(Guarded[bool]):
         page.display = not request.display
         page.update(Content(_HELP if self.page == "help" else self._raw))
         request.show(() if self.view is None else self._fields(self.view))
+        warning = self.query_one("#warning", Static)
+        warning.display = request.display and self.phase == "review" and self._urgency != "blocked"
+        warning.update(
+            Content.styled(f"A signed payment cannot be undone. Only {self._peer()} can send it back.", "$text-warning")
+        )
         self._show_state()
         self.show_keys()
         frame = self.query_one("#frame")
@@ -213,17 +219,13 @@ class PayScreen(Guarded[bool]):
         )
 
     def _show_state(self) -> None:
-        shown = self.page == "request"
-        self.query_one("#state", Static).update(self._state_text() if shown else Content(self._note))
-
-    def _state_text(self) -> Content:
-        word, style, text = self._state_words()
-        note = f"   {self._note}" if self._note else ""
-        warning = f"A signed payment cannot be undone. Only {self._peer()} can send it back.\n\n"
-        undecided = self.phase == "review" and self._urgency != "blocked"
-        return Content.assemble(
-            (warning if undecided else "", "$text-warning"), (word, f"bold {style}"), f"  {text}{note}"
-        )
+        """The line between the request and the keys, outside what may scroll."""
+        if self.page == "request":
+            word, style, text = self._state_words()
+            note = f"   {self._note}" if self._note else ""
+            self.show_message(Content.assemble((word, f"bold {style}"), f"  {text}{note}"))
+        else:
+            self.say(self._note)
 
     def _state_words(self) -> tuple[str, str, str]:
         amount = "" if self.view is None else format_amount(self.view.amount_u)
@@ -257,7 +259,7 @@ class PayScreen(Guarded[bool]):
 
     @property
     def fits(self) -> bool:
-        """Whether the window shows the whole request at once."""
+        """Whether the window shows the whole request at once; not before it is laid out."""
         body = self.query_one("#body")
         return body.max_scroll_y == 0 and body.max_scroll_x == 0 and body.size.height > 0
 
@@ -307,11 +309,15 @@ class PayScreen(Guarded[bool]):
 
     def _after_layout(self) -> None:
         if self.is_attached:
-            self._bound_body()
-            self.call_after_refresh(self._show_state)
+            self.bound_body()
+            self.call_after_refresh(self._after_bounding)
+
+    def _after_bounding(self) -> None:
+        self._show_state()
+        self.show_keys()
 
     def on_armed(self) -> None:
-        self._show_state()
+        self._after_bounding()
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class PolicyScreen(Form[PolicyView | None]):
             grants.add_options([Option(self._line(g), str(i)) for i, g in enumerate(policy.grants)])
         else:
             grants.add_option(Option("none: every payment asks", disabled=True))
-        self.call_after_refresh(self._bound_body)
+        self.call_after_refresh(self.bound_body)
 
     def _line(self, grant: GrantView) -> str:
         end = "" if grant.expires_at is None else f"  until {until(grant.expires_at)}"

@@ -230,6 +230,7 @@ class OutputScreen(Dialog[None]):
         else:
             log.clear()
             log.write(text or ("nothing" if view.complete else "nothing yet"))
+            self.call_after_refresh(log.scroll_end, animate=False)
         self._shown = text
 
     def action_switch(self) -> None:

@@ -151,7 +151,7 @@ class SubmitScreen(Form[JobSpec | None]):
             yield Field("Memory", plain_input(str(s.memory_mib)), id="memory", unit="MiB")
             yield Field("Timeout", plain_input(str(s.timeout_s)), id="timeout", unit="s")
         with Horizontal(classes="pair"):
-            yield Field("Pay at most", plain_input(format_amount(s.max_price_u)), id="price")
+            yield Field("At most", plain_input(format_amount(s.max_price_u)), id="price")
             yield Field("Witnesses", plain_input(str(s.witnesses)), id="witnesses", unit="re-run it")
         yield OptionList(id="executors", markup=False, compact=True)
         yield Rows(id="estimate", label_width=12)
@@ -209,7 +209,7 @@ class SubmitScreen(Form[JobSpec | None]):
             else Content.styled("Nobody can take it now; each one's reason is above.", "$text-warning")
         )
         self.query_one(Rows).show((("Estimate", cost), ("", who)))
-        self.call_after_refresh(self._bound_body)
+        self.call_after_refresh(self.bound_body)
 
     # --- reading the fields ---------------------------------------------------------------------------------------------
 
