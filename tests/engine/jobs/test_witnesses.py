@@ -98,3 +98,18 @@ async def test_a_witness_stops_when_nobody_asks_any_more(world: World) -> None:
     await until(lambda: carol.sandbox.at_once == 1)
     world.hub.cut(alice.id, carol.id)
     await until(lambda: carol.sandbox.at_once == 0)
+
+
+async def test_rivals_are_asked_last_and_nobody_twice(world: World) -> None:
+    alice, bob, carol, dave = await four(world)
+    for _ in range(3):
+        assert (await alice.run(bob, witnesses=1)).attestations == (dave.id,), "carol is an executor of the guild"
+    carol.sandbox.guests[wasm("tool")] = Guest(hold=asyncio.Event())
+    view = await alice.submit(bob, witnesses=2)
+    await until(lambda: alice.jobs.view(view.job_id).attestations == (dave.id,) and carol.sandbox.at_once)
+    await alice.kill()
+    carol.sandbox.guests.clear()
+    await alice.start()
+    done = await asyncio.wait_for(alice.jobs.wait(view.job_id), 5)
+    assert set(done.attestations) == {carol.id, dave.id}
+    assert len(dave.sandbox.runs) == 4

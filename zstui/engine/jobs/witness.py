@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Iterator
 
 import msgspec
@@ -140,7 +141,8 @@ class Auditor:
         _, checks = await self.checks(job)
         have = len(checks)
         reasons: list[str] = []
-        candidates = iter(self._candidates(job))
+        heard = frozenset(open_envelope(raw).signer for raw in evidence.attestations)
+        candidates = iter(self._candidates(job, heard))
         asks = Audit(evidence.manifest, evidence.receipt)
         wanted = max(0, job.witnesses - have)
         got = sum(await asyncio.gather(*(self._one(job, m, asks, candidates, reasons) for _ in range(wanted))))
@@ -168,8 +170,11 @@ class Auditor:
                 differ.append(name)
         return (f"{', '.join(differ)} ran it again and got a different result." if differ else ""), tuple(checks)
 
-    def _candidates(self, job: Job) -> list[PeerId]:
-        """Consenting members in an order that the receipt fixes and its executor cannot choose."""
+    def _candidates(self, job: Job, heard: frozenset[PeerId]) -> list[PeerId]:
+        """Consenting members that have not spoken yet, in an order that nobody can foresee or choose.
+
+        Those that are executors of the guild come last: they compete with the one whose work they would judge.
+        """
         room = self._room
         found = []
         try:
@@ -179,9 +184,9 @@ class Auditor:
         for peer, role in members.items():
             card = room.card_of(peer)
             consents = role == "executor" or (role != "observer" and card is not None and card.executor)
-            if consents and peer not in (room.me, job.executor) and room.admits(peer):
-                found.append(peer)
-        return sorted(found, key=lambda p: hashlib.sha256(f"{job.job_id}{job.receipt_id}{p}".encode()).digest())
+            if consents and peer not in (room.me, job.executor) and peer not in heard and room.admits(peer):
+                found.append((role == "executor", os.urandom(8), peer))
+        return [peer for _, _, peer in sorted(found)]
 
     async def _one(self, job: Job, m: Manifest, asks: Audit, candidates: Iterator[PeerId], reasons: list[str]) -> bool:
         """Ask one after another until one has run it."""
