@@ -132,6 +132,15 @@ class Tmux:
             time.sleep(0.05)
         raise AssertionError(f"{text!r} did not appear within {seconds} s:\n{screen}")
 
+    def gone(self, text: str, seconds: float = 20.0) -> str:
+        """The screen once it no longer shows ``text``. Raises AssertionError with the last screen."""
+        end = time.monotonic() + seconds
+        while text in (screen := self.screen()):
+            if time.monotonic() > end:
+                raise AssertionError(f"{text!r} was still there after {seconds} s:\n{screen}")
+            time.sleep(0.05)
+        return screen
+
     def pid(self) -> int:
         return int(self._run("display-message", "-p", "#{pane_pid}"))
 

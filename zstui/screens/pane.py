@@ -28,6 +28,8 @@ class Pane(Vertical, Generic[T]):
     """One numbered view. Subclasses say which records there are and how one is told; the rest is here."""
 
     TITLE: ClassVar[str] = ""
+    RECORD: ClassVar[str] = ""
+    """What one row is, as a title."""
     AREA: ClassVar[WatchedArea] = "status"
     ALSO: ClassVar[tuple[WatchedArea, ...]] = ()
     """Other areas whose changes show in the rows or the details."""
@@ -114,10 +116,10 @@ class Pane(Vertical, Generic[T]):
         return sum(1 for _ in self.records())
 
     def activate(self) -> None:
-        """The pane was brought up: catch up and take the keys."""
+        """The pane was brought up: catch up and take the keys, at once, for the next one may be typed already."""
         if self._stale and not self.frozen:
             self.reload()
-        self.table.focus()
+        self.screen.set_focus(self.table)
 
     def reload(self) -> None:
         """Show all records afresh, through the filter."""
