@@ -8,6 +8,7 @@ import socket
 import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,9 +148,9 @@ async def test_simultaneous_dials_leave_one_link(tmp_path: Path, known: bool) ->
             one = asyncio.create_task(first.net.connect(to_second))
             await asyncio.sleep(0.0004 * round_)
             other = asyncio.create_task(second.net.connect(to_first))
-            assert await asyncio.gather(one, other) == [second.id, first.id]
+            assert list(await asyncio.gather(one, other)) == [second.id, first.id]
             answers = await asyncio.gather(a.net.request(b.id, ECHO, b"from a"), b.net.request(a.id, ECHO, b"from b"))
-            assert answers == [b"from a", b"from b"]
+            assert list(answers) == [b"from a", b"from b"]
             await until(lambda a=a, b=b: len(open_links(a)) == len(open_links(b)) == 1)  # type: ignore[misc]
             assert PeerDisconnected not in {type(e) for e in drain(a) + drain(b)}
 
@@ -290,7 +291,7 @@ async def test_the_table_of_peers_is_bounded(tmp_path: Path, monkeypatch: pytest
                 seen.append(node.id)
             await until(lambda: not hub.net.connected())
         assert {v.peer_id for v in hub.net.views()} == set(seen[-3:])
-        await hub.net._save_now()
+        await hub.net._directory.flush()
         assert {r.peer_id for r in await hub.db.read(lambda tx: store.load(tx, 100))} == set(seen[-3:])
 
 
@@ -413,14 +414,14 @@ async def test_a_wildcard_advertises_real_addresses(tmp_path: Path) -> None:
 async def test_without_a_network_it_starts_says_why_and_recovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zstui.engine.net.service._WATCH_S", 0.05)
+    monkeypatch.setattr("zstui.engine.net.presence.WATCH_S", 0.05)
     no_such = "192.0.2.123"
     async with net_node(tmp_path, "a", listen=f"{no_such}:0") as a:
         assert a.net.addresses() == ()
         assert "cannot listen on 192.0.2.123" in a.net.describe()
         await fails(a.net.connect("127.0.0.1:9"), Unreachable)
         drain(a)
-        a.net._host = "127.0.0.1"  # the address appears
+        a.net._presence._host = "127.0.0.1"  # the address appears
         await until(lambda: a.net.addresses())
         assert "127.0.0.1" in a.net.describe()
         assert AddressesChanged() in drain(a)
@@ -429,10 +430,10 @@ async def test_without_a_network_it_starts_says_why_and_recovers(
 
 
 async def test_changed_interfaces_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zstui.engine.net.service._WATCH_S", 0.02)
+    monkeypatch.setattr("zstui.engine.net.presence.WATCH_S", 0.02)
     real = net_interfaces.list_interfaces()
     shown = [real]
-    monkeypatch.setattr("zstui.engine.net.service.list_interfaces", lambda: shown[0])
+    monkeypatch.setattr("zstui.engine.net.presence.list_interfaces", lambda: shown[0])
     async with net_node(tmp_path, "a", listen="0.0.0.0:0") as a:
         drain(a)
         shown[0] = (Interface("wlan0", "10.7.7.7", 24), *(i for i in real if i.is_loopback))
@@ -450,7 +451,7 @@ async def test_changed_interfaces_are_noticed(tmp_path: Path, monkeypatch: pytes
     ("field", "value"),
     [("listen", "nonsense"), ("listen", "example.org:1"), ("listen", "127.0.0.1:70000"), ("peers", ("nonsense",))],
 )
-async def test_bad_settings_are_said_so(tmp_path: Path, field: str, value: object) -> None:
+async def test_bad_settings_are_said_so(tmp_path: Path, field: str, value: Any) -> None:
     with pytest.raises(BadInput):
         async with net_node(tmp_path, "a", start=False, **{field: value}):
             pass

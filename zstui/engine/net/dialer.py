@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from zstui.engine.errors import NetError
+from zstui.engine.errors import ZsError
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.net.limits import MAX_CANDIDATES, MAX_DIALS, MAX_RECONNECTS
+from zstui.engine.net.limits import MAX_ADDRESSES, MAX_CANDIDATES, MAX_DIALS, MAX_RECONNECTS
 from zstui.engine.net.model import backoff_s
 from zstui.engine.net.multiaddr import Multiaddr
 
@@ -50,15 +50,13 @@ class Dialer:
         self._failed = failed
         self._targets: dict[str, Target] = {}
         self._wake = asyncio.Event()
+        self._is_stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._task: asyncio.Task[None] | None = None
-        self._now = asyncio.get_running_loop().time
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="dialer")
 
     async def stop(self) -> None:
-        tasks = [*self._tasks, *([self._task] if self._task else [])]
+        """Cancel the dials under way; the task in ``run`` is the caller's to cancel."""
+        self._is_stopped = True
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -71,10 +69,11 @@ class Dialer:
             self._make_room(kind)
             target = self._targets[key] = Target(key, kind, peer, addresses, next_at=self._now() + delay_s)
         else:
-            if addresses and (set(addresses) - set(target.addresses)):
+            if set(addresses) - set(target.addresses):
                 target.attempts = 0
                 target.next_at = self._now() + delay_s
-            target.addresses = addresses or target.addresses
+                kept = target.addresses if target.kind == "static" else ()
+                target.addresses = tuple(dict.fromkeys((*kept, *addresses)))[:MAX_ADDRESSES]
             if kind == "known" and target.kind == "heard":
                 target.kind = kind
         self._wake.set()
@@ -133,6 +132,10 @@ class Dialer:
         """Configured addresses whose peer has not been met."""
         return tuple(t for t in self._targets.values() if t.peer is None and t.attempts)
 
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
     def _make_room(self, kind: str) -> None:
         limit = {"known": MAX_RECONNECTS, "heard": MAX_CANDIDATES}.get(kind)
         mine = [t for t in self._targets.values() if t.kind == kind]
@@ -140,8 +143,9 @@ class Dialer:
             idle = [t for t in mine if not t.dialing and (t.peer is None or self._wanted(t.peer))] or mine
             del self._targets[max(idle, key=lambda t: (t.attempts, t.next_at)).key]
 
-    async def _run(self) -> None:
-        while True:
+    async def run(self) -> None:
+        """Dial what is due, for ever."""
+        while not self._is_stopped:
             self._wake.clear()
             now = self._now()
             waiting = [t for t in self._targets.values() if self._is_waiting(t)]
@@ -163,6 +167,7 @@ class Dialer:
 
     def _begin(self, target: Target) -> None:
         target.dialing = True
+        target.next_at = self._now() + backoff_s(target.attempts + 1, random.random())
         task = asyncio.create_task(self._attempt(target), name="dial")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -174,7 +179,7 @@ class Dialer:
     async def _attempt(self, target: Target) -> None:
         try:
             peer = await self._dial(target)
-        except NetError as error:
+        except ZsError as error:
             target.attempts += 1
             target.why = str(error)
             target.next_at = self._now() + backoff_s(target.attempts, random.random())

@@ -39,7 +39,7 @@ _SOCKET_BUFFER = 2 * 1024 * 1024
 class Endpoint(asyncio.DatagramProtocol):
     def __init__(self, identity: Identity, owner: Owner) -> None:
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._dialing, self._accepting = configurations(identity)
         self._retry = QuicRetryTokenHandler()
         self._by_id: dict[bytes, Connection] = {}
@@ -64,11 +64,14 @@ class Endpoint(asyncio.DatagramProtocol):
 
     async def open(self, host: str, port: int) -> bool:
         """Bind, to any free port if ``port`` is in use; False in that case. Raises OSError."""
+        self._loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_DGRAM)
         as_asked = True
         try:
             sock.setblocking(False)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
             try:
@@ -105,10 +108,12 @@ class Endpoint(asyncio.DatagramProtocol):
         """Begin to connect to an IP address and port. Raises Unreachable at once if there is no socket for it."""
         if self._socket is None:
             raise Unreachable("There is no network.")
-        if (":" in address[0]) != (self._socket.family == socket.AF_INET6):
+        is_v6 = ":" in address[0]
+        if is_v6 != (self._socket.family == socket.AF_INET6):
             raise Unreachable(f"{address[0]} is of an address family that this node does not listen on.")
         quic = Quic(self._dialing)
-        connection = Connection(self, self._owner, quic, address, dialed=True, expected=expected)
+        target: Address = (*address, 0, 0) if is_v6 else address
+        connection = Connection(self, self._owner, quic, target, dialed=True, expected=expected)
         self._connections[connection] = set()
         self.register(quic.host_cid, connection)
         connection.connect()

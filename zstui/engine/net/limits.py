@@ -54,3 +54,7 @@ MAX_CANDIDATES = 512
 """Peers heard of by mDNS that are not connected."""
 MAX_DIALS = 16
 """Automatic dials at the same time."""
+HEARD_DELAY_S = 0.4
+"""How much later the larger of two peer ids dials a peer heard of by mDNS."""
+WATCH_S = 2.0
+"""How often the machine's own addresses are looked at."""

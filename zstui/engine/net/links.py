@@ -55,7 +55,6 @@ class Links:
         self._me = identity.peer_id
         self._listener = listener
         self._admits = admits
-        self._loop = asyncio.get_running_loop()
         self.endpoint = Endpoint(identity, self)
         self._kept: dict[PeerId, Connection] = {}
         """Authenticated, perhaps not yet accepted by the peer."""
@@ -84,8 +83,11 @@ class Links:
                 raise Unreachable("That peer is blocked here.")
             if (link := self._up.get(expected)) is not None:
                 return link
-        running = next((d for d in self._dials if expected is not None and d.expected == expected), None)
-        dial = running or self._start(tuple(dict.fromkeys(targets))[:MAX_ADDRESSES], expected)
+        dial = next((d for d in self._dials if expected is not None and d.expected == expected), None)
+        if dial is None:
+            dial = _Dial(expected)
+            self._dials.add(dial)
+        self._attempt(dial, tuple(dict.fromkeys(targets))[:MAX_ADDRESSES])
         try:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(dial.outcome)
@@ -97,12 +99,13 @@ class Links:
         self._stopping = True
         self.endpoint.close()
 
-    def _start(self, targets: tuple[tuple[str, int], ...], expected: PeerId | None) -> _Dial:
-        dial = _Dial(expected)
-        self._dials.add(dial)
+    def _attempt(self, dial: _Dial, targets: tuple[tuple[str, int], ...]) -> None:
+        """Dial those ``targets`` that are not being dialed."""
         for target in targets:
+            if any(attempt.address[:2] == target for attempt in dial.attempts):
+                continue
             try:
-                attempt = self.endpoint.dial(target, expected)
+                attempt = self.endpoint.dial(target, dial.expected)
             except NetError as error:
                 dial.error = dial.error or error
             else:
@@ -112,7 +115,6 @@ class Links:
                     dial.attempts.add(attempt)
         if not dial.attempts:
             self._end(dial, dial.error or Unreachable("No address of that peer is known."))
-        return dial
 
     def _end(self, dial: _Dial, result: Connection | NetError) -> None:
         self._dials.discard(dial)
@@ -142,7 +144,7 @@ class Links:
             peer,
             new_dialed=connection.dialed,
             old_dialed=old.dialed,
-            old_age_s=self._loop.time() - old.opened_at,
+            old_age_s=connection.opened_at - old.opened_at,
         ):
             connection.close(CLOSE_DUPLICATE, "already connected")
             return
@@ -188,7 +190,7 @@ class Links:
                 self._end(dial, link)
             else:
                 dial.expected = peer
-                self._loop.call_later(_RIVAL_S, self._rival_late, dial, attempt.error)
+                asyncio.get_running_loop().call_later(_RIVAL_S, self._rival_late, dial, attempt.error)
             return
         if dial.error is None or isinstance(attempt.error, AuthenticationFailed):
             dial.error = attempt.error

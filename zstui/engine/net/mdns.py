@@ -18,6 +18,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from zstui.engine.errors import BadInput
 from zstui.engine.identity.keys import PeerId
+from zstui.engine.net.interfaces import list_interfaces
 from zstui.engine.net.limits import MAX_ADDRESSES, MAX_CANDIDATES
 from zstui.engine.net.multiaddr import Multiaddr, parse_multiaddr
 
@@ -92,6 +93,10 @@ class Discovery:
 
     async def start(self) -> None:
         """Begin to announce and browse. Does not raise for a network that is not there: see ``problem``."""
+        present = {i.ip for i in list_interfaces()}
+        if not present or self._interface not in ("all", *present):
+            self.problem = f"No discovery on the local network (mDNS): no interface {self._interface}."
+            return
         choice = InterfaceChoice.All if self._interface == "all" else [self._interface]
         try:
             self._zeroconf = AsyncZeroconf(interfaces=choice, ip_version=IPVersion.V4Only)

@@ -112,6 +112,16 @@ def parse_host_port(text: str) -> tuple[str, int]:
     return host, parse_port(port, least=0)
 
 
+def parse_address(text: str) -> Multiaddr:
+    """A multiaddr or ``host:port`` to connect to. Raises BadInput."""
+    if text.startswith("/"):
+        return parse_multiaddr(text)
+    host, port = parse_host_port(text)
+    if port == 0:
+        raise BadInput(f"{text[:80]!r} has no UDP port to connect to.")
+    return Multiaddr(host, port)
+
+
 def parse_port(text: str, least: int = 1) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) or not least <= int(text) <= 65535:
         raise BadInput(f"{text[:20]!r} is not a UDP port.")

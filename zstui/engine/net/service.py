@@ -3,65 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from zstui import __version__
 from zstui.engine.bus import Bus
 from zstui.engine.clock import US, Clock
 from zstui.engine.config import Settings
-from zstui.engine.errors import (
-    BadInput,
-    DeadlineExceeded,
-    NetError,
-    ProtocolError,
-    Refused,
-    StoreError,
-    StreamClosed,
-    UnknownPeer,
-    Unreachable,
-)
-from zstui.engine.events import AddressesChanged, Notice, PeerChanged, PeerConnected, PeerDisconnected
+from zstui.engine.errors import NetError, ProtocolError, Refused, StreamClosed, UnknownPeer, Unreachable
+from zstui.engine.events import Notice, PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.card import Card, capabilities
-from zstui.engine.identity.keys import Identity, PeerId, public_key_protobuf
-from zstui.engine.net import store
+from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.cards import CardExchange
 from zstui.engine.net.connection import CLOSE_NORMAL, CLOSE_REFUSED, Connection
 from zstui.engine.net.dialer import Dialer, Target
-from zstui.engine.net.identify import (
-    ID_PROTOCOL,
-    MAX_MESSAGE,
-    PUSH_PROTOCOL,
-    Identify,
-    decode_identify,
-    encode_identify,
-)
-from zstui.engine.net.interfaces import advertised, list_interfaces
-from zstui.engine.net.limits import DIAL_S, MAX_ADDRESSES, MAX_PEERS
+from zstui.engine.net.directory import Directory
+from zstui.engine.net.identify import PUSH_PROTOCOL
+from zstui.engine.net.introductions import Introductions
+from zstui.engine.net.limits import DIAL_S, HEARD_DELAY_S, MAX_ADDRESSES, MAX_PEERS, MAX_RECONNECTS
 from zstui.engine.net.link import CARD_PROTOCOL, Handler, Stream
 from zstui.engine.net.links import Links
-from zstui.engine.net.mdns import Discovery
-from zstui.engine.net.model import Interface, is_local, path_to
-from zstui.engine.net.multiaddr import Multiaddr, parse_host_port, parse_multiaddr
+from zstui.engine.net.multiaddr import Multiaddr, parse_address, parse_multiaddr
 from zstui.engine.net.peers import PeerBook, PeerRecord
+from zstui.engine.net.presence import Presence
 from zstui.engine.net.router import Router
 from zstui.engine.net.session import PING_PROTOCOL, Session, answer_pings
 from zstui.engine.net.stream import WireStream
-from zstui.engine.store.database import Database, Tx
+from zstui.engine.store.database import Database
 from zstui.engine.views import PathKind, PeerState, PeerView
 
 log = logging.getLogger(__name__)
-
-Work = Coroutine[Any, Any, None]
-_WATCH_S = 2.0
-"""How often the machine's addresses are looked at."""
-_SAVE_S = 0.25
-"""Changes to peers are saved together this long after the first."""
-_HEARD_DELAY_S = 0.4
-"""Of two peers that hear of each other, the one with the larger id dials this much later."""
 
 
 class NetService:
@@ -78,74 +50,61 @@ class NetService:
         admits: Callable[[PeerId], bool],
         my_card: Callable[[], bytes],
     ) -> None:
+        """Raises BadInput for settings that make no sense."""
         self._identity = identity
         self._settings = settings
-        self._db = db
         self._bus = bus
         self._clock = clock
         self._admits = admits
-        host, self._port_asked = parse_host_port(settings.listen)
-        self._host = _listen_ip(host)
-        self._static = tuple(settings.peers)
-        for address in self._static:
-            _parse_address(address)
-        self._book = PeerBook(MAX_PEERS, self._is_pinned)
-        self._router = Router(bus)
-        self._cards = CardExchange(self._book, my_card, self._card_is_new, lambda: clock.monotonic_us() / US)
-        self._links: Links
-        self._dialer: Dialer
-        self._discovery: Discovery | None = None
+        self._static = tuple(parse_address(text) for text in settings.peers)
         self._sessions: dict[PeerId, Session] = {}
-        self._interfaces: tuple[Interface, ...] = ()
-        self._problem = "The network is not started."
-        self._port_notice = ""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unsaved: set[PeerId] = set()
-        self._forgotten: set[PeerId] = set()
-        self._save_soon = asyncio.Event()
-        self._stopping = False
+        self._started = self._stopping = False
+        self._links = Links(identity, self, admits)
+        self._dialer = Dialer(self._dial_target, self._is_wanted, self._dial_failed)
+        self._book = PeerBook(MAX_PEERS, lambda peer: peer in self._sessions or self._dialer.is_static(peer))
+        self._directory = Directory(self._book, MAX_PEERS, db, bus, clock)
+        self._presence = Presence(
+            settings,
+            identity.peer_id,
+            self._links.endpoint,
+            bus,
+            heard=self._heard,
+            gone=self._dialer.forget,
+            moved=self._moved,
+        )
+        self._router = Router(bus)
         self._router.handle(PING_PROTOCOL, answer_pings)
-        self._router.handle(ID_PROTOCOL, self._serve_identify)
-        self._router.handle(PUSH_PROTOCOL, self._serve_identify_push)
-        self._router.handle(CARD_PROTOCOL, self._cards.serve)
+        self._cards = CardExchange(self._book, my_card, self._directory.changed, lambda: clock.monotonic_us() / US)
+        self._introductions = Introductions(
+            identity, self._router, self._directory, self._cards, self._sessions.get, self._presence.multiaddrs
+        )
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the socket, announce, and begin to dial. Succeeds without a network: see ``describe``."""
-        self._book.load(await self._db.read(lambda tx: store.load(tx, MAX_PEERS)))
-        self._links = Links(self._identity, self, self._admits)
-        self._dialer = Dialer(self._dial_target, self._is_wanted, self._dial_failed)
-        self._interfaces = list_interfaces()
-        await self._open_socket()
-        for text in self._static:
-            address = _parse_address(text)
+        await self._directory.load()
+        self._started = True
+        for address in self._static:
             if address.peer is not None:
-                self._remember(address.peer)
+                self._directory.remember(address.peer)
             self._dialer.add("static", address.peer, (address,))
-        for record in sorted(self._book, key=lambda r: -r.last_seen_us):
-            if record.address:
-                self._dialer.add("known", record.peer_id, (parse_multiaddr(record.address),))
-        if self._settings.mdns_interface is not None:
-            self._discovery = Discovery(
-                self.peer_id, self._settings.mdns_interface, self._multiaddrs, self._heard, self._said_goodbye
-            )
-            await self._discovery.start()
-        self._dialer.start()
-        self._spawn(self._watch(), "network watch")
-        self._spawn(self._save(), "peer saver")
-        self._bus.publish(AddressesChanged())
+        met = sorted((r for r in self._book if r.address), key=lambda r: -r.last_seen_us)
+        for record in met[:MAX_RECONNECTS]:
+            self._dialer.add("known", record.peer_id, ())
+        await self._presence.start()
+        self._spawn(self._dialer.run(), "dialer")
+        self._spawn(self._presence.watch(), "network watch")
+        self._spawn(self._directory.run(), "peer saver")
 
     async def stop(self) -> None:
         """Close every link politely and leave nothing running. Idempotent."""
-        if self._stopping:
+        if self._stopping or not self._started:
             return
         self._stopping = True
-        if not hasattr(self, "_links"):
-            return
         await self._dialer.stop()
-        if self._discovery is not None:
-            await self._discovery.stop()
+        await self._presence.stop()
         await self._router.stop()
         sessions = tuple(self._sessions.values())
         self._links.stop()
@@ -153,7 +112,7 @@ class NetService:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._save_now()
+        await self._directory.flush()
 
     # --- link.Network ------------------------------------------------------------------------------------------------
 
@@ -167,10 +126,9 @@ class NetService:
     async def open(self, peer: PeerId, protocol: str, timeout: float = DIAL_S) -> Stream:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        session = self._sessions.get(peer)
-        if session is None:
+        if peer not in self._sessions:
             await self._link_to(peer, timeout)
-            session = self._sessions.get(peer)
+        session = self._sessions.get(peer)
         if session is None:
             raise Unreachable(f"There is no link to {self.name_of(peer)}.")
         try:
@@ -196,30 +154,16 @@ class NetService:
 
     def addresses(self) -> tuple[str, ...]:
         """My multiaddrs with my peer id, best first; empty while there is no network."""
-        return tuple(str(a) for a in self._multiaddrs())
+        return tuple(str(a) for a in self._presence.multiaddrs())
 
     def describe(self) -> str:
         """One line: interface and address in use, or why there is no network."""
-        if self._problem:
-            return self._problem
-        shown = self._shown_interfaces()
-        port = self._links.endpoint.port
-        if not shown:
-            return "No network: this machine has no IP address."
-        first = shown[0]
-        host = f"[{first.ip}]" if ":" in first.ip else first.ip
-        if first.is_loopback and ipaddress.ip_address(self._host).is_unspecified:
-            return f"No network: only this machine can connect ({host}:{port})."
-        return f"{first.name} {host}:{port} ok".strip()
+        return self._presence.describe()
 
     def notices(self) -> tuple[str, ...]:
         """What a person should know about the network now."""
-        found = [self._port_notice] if self._port_notice else []
-        if self._discovery is not None and self._discovery.problem:
-            found.append(self._discovery.problem)
-        if hasattr(self, "_dialer"):
-            found += [f"Not connected to {t.key}: {t.why}" for t in self._dialer.unreached()]
-        return tuple(found)
+        unreached = (f"Not connected to {t.key}: {t.why}" for t in self._dialer.unreached())
+        return (*self._presence.notices(), *unreached)
 
     async def connect(self, address: str) -> PeerId:
         """Connect to a multiaddr, ``host:port``, or a known peer by id, prefix or name.
@@ -236,7 +180,7 @@ class NetService:
             else:
                 await self._link_to(peer, DIAL_S)
                 return peer
-        return await self._dial_address(_parse_address(address))
+        return await self._dial_address(parse_address(address))
 
     def resolve(self, text: str) -> PeerId:
         """A peer by full id, name, or unambiguous prefix of at least four characters. Raises UnknownPeer."""
@@ -250,12 +194,7 @@ class NetService:
 
     async def rename(self, peer: PeerId, name: str) -> None:
         """Give a known peer a name of my own; "" takes it back. Raises UnknownPeer, BadInput."""
-        record = self._book.get(peer)
-        if record is None:
-            raise UnknownPeer(f"No peer {peer[:60]!r} is known.")
-        record.name = self._book.check_name(peer, name)
-        await self._db.write(lambda tx: store.save(tx, [record]))
-        self._bus.publish(PeerChanged(peer))
+        await self._directory.rename(peer, name)
 
     def card_of(self, peer: PeerId) -> Card | None:
         """The latest card of a peer, with clean text."""
@@ -265,12 +204,10 @@ class NetService:
         """My card is a new one: push it to everyone connected."""
         for session in self._sessions.values():
             if CARD_PROTOCOL in session.protocols:
-                self._spawn(self._tolerate(self._exchange_cards(session)), "card push")
+                self._spawn(_tolerate(self._introductions.exchange_cards(session)), "card push")
 
     async def disconnect(self, peer: PeerId, reason: str) -> None:
         """Close the link to ``peer`` if there is one, and do not dial it until asked."""
-        if not hasattr(self, "_links"):
-            return
         self._dialer.hold(peer)
         link = self._links.link(peer)
         if link is not None:
@@ -295,108 +232,46 @@ class NetService:
     # --- links.Listener ----------------------------------------------------------------------------------------------
 
     def link_up(self, connection: Connection) -> None:
-        peer = connection.peer
-        assert peer is not None
-        session = Session(connection, lambda: self._bus.publish(PeerChanged(peer)))
+        session = Session(connection, self._measured)
+        peer = session.peer
         self._sessions[peer] = session
-        record = self._remember(peer)
-        record.address = str(_multiaddr_of(connection).with_peer(peer))
+        record = self._directory.remember(peer)
+        record.address = str(session.address)
         record.last_seen_us = self._clock.now_us()
         record.why = ""
-        self._changed(peer)
         self._dialer.connected(peer)
-        session.task = asyncio.create_task(self._run_session(session), name="session")
+        session.task = self._spawn(self._run_session(session), "session")
         self._bus.publish(PeerConnected(peer))
+        self._directory.changed(peer)
 
     def link_down(self, connection: Connection) -> None:
-        peer = connection.peer
-        assert peer is not None
-        session = self._sessions.pop(peer)
+        assert connection.peer is not None
+        session = self._sessions.pop(connection.peer)
+        peer = session.peer
         if session.task is not None and session.task is not asyncio.current_task():
             session.task.cancel()
         self._cards.forget(peer)
-        record = self._book.get(peer)
-        if record is not None:
-            record.last_seen_us = self._clock.now_us()
-            record.why = connection.reason
-            self._changed(peer)
+        record = self._directory.remember(peer)
+        record.last_seen_us = self._clock.now_us()
+        record.why = connection.reason
         self._dialer.lost(peer, refused=connection.close_code == CLOSE_REFUSED)
         self._bus.publish(PeerDisconnected(peer, connection.reason))
+        self._directory.changed(peer)
 
     def stream_opened(self, stream: WireStream) -> None:
         if not self._stopping:
             self._router.serve(stream)
 
-    # --- sessions ----------------------------------------------------------------------------------------------------
-
     async def _run_session(self, session: Session) -> None:
         await asyncio.gather(self._introduce(session), session.keep_alive())
 
     async def _introduce(self, session: Session) -> None:
-        await self._tolerate(self._identify(session))
+        await _tolerate(self._introductions.identify(session))
         if session.connection.dialed:
-            await self._tolerate(self._exchange_cards(session))
+            await _tolerate(self._introductions.exchange_cards(session))
 
-    async def _identify(self, session: Session) -> None:
-        stream = await session.open(ID_PROTOCOL)
-        try:
-            async with asyncio.timeout(DIAL_S):
-                message = decode_identify(await stream.read_message(MAX_MESSAGE))
-        except TimeoutError:
-            raise DeadlineExceeded("No answer in time.") from None
-        finally:
-            await stream.close()
-            stream.reset()
-        self._identified(session, message)
-
-    def _identified(self, session: Session, message: Identify) -> None:
-        session.protocols = frozenset(message.protocols)
-        record = self._remember(session.peer)
-        record.agent = message.agent
-        record.also = tuple(a.with_peer(session.peer) for a in message.listen)[:MAX_ADDRESSES]
-        self._changed(session.peer)
-        self._bus.publish(PeerChanged(session.peer))
-
-    async def _exchange_cards(self, session: Session) -> None:
-        stream = await session.open(CARD_PROTOCOL)
-        try:
-            await self._cards.exchange(stream)
-        finally:
-            await stream.close()
-            stream.reset()
-
-    async def _serve_identify(self, stream: Stream) -> None:
-        await stream.send(encode_identify(self._my_identify(stream.peer)))
-
-    async def _serve_identify_push(self, stream: Stream) -> None:
-        message = decode_identify(await stream.receive(DIAL_S))
-        session = self._sessions.get(stream.peer)
-        if session is not None:
-            kept = message if message.protocols else Identify(b"", message.listen, tuple(session.protocols), b"", "")
-            self._identified(session, kept)
-
-    def _my_identify(self, peer: PeerId) -> Identify:
-        session = self._sessions.get(peer)
-        return Identify(
-            public_key_protobuf(self._identity.public_key),
-            tuple(a.with_peer(None) for a in self._multiaddrs()),
-            self._router.protocols,
-            _multiaddr_of(session.connection).encode() if session else b"",
-            f"zstui/{__version__}",
-        )
-
-    async def _push_identify(self, session: Session) -> None:
-        stream = await session.open(PUSH_PROTOCOL)
-        await stream.send(encode_identify(self._my_identify(session.peer)))
-        await stream.close()
-
-    @staticmethod
-    async def _tolerate(work: Work) -> None:
-        """Await work with a peer whose failure matters to nobody else."""
-        try:
-            await work
-        except (NetError, Refused, ProtocolError) as error:
-            log.debug("A peer: %s", error)
+    def _measured(self, peer: PeerId) -> None:
+        self._bus.publish(PeerChanged(peer))
 
     # --- dialing -----------------------------------------------------------------------------------------------------
 
@@ -404,16 +279,17 @@ class NetService:
         if peer in self._sessions:
             return
         record = self._book.get(peer)
-        known = [parse_multiaddr(record.address)] if record is not None and record.address else []
+        known: list[Multiaddr] = []
         if record is not None:
+            known += [parse_multiaddr(record.address)] if record.address else []
             known += record.also
         known += self._dialer.addresses(peer)
         if not known:
             raise Unreachable(f"No address of {self.name_of(peer)} is known.")
-        await self._links.dial([t for a in known for t in await _ip_targets(a)], peer, timeout)
+        await self._links.dial(await _ip_targets(known), peer, timeout)
 
     async def _dial_address(self, address: Multiaddr) -> PeerId:
-        link = await self._links.dial(await _ip_targets(address), address.peer)
+        link = await self._links.dial(await _ip_targets([address]), address.peer)
         assert link.peer is not None
         return link.peer
 
@@ -433,119 +309,36 @@ class NetService:
         return peer not in self._sessions and self._admits(peer)
 
     def _heard(self, peer: PeerId, addresses: tuple[Multiaddr, ...]) -> None:
-        local = tuple(a for a in addresses if is_local(a.host, self._interfaces))
-        if not local or self._stopping:
-            return
+        """A peer was announced on the LAN. Of two that hear of each other, the larger id waits a little."""
         record = self._book.get(peer)
         if record is not None:
-            record.also = tuple(dict.fromkeys((*local, *record.also)))[:MAX_ADDRESSES]
-        self._dialer.add("heard", peer, local, 0.0 if self.peer_id < peer else _HEARD_DELAY_S)
+            record.also = tuple(dict.fromkeys((*addresses, *record.also)))[:MAX_ADDRESSES]
+        self._dialer.add("heard", peer, addresses, 0.0 if self.peer_id < peer else HEARD_DELAY_S)
 
-    def _said_goodbye(self, peer: PeerId) -> None:
-        self._dialer.forget(peer)
-
-    # --- known peers -------------------------------------------------------------------------------------------------
-
-    def _is_pinned(self, peer: PeerId) -> bool:
-        return peer in self._sessions or self._dialer.is_static(peer)
-
-    def _remember(self, peer: PeerId) -> PeerRecord:
-        record, forgotten = self._book.add(peer, self._clock.now_us())
-        self._forgotten.update(forgotten)
-        return record
-
-    def _card_is_new(self, peer: PeerId) -> None:
-        self._changed(peer)
-        self._bus.publish(PeerChanged(peer))
-
-    def _changed(self, peer: PeerId) -> None:
-        self._unsaved.add(peer)
-        self._save_soon.set()
-
-    async def _save(self) -> None:
-        while True:
-            await self._save_soon.wait()
-            await asyncio.sleep(_SAVE_S)
-            self._save_soon.clear()
-            await self._save_now()
-
-    async def _save_now(self) -> None:
-        records = [r for r in (self._book.get(p) for p in self._unsaved) if r is not None]
-        forgotten = tuple(self._forgotten)
-        self._unsaved.clear()
-        self._forgotten.clear()
-        if not records and not forgotten:
-            return
-
-        def write(tx: Tx) -> None:
-            store.delete(tx, forgotten)
-            store.save(tx, records)
-
-        try:
-            await self._db.write(write)
-        except StoreError as error:
-            self._bus.publish(Notice("error", "net", f"Known peers could not be saved: {error}"))
-
-    # --- my own addresses --------------------------------------------------------------------------------------------
-
-    def _shown_interfaces(self) -> tuple[Interface, ...]:
-        return advertised(self._host, self._interfaces) if self._links.endpoint.is_open else ()
-
-    def _multiaddrs(self) -> tuple[Multiaddr, ...]:
-        if not hasattr(self, "_links") or not self._links.endpoint.is_open:
-            return ()
-        port = self._links.endpoint.port
-        return tuple(Multiaddr(i.ip, port, self.peer_id) for i in self._shown_interfaces())[:MAX_ADDRESSES]
-
-    async def _open_socket(self) -> None:
-        try:
-            as_asked = await self._links.endpoint.open(self._host, self._port_asked)
-        except OSError as error:
-            self._problem = f"No network: cannot listen on {self._settings.listen}: {error.strerror or error}."
-            return
-        self._problem = ""
-        if not as_asked:
-            self._port_notice = f"UDP port {self._port_asked} is in use; using {self._links.endpoint.port}."
-
-    async def _watch(self) -> None:
-        """Follow the machine's addresses; open the socket as soon as that can be done."""
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            interfaces = list_interfaces()
-            was_open = self._links.endpoint.is_open
-            if not was_open:
-                await self._open_socket()
-            if interfaces == self._interfaces and was_open == self._links.endpoint.is_open:
-                continue
-            self._interfaces = interfaces
-            self._dialer.hurry()
-            self._bus.publish(AddressesChanged())
-            for session in self._sessions.values():
-                if PUSH_PROTOCOL in session.protocols:
-                    self._spawn(self._tolerate(self._push_identify(session)), "identify push")
-            if self._discovery is not None:
-                await self._discovery.restart()
+    def _moved(self) -> None:
+        """My addresses changed."""
+        self._dialer.hurry()
+        for session in self._sessions.values():
+            if PUSH_PROTOCOL in session.protocols:
+                self._spawn(_tolerate(self._introductions.push_identify(session)), "identify push")
 
     # --- views -------------------------------------------------------------------------------------------------------
 
     def _path(self, peer: PeerId) -> tuple[PathKind | None, str]:
         session = self._sessions.get(peer)
-        if session is None:
-            return None, ""
-        return path_to(_multiaddr_of(session.connection).host, self._interfaces)
+        return (None, "") if session is None else self._presence.path_to(session.address.host)
 
     def _view(self, record: PeerRecord) -> PeerView:
         peer = record.peer_id
         session = self._sessions.get(peer)
         path, why = self._path(peer)
-        state: PeerState = "offline"
+        state: PeerState
         if session is not None:
             state = "online"
         elif not self._admits(peer):
             state, why = "blocked", "blocked here"
-        elif self._dialer.is_dialing(peer):
-            state, why = "connecting", record.why
         else:
+            state = "connecting" if self._dialer.is_dialing(peer) else "offline"
             why = record.why or "not seen since the start"
         rtt = tuple(session.rtt_ms) if session is not None else ()
         return PeerView(
@@ -563,45 +356,46 @@ class NetService:
             why=why,
         )
 
-    def _spawn(self, work: Work, name: str) -> None:
+    # --- tasks -------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("The task %r failed.", task.get_name(), exc_info=error)
+            self._bus.publish(Notice("error", "net", f"The network's {task.get_name()} task failed: {error!r}."))
 
 
-def _listen_ip(host: str) -> str:
-    if host == "localhost":
-        return "127.0.0.1"
+async def _tolerate(work: Coroutine[Any, Any, None]) -> None:
+    """Await work with a peer whose failure matters to nobody else."""
     try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        raise BadInput(f"The listen address {host!r} must be an IP address, such as 0.0.0.0.") from None
+        await work
+    except (NetError, Refused, ProtocolError) as error:
+        log.debug("A peer: %s", error)
 
 
-def _parse_address(text: str) -> Multiaddr:
-    """A multiaddr or host:port. Raises BadInput."""
-    if text.startswith("/"):
-        return parse_multiaddr(text)
-    host, port = parse_host_port(text)
-    if port == 0:
-        raise BadInput(f"{text[:80]!r} has no UDP port to connect to.")
-    return Multiaddr(host, port)
-
-
-def _multiaddr_of(connection: Connection) -> Multiaddr:
-    host, port = connection.remote[0], connection.remote[1]
-    ip = ipaddress.ip_address(host.partition("%")[0])
-    return Multiaddr(str(ip), port)
-
-
-async def _ip_targets(address: Multiaddr) -> list[tuple[str, int]]:
-    """IP addresses and port; only a DNS name is looked up. Raises Unreachable."""
-    if address.ip_version:
-        return [address.target]
+async def _ip_targets(addresses: Iterable[Multiaddr]) -> list[tuple[str, int]]:
+    """IP addresses and ports; only DNS names are looked up. Raises Unreachable if a name is all there is and is unknown."""
     loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(DIAL_S):
-            found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError, TimeoutError) as error:
-        raise Unreachable(f"The name {address.host!r} is not known here.") from error
-    return [(str(info[4][0]), int(info[4][1])) for info in found]
+    found: list[tuple[str, int]] = []
+    unknown: Unreachable | None = None
+    for address in addresses:
+        if address.ip_version:
+            found.append(address.target)
+            continue
+        try:
+            async with asyncio.timeout(DIAL_S):
+                infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError, TimeoutError):
+            unknown = Unreachable(f"The name {address.host!r} is not known here.")
+        else:
+            found += [(str(info[4][0]), int(info[4][1])) for info in infos]
+    if unknown is not None and not found:
+        raise unknown
+    return found
