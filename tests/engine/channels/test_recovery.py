@@ -447,3 +447,33 @@ async def test_a_close_left_unanswered(lossy: tuple[Node, Node, Loser]) -> None:
     await until(lambda: state(a, id) is state(b, id) is State.CLOSED)
     await a.stop()
     await b.stop()
+
+
+async def test_after_a_restart_nothing_is_signed_before_the_peer_was_heard(pair: Pair, tmp_path: Path) -> None:
+    """The file may be an older copy that nobody noticed: a Pay or Close from there could contradict an earlier one."""
+    a, b = pair
+    id = (await a.service.open(b.id, 100_000, 0, DAY)).channel_id
+    copy(a, tmp_path / "backup")
+    await a.service.pay(id, line(10))
+    a.hub.cut(a.id, b.id)
+    await restore(a, tmp_path / "backup")
+    with pytest.raises(ChannelError, match="must hear from the peer once"):
+        await a.service.pay(id, line(20))
+    assert (await a.service.close(id)).state == "closing"
+    documents = await a.db.read(
+        lambda tx: tx.execute("SELECT kind FROM channel_documents WHERE direction = 0").fetchall()
+    )
+    assert ("close",) not in documents
+    a.hub.link(a.id, b.id)
+    await until(lambda: state(a, id) is state(b, id) is State.CLOSED)
+    assert (a.service.owed(), b.service.owed()) == ((0, 10), (10, 0))
+
+
+async def test_a_payment_right_after_a_restart_waits_for_the_peer(pair: Pair, tmp_path: Path) -> None:
+    a, b = pair
+    id = (await a.service.open(b.id, 100_000, 0, DAY)).channel_id
+    copy(a, tmp_path / "backup")
+    await a.service.pay(id, line(10))
+    await restore(a, tmp_path / "backup")
+    assert (await a.service.pay(id, line(20))).sequence == 2
+    assert await b.count("credited") == (2, 30)

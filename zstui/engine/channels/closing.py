@@ -61,9 +61,14 @@ def on_close(work: Work, channel: Channel, signed: Signed, message: Close) -> No
             channel, confirmed=True, peer_close=Half(message.my_seq, message.my_cum, message.my_head)
         )
     )
-    if channel.state is State.CLOSING or channel.reason in SOFT_DISPUTES:
+    resume(work, channel)
+
+
+def resume(work: Work, channel: Channel) -> Channel:
+    """Sign what a closing under way lacks. In a dispute that accuses the peer I sign only what a person asked for."""
+    if channel.state is State.CLOSING or (channel.state is State.DISPUTED and channel.reason in SOFT_DISPUTES):
         channel = _freeze(work, channel)
-    _settle(work, channel)
+    return _settle(work, channel) if channel.open else channel
 
 
 def on_settle(work: Work, channel: Channel, signed: Signed, message: Settle) -> None:
@@ -127,8 +132,8 @@ def unanswered(work: Work, id: bytes) -> None:
 
 
 def _freeze(work: Work, channel: Channel) -> Channel:
-    """Sign my Close if I may and have not."""
-    if channel.frozen or channel.tainted:
+    """Sign my Close if I may and have not; ``resume`` does it later where I may not yet."""
+    if channel.frozen or channel.tainted or not work.may_sign(channel.id):
         return channel
     raw = work.seal(channel.closing())
     store.put_document(work.tx, channel.id, "close", store.OUT, raw)
@@ -137,7 +142,7 @@ def _freeze(work: Work, channel: Channel) -> Channel:
 
 
 def _settle(work: Work, channel: Channel) -> Channel:
-    """Sign the Settle once both halves are final. In a dispute that accuses the peer, only if I asked to close."""
+    """Sign the Settle once both halves are final."""
     if channel.can_settle() and store.document(work.tx, channel.id, "settle", store.OUT) is None:
         raw = work.seal(channel.settlement())
         store.put_document(work.tx, channel.id, "settle", store.OUT, raw)

@@ -112,12 +112,16 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         theirs = self.peer_tainted if self.peer_close is None else self.peer_close == self.inn
         return mine and theirs
 
-    def check_payable(self, amount_u: int, spent_u: int, now_us: int) -> None:
+    def check_payable(self, amount_u: int, spent_u: int, now_us: int, in_step: bool) -> None:
         """Whether I may pay ``amount_u`` on top of ``spent_u``. Raises ChannelError or a subclass with the reason."""
         step(self.state, Move.PAY)
         if self.tainted:
             raise ChannelError(
                 "This node was restored from an older copy, so it signs no payment on this channel; close it and open another."
+            )
+        if not in_step:
+            raise ChannelError(
+                "This node was restarted and must hear from the peer once before it pays; try again when it is back online."
             )
         if not self.confirmed:
             raise ChannelError("The peer has not confirmed the channel yet; try again when it is back online.")

@@ -110,6 +110,7 @@ def on_propose(work: Work, peer: PeerId, raw: bytes, message: OpenPropose, limit
     accept = work.seal(OpenAccept(params, sign_opening(work.context.identity, id)))
     store.raise_epoch(work.tx, peer, params.epoch)
     channel = work.put_now(record(id, params, me, peer, proposer=False, agreed=True, now_us=work.now_us))
+    work.out.in_step.append(id)
     work.context.driver.reserve(work.tx, id, channel.dep_mine)
     store.put_document(work.tx, id, "propose", store.IN, raw)
     store.put_document(work.tx, id, "accept", store.OUT, accept)
@@ -142,6 +143,7 @@ def on_accept(work: Work, peer: PeerId, raw: bytes, message: OpenAccept) -> None
     store.put_document(work.tx, id, "confirm", store.OUT, confirm)
     work.send(confirm)
     work.out.started.append(id)
+    work.out.in_step.append(id)
     work.out.answers.append(Answer(mine.id, "", id))
     work.event(ChannelOpened(id.hex()))
 

@@ -45,7 +45,7 @@ def pay(work: Work, id: bytes, intents: list[Intent]) -> tuple[int, list[Excepti
     for intent in intents:
         work.tx.execute("SAVEPOINT line")
         try:
-            channel.check_payable(intent.line.amount_u, spent, work.now_us)
+            channel.check_payable(intent.line.amount_u, spent, work.now_us, work.may_sign(id))
             store.add_line(work.tx, id, seq, len(lines), intent.line)
             if intent.also is not None:
                 intent.also(work.tx)

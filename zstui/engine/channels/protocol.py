@@ -120,6 +120,8 @@ class Session:
         self.mine = mine
         """I opened the stream."""
         self.links: dict[bytes, ChannelLink] = {}
+        self.heard: set[bytes] = set()
+        """Channels that the peer has re-established, or that became active, on this link."""
         self.ended = asyncio.Event()
         self._desk = desk
         self._stream = stream

@@ -25,7 +25,7 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
         work.send(work.seal(Abort(message.ch, 0)))
         return
     if channel.state is State.OPENING:
-        work.out.steps.append(InStep(channel.id, 1))
+        _still_opening(work, channel, message)
         return
     step = InStep(channel.id, message.recv_seq + 1)
     received = Half(message.recv_seq, message.recv_cum, message.recv_head)
@@ -50,13 +50,33 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
         channel = work.put(msgspec.structs.replace(channel, confirmed=True))
     if message.your_close and not channel.frozen:
         step = msgspec.structs.replace(step, close=message.your_close)
-        if not step.recover_to:
-            adopt_close(work, channel.id, message.your_close)
+    if not step.recover_to:
+        channel = recovered(work, channel.id, step.close)
     if channel.open and message.tainted and message.sent_seq <= channel.inn.seq:
         channel = work.put(msgspec.structs.replace(work.need(channel.id), peer_tainted=True))
         if message.state == "closing" or channel.frozen:
             closing.close(work, channel.id)
     work.out.steps.append(step)
+
+
+def recovered(work: Work, id: bytes, my_close: bytes) -> Channel:
+    """I hold all I ever signed on this channel, as far as the peer knows: adopt my lost Close, and sign again."""
+    if my_close:
+        _adopt_close(work, id, my_close)
+    work.out.in_step.append(id)
+    return closing.resume(work, work.need(id))
+
+
+def _still_opening(work: Work, channel: Channel, message: Reestablish) -> None:
+    """The peer holds as active what is opening here: it sends its Confirm next. Payments of mine mean an old backup."""
+    received = Half(message.recv_seq, message.recv_cum, message.recv_head)
+    if received == channel.out:
+        work.out.in_step.append(channel.id)
+        work.out.steps.append(InStep(channel.id, 1))
+    elif _is_mine(work, channel, message.your_last_pay, received):
+        work.out.steps.append(InStep(channel.id, 1, recover_to=received.seq, close=message.your_close))
+    else:
+        raise ProtocolError("A peer that claims payments on a channel that is only opening.")
 
 
 def adopt_pay(work: Work, channel: Channel, signed: Signed, message: Pay) -> None:
@@ -75,7 +95,7 @@ def adopt_pay(work: Work, channel: Channel, signed: Signed, message: Pay) -> Non
     work.acknowledge(channel, after)
 
 
-def adopt_close(work: Work, id: bytes, raw: bytes) -> None:
+def _adopt_close(work: Work, id: bytes, raw: bytes) -> None:
     """My own Close, held by the peer. Raises ProtocolError unless it is mine and ends my half where my log ends."""
     channel = work.need(id)
     if channel.state is State.CLOSED or channel.frozen:

@@ -16,7 +16,7 @@ from zstui.engine.channels import closing, opening, paying, recovery, store
 from zstui.engine.channels.dispatch import carry_out
 from zstui.engine.channels.greeting import greetings, where_i_am
 from zstui.engine.channels.links import Keeper, Links
-from zstui.engine.channels.messages import MAX_LINES, Ack, PayLine
+from zstui.engine.channels.messages import MAX_LINES, Ack, Close, LogPull, Pay, PayLine, Reestablish, Settle
 from zstui.engine.channels.model import Channel, check_terms
 from zstui.engine.channels.paying import Intent
 from zstui.engine.channels.protocol import CHUNK, ChannelLink, Message, Session, Stored
@@ -75,6 +75,7 @@ class _Peer:
         self.lock = asyncio.Lock()
         self.queue: deque[_Waiting] = deque()
         self.pump: asyncio.Task[None] | None = None
+        self.in_step: set[bytes] = set()
         self.changed = asyncio.Event()
         """Pulsed at every committed change."""
 
@@ -268,17 +269,24 @@ class ChannelService(Keeper):
 
     async def handle(self, session: Session, batch: list[Message]) -> None:
         limit = self._limit(session.peer)
+        heard = set(session.heard)
 
         def work(work: Work) -> None:
             for signed, body in batch:
                 try:
                     with work.attempt():
+                        if isinstance(body, Reestablish):
+                            heard.add(body.ch)
+                        elif isinstance(body, Pay | Ack | Close | Settle | LogPull) and body.ch not in heard:
+                            raise ProtocolError(f"A {signed.kind} before the channel was re-established.")
                         carry_out(work, session.peer, signed, body, limit)
+                        heard.update(work.out.started)
                 except (ProtocolError, ChannelError) as error:
                     work.out.drop = str(error)
                     return
 
         outcome = await self._commit(session.peer, work, session)
+        session.heard = heard
         if outcome.drop:
             raise ProtocolError(outcome.drop)
         for step in outcome.steps:
@@ -337,8 +345,8 @@ class ChannelService(Keeper):
         peer = self._peer(peer_id)
         while peer.queue:
             record = self._records.get(channel)
-            if record is not None and record.out.seq - record.acked >= WINDOW and self._links.get(peer_id):
-                await self._until(peer_id, ACK_WAIT_S, lambda: self._has_room(channel))
+            if record is not None and record.state is State.ACTIVE:
+                await self._until(peer_id, ACK_WAIT_S, lambda: self._is_payable(channel))
             taken: list[_Waiting] = []
             while peer.queue and len(taken) < MAX_LINES:
                 waiting = peer.queue.popleft()
@@ -378,14 +386,15 @@ class ChannelService(Keeper):
 
         async def run() -> Outcome:
             async with self._peer(peer).lock:
-                outcome = await self._db.write(operation)
+                in_step = frozenset(self._peer(peer).in_step)
+                outcome = await self._db.write(lambda tx: operation(tx, in_step))
                 if before is not None:
                     before()
                 self._apply(peer, outcome, session or self._links.get(peer))
                 return outcome
 
-        def operation(tx: Tx) -> Outcome:
-            unit = Work(tx, self._context, self._clock.now_us())
+        def operation(tx: Tx, in_step: frozenset[bytes]) -> Outcome:
+            unit = Work(tx, self._context, self._clock.now_us(), in_step)
             work(unit)
             return unit.finish()
 
@@ -400,6 +409,9 @@ class ChannelService(Keeper):
         for id in outcome.gone:
             self._records.pop(id, None)
         self._balances.update(outcome.balances)
+        state = self._peer(peer)
+        state.in_step.update(outcome.in_step)
+        state.in_step.intersection_update(self._records)
         if session is not None:
             for id in outcome.started:
                 session.start(id)
@@ -419,7 +431,6 @@ class ChannelService(Keeper):
                 self._bus.publish(events.ChannelChanged(record.id.hex()))
         for event in outcome.events:
             self._bus.publish(event)
-        state = self._peer(peer)
         state.changed.set()
         state.changed = asyncio.Event()
         if any(record.open for record in outcome.channels):
@@ -455,8 +466,7 @@ class ChannelService(Keeper):
                 await self._commit(session.peer, lambda work: recovery.pull(work, id, link.recover_to), session)
             return
         raw, link.recover_to, link.close = link.close, 0, b""
-        if raw:
-            await self._commit(session.peer, lambda work: recovery.adopt_close(work, id, raw), session)
+        await self._commit(session.peer, lambda work: recovery.recovered(work, id, raw), session)
         link.first = max(link.first, 1)
         if not link.after_pull:
             session.catch_up(id, link.first)
@@ -513,9 +523,12 @@ class ChannelService(Keeper):
         record = self._records.get(id)
         return record is not None and record.acked >= seq
 
-    def _has_room(self, id: bytes) -> bool:
+    def _is_payable(self, id: bytes) -> bool:
+        """Whether waiting would make no difference to a payment: it can be made, or the channel is past it."""
         record = self._records.get(id)
-        return record is None or record.out.seq - record.acked < WINDOW
+        if record is None or record.state is not State.ACTIVE or record.tainted:
+            return True
+        return id in self._peer(record.peer).in_step and record.confirmed and record.out.seq - record.acked < WINDOW
 
     def _limit(self, peer: PeerId) -> int:
         """Credit for ``peer``: none after a dispute that was never resolved."""

@@ -89,6 +89,8 @@ class Outcome(msgspec.Struct):
     """Channels on which the peer is to get an Ack."""
     started: list[bytes]
     """Channels that became active just now, over the link in use."""
+    in_step: list[bytes]
+    """Channels on which the peer has confirmed since this process began that I hold all I ever signed."""
     steps: list[InStep | Pulled]
     answers: list[Answer]
     balances: dict[PeerId, int]
@@ -97,12 +99,17 @@ class Outcome(msgspec.Struct):
 
 
 class Work:
-    def __init__(self, tx: Tx, context: Context, now_us: int) -> None:
+    """``in_step``: channels of this peer on which I may sign. A database may have been replaced by an older copy between
+    two starts without leaving a trace, and signing on from there would contradict what I signed before; so after a start
+    nothing is signed on a channel until the peer has told where it is."""
+
+    def __init__(self, tx: Tx, context: Context, now_us: int, in_step: frozenset[bytes] = frozenset()) -> None:
         self.tx = tx
         self.context = context
         self.now_us = now_us
+        self._in_step = in_step
         self._staged: dict[bytes, Channel] = {}
-        self.out = Outcome([], [], [], [], set(), [], [], [], {})
+        self.out = Outcome([], [], [], [], set(), [], [], [], [], {})
 
     # -- records
 
@@ -146,6 +153,9 @@ class Work:
 
         return at
 
+    def may_sign(self, channel: bytes) -> bool:
+        return channel in self._in_step or channel in self.out.in_step
+
     # -- what follows the commit
 
     def seal(self, body: Body) -> bytes:
@@ -175,7 +185,15 @@ class Work:
     def attempt(self) -> Iterator[None]:
         """Undo everything done inside if it raises."""
         out = self.out
-        lists: tuple[list[Any], ...] = (out.gone, out.frames, out.events, out.started, out.steps, out.answers)
+        lists: tuple[list[Any], ...] = (
+            out.gone,
+            out.frames,
+            out.events,
+            out.started,
+            out.in_step,
+            out.steps,
+            out.answers,
+        )
         staged, lengths, acks = dict(self._staged), [len(x) for x in lists], set(out.acks)
         self.tx.execute("SAVEPOINT attempt")
         try:
