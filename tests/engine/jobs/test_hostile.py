@@ -8,21 +8,24 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.engine.jobs.rig import GUILD, Peer, World, until, wasm
+from tests.engine.jobs.rig import GUILD, Guild, Peer, World, until, wasm
+from zstui.engine.commands import JobSpec
 from zstui.engine.errors import NetError, ProtocolError, Refused, ZsError
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import Identity
 from zstui.engine.jobs import messages as msg
+from zstui.engine.jobs import store
 from zstui.engine.jobs.artifacts import Artifacts, Cache
 from zstui.engine.jobs.cid import cid_of
 from zstui.engine.jobs.manifest import Manifest, open_manifest
 from zstui.engine.jobs.protocol import SealedStream, accept_sealed, open_sealed
 from zstui.engine.jobs.receipt import NO_CHANNEL, Agreement, Bid, Receipt, agreement_id, amount_due
 from zstui.engine.net.link import ARTIFACT_PROTOCOL, JOB_PROTOCOL, Stream
+from zstui.engine.net.memory import MemoryHub
 
 OUT = b"output\n"
 
@@ -102,8 +105,6 @@ async def submit(world: World, mallory: Mallory, alice: Peer | None = None, **fi
     alice = alice or await world.peer("alice", "creator")
     path = alice.home / "tool.wasm"
     path.write_bytes(wasm("tool"))
-    from zstui.engine.commands import JobSpec
-
     prices = {"price_per_second_nano": 10**9, "price_per_mib_nano": 0} | fields
     spec = JobSpec(module=str(path), guild="lab", **prices)  # type: ignore[arg-type]
     return alice, (await alice.jobs.submit(spec, mallory.id)).job_id
@@ -244,10 +245,6 @@ async def offered(world: World, change: Callable[[Agreement], Agreement]) -> tup
     alice, bob = await world.pair()
     view = await alice.submit(bob)
     await asyncio.wait_for(alice.jobs.wait(view.job_id), 5)
-    evidence = await alice.jobs.bundle(view.job_id)
-    assert evidence
-    from zstui.engine.jobs import store
-
     raw = await alice.db.read(lambda tx: store.raw(tx, view.job_id, "manifest"))
     _, m = open_manifest(raw)
     raw = seal(alice.identity, replace(m, nonce=b"z" * 16))
@@ -335,23 +332,19 @@ async def test_an_offer_sealed_for_nobody_is_dropped(world: World) -> None:
     assert bob.jobs.views() == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=3))
 async def test_noise_only_ever_ends_the_stream(frames: list[bytes]) -> None:
     """The codec raises ZsError and nothing else, whatever comes in."""
-    world = World.__new__(World)
-    from tests.engine.jobs.rig import Guild
-    from zstui.engine.net.memory import MemoryHub
-
-    world.guild, hub = Guild(), MemoryHub()
+    guild, hub = Guild(), MemoryHub()
     a, b = Identity.generate().peer_id, Identity.generate().peer_id
-    world.guild.roles |= {a: "member", b: "member"}
+    guild.roles |= {a: "member", b: "member"}
     one, two = hub.add(a), hub.add(b)
     seen: list[object] = []
 
     async def handler(stream: Stream) -> None:
         try:
-            s = await accept_sealed(stream, world.guild.at(b), JOB_PROTOCOL)
+            s = await accept_sealed(stream, guild.at(b), JOB_PROTOCOL)
             seen.append(await s.receive(0.5))
         except ZsError as error:
             seen.append(error)

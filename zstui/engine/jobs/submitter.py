@@ -183,7 +183,8 @@ class Submitter:
             self._away.add(job.job_id)
             since = time.strftime("%H:%M:%S", time.localtime((room.clock.now_us() - away) / US))
             await room.records.change(
-                job.job_id, why=f"{name} is unreachable since {since}: {clean_text(reason, 200)} Waiting for it."
+                job.job_id,
+                why=f"{name} is unreachable since {since}: {clean_text(reason, 200).rstrip('.')}. Waiting for it.",
             )
         return True
 
