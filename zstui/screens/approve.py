@@ -61,6 +61,7 @@ def _why(request: ApprovalView) -> Cell:
 
 class ApprovePane(Pane[ApprovalView]):
     TITLE = "Approve"
+    RECORD = "Payment"
     AREA = "approvals"
     SORT = "Due"
     ENTER = "Open"

@@ -55,6 +55,7 @@ def _risk(channel: ChannelView) -> Cell:
 
 class ChannelsPane(Pane[ChannelView]):
     TITLE = "Channels"
+    RECORD = "Channel"
     AREA = "channels"
     SORT = "State"
     HELP = (

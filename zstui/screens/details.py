@@ -54,8 +54,8 @@ class TextScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         self.set_interval(1.0, self.update)
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self.update)
+    def on_lines_view_resized(self) -> None:
+        self.update()
 
     def update(self) -> None:
         """Show the lines as they are now."""
@@ -93,8 +93,7 @@ class DetailScreen(TextScreen):
 
         keymap = pane.app._keymap
         hints = tuple((keys_of(b, keymap).split(" ")[0], b.description) for b in pane.own_bindings())
-        title = pane.TITLE.removesuffix("s") if pane.TITLE != "Log" else "Timeline"
-        super().__init__(title, lines, hints if pane.TITLE != "Log" else ())
+        super().__init__(pane.RECORD, lines, hints if pane.TITLE != "Log" else ())
 
     async def on_key(self, event: events.Key) -> None:
         for binding in self._pane.own_bindings():

@@ -53,6 +53,7 @@ def _members(guild: GuildView) -> Cell:
 
 class GuildsPane(Pane[GuildView]):
     TITLE = "Guilds"
+    RECORD = "Guild"
     AREA = "guilds"
     ALSO = ("messages",)
     SORT = "State"

@@ -64,8 +64,8 @@ class HelpScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         self.query_one(Input).focus()
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._update)
+    def on_lines_view_resized(self) -> None:
+        self._update()
 
     def on_input_changed(self) -> None:
         self._update()

@@ -83,6 +83,7 @@ def _cost(job: JobView) -> Cell:
 
 class JobsPane(Pane[JobView]):
     TITLE = "Jobs"
+    RECORD = "Job"
     AREA = "jobs"
     ALSO = ("output",)
     SORT = "State"

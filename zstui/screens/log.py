@@ -40,6 +40,7 @@ def log_line(line: LogLine, width: int) -> Line:
 
 class LogPane(Pane[Entry]):
     TITLE = "Log"
+    RECORD = "Timeline"
     AREA = "log"
     SORT = "Time"
     FOLLOW = True

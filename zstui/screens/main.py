@@ -34,7 +34,7 @@ from zstui.screens.widgets.table import LineTable
 from zstui.screens.widgets.text import clip, plain
 
 PANES: tuple[type[Pane[Any]], ...] = (PeersPane, GuildsPane, JobsPane, ChannelsPane, RanksPane, ApprovePane, LogPane)
-APPROVE = PANES.index(ApprovePane)
+APPROVE, LOG = PANES.index(ApprovePane), PANES.index(LogPane)
 TAIL = 10
 """Rows of the log tail on a large screen."""
 SHOWN_EVERYWHERE = (
@@ -90,6 +90,8 @@ class MainScreen(Screen[None]):
         self._index = 0
         self._before = 0
         self._frozen = False
+        self._detailed = ("", "")
+        """Pane and key of the record in the detail column."""
         self._waiting = {key for key, view in bridge.approvals.items() if view.state == "waiting"}
         self._said_lost = False
         self._unwatch: list[Callable[[], None]] = []
@@ -139,9 +141,9 @@ class MainScreen(Screen[None]):
         for stop in self._unwatch:
             stop()
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show_record)
-        self.call_after_refresh(self._show_tail)
+    def on_lines_view_resized(self) -> None:
+        self._show_record()
+        self._show_tail()
 
     # --- what the bridge brings ---------------------------------------------------------------------------------------
 
@@ -199,10 +201,10 @@ class MainScreen(Screen[None]):
         if self._guide.display:
             self._guide.update()
         if self._detail.region.width and not self._frozen:
-            key = None if record is None else pane.key(record)
-            fresh = (pane.TITLE, key) != getattr(self, "_detailed", None)
-            self._detailed = (pane.TITLE, key)
-            self._detail.border_title = pane.TITLE.removesuffix("s") if pane.TITLE != "Log" else "Timeline"
+            of = (pane.TITLE, "" if record is None else pane.key(record))
+            fresh, self._detailed = of != self._detailed, of
+            if fresh:
+                self._detail.border_title = pane.RECORD
             self._detail.show([] if record is None else pane.details(record, self._detail.width), top=fresh)
 
     def on_pane_note(self, message: Pane.Note) -> None:
@@ -217,6 +219,7 @@ class MainScreen(Screen[None]):
         self._tabs.update()
         self._keys.update()
         self.query_one("#panes").border_title = self.pane.TITLE
+        self.set_class(self._index == LOG, "-log")
         self._show_record()
         self._show_tail()
 

@@ -52,6 +52,7 @@ def score_style(score: float) -> str:
 
 class PeersPane(Pane[PeerView]):
     TITLE = "Peers"
+    RECORD = "Peer"
     AREA = "peers"
     SORT = "State"
     HELP = (

@@ -47,6 +47,7 @@ def _state(rank: RankView) -> Cell:
 
 class RanksPane(Pane[RankView]):
     TITLE = "Ranks"
+    RECORD = "Score"
     AREA = "ranks"
     SORT = "#"
     ENTER = "Receipts"

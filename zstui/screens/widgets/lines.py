@@ -8,6 +8,7 @@ from typing import ClassVar
 from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.message import Message
 from textual.strip import Strip
 
 from zstui.screens.widgets.table import LineStyles
@@ -25,6 +26,9 @@ class LinesView(LineStyles, can_focus=False):
         Binding("home,g", "scroll_home", "First", show=False, id="lines.first"),
         Binding("end,G", "scroll_end", "Last", show=False, id="lines.last"),
     ]
+
+    class Resized(Message):
+        """There is another number of cells for a line now."""
 
     def __init__(self, *, tail: bool = False, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -60,6 +64,7 @@ class LinesView(LineStyles, can_focus=False):
         self.virtual_size = Size(0, len(self.lines))
         if self._tail:
             self.scroll_to(y=max(0, len(self.lines) - self.size.height), animate=False, force=True)
+        self.post_message(self.Resized())
 
     def render_line(self, y: int) -> Strip:
         index = y + self.scroll_offset.y
