@@ -104,7 +104,9 @@ class ApprovePane(Pane[ApprovalView]):
                 flex=1,
                 limit=11,
             ),
-            Column("After", 8, lambda a: amount(a.after_u), lambda a: a.after_u, align="right", flex=1, limit=11),
+            Column(
+                "After", 8, lambda a: amount(a.after_u), lambda a: a.after_u, align="right", flex=1, limit=11, above=70
+            ),
             Column(
                 "Receipt",
                 8,

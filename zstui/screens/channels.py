@@ -111,11 +111,11 @@ class ChannelsPane(Pane[ChannelView]):
                 lambda c: bar(share(c), 12, "▓", "░") if c.state != "closed" else Span("settled", "muted"),
                 lambda c: -share(c),
             ),
-            Column("Theirs", 8, lambda c: amount(c.theirs_u), lambda c: -c.theirs_u, flex=1, limit=11),
+            Column("Theirs", 8, lambda c: amount(c.theirs_u), lambda c: -c.theirs_u, flex=1, limit=11, above=70),
             Column("Risk", 7, _risk, lambda c: -c.at_risk_u, align="right", flex=1, limit=11),
-            Column("Seq", 4, lambda c: str(c.sequence), lambda c: -c.sequence, align="right"),
+            Column("Seq", 4, lambda c: str(c.sequence), lambda c: -c.sequence, align="right", above=70),
             Column("Expires", 7, _expires, lambda c: c.expires_at, align="right"),
-            Column("Chan", 4, lambda c: Span(short_id(c.channel_id), "muted")),
+            Column("Chan", 4, lambda c: Span(short_id(c.channel_id), "muted"), above=70),
         )
 
     def key(self, record: ChannelView) -> str:

@@ -78,12 +78,15 @@ class GuildsPane(Pane[GuildView]):
             Column("Members", 10, _members, lambda g: -g.member_count),
             Column("Jobs", 4, lambda g: str(g.jobs), lambda g: -g.jobs, align="right"),
             Column("TTL", 5, _ttl, lambda g: g.expires_at, align="right"),
-            Column("Key", 9, lambda g: Span(plain(g.fingerprint) or "-", "muted" if g.fingerprint else "faint")),
+            Column(
+                "Key", 9, lambda g: Span(plain(g.fingerprint) or "-", "muted" if g.fingerprint else "faint"), above=70
+            ),
             Column(
                 "News",
                 6,
                 lambda g: Span(f"{g.unread} new", "accent") if g.unread else Span("-", "faint"),
                 lambda g: -g.unread,
+                above=70,
             ),
             Column("State", 9, lambda g: Span(g.state, STATES[g.state]), lambda g: (ORDER[g.state], g.name.casefold())),
             Column(

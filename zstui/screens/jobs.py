@@ -112,6 +112,7 @@ class JobsPane(Pane[JobView]):
                 lambda j: j.guild_name.casefold(),
                 flex=2,
                 limit=20,
+                above=70,
             ),
             Column(
                 "For",
@@ -123,7 +124,7 @@ class JobsPane(Pane[JobView]):
             ),
             Column("State", 9, lambda j: Span(j.state, STATES[j.state]), lambda j: (ORDER[j.state], -j.created_at)),
             Column("Progress", 13, _progress, lambda j: -share(j), flex=1, limit=18),
-            Column("Mem/128", 7, _memory, lambda j: -j.memory_bytes, align="right"),
+            Column("Mem/128", 7, _memory, lambda j: -j.memory_bytes, align="right", above=70),
             Column("Cost", 7, _cost, lambda j: -j.cost_u, align="right", flex=1, limit=11),
             Column(
                 "Paid",

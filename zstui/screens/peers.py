@@ -75,7 +75,15 @@ class PeersPane(Pane[PeerView]):
                 "Peer", 8, lambda p: Span(plain(p.name) or "-", "strong"), lambda p: p.name.casefold(), flex=3, limit=28
             ),
             Column("Key", 9, lambda p: Span(short_peer(p.peer_id), "muted")),
-            Column("Address", 18, lambda p: short_address(p.address) or "-", lambda p: p.address, flex=1, limit=30),
+            Column(
+                "Address",
+                18,
+                lambda p: short_address(p.address) or "-",
+                lambda p: p.address,
+                flex=1,
+                limit=30,
+                above=70,
+            ),
             Column("RTT", 5, _rtt, lambda p: 1e9 if p.rtt_ms is None else p.rtt_ms, align="right"),
             Column("12s", 6, lambda p: Span(sparkline(p.rtt_history_ms, 6), "bar"), flex=1, limit=6),
             Column(

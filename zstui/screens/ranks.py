@@ -88,9 +88,32 @@ class RanksPane(Pane[RankView]):
             Column(
                 "Fail", 5, lambda r: Span(str(r.failed), "warn" if r.failed else ""), lambda r: -r.failed, align="right"
             ),
-            Column("Avg-s", 6, lambda r: f"{r.avg_duration_us / 1e6:.1f}", lambda r: r.avg_duration_us, align="right"),
-            Column("Cost", 7, lambda r: amount(r.avg_cost_u), lambda r: r.avg_cost_u, align="right", flex=1, limit=11),
-            Column("Seen", 5, lambda r: duration(now() - r.last_seen_at), lambda r: -r.last_seen_at, align="right"),
+            Column(
+                "Avg-s",
+                6,
+                lambda r: f"{r.avg_duration_us / 1e6:.1f}",
+                lambda r: r.avg_duration_us,
+                align="right",
+                above=70,
+            ),
+            Column(
+                "Cost",
+                7,
+                lambda r: amount(r.avg_cost_u),
+                lambda r: r.avg_cost_u,
+                align="right",
+                flex=1,
+                limit=11,
+                above=70,
+            ),
+            Column(
+                "Seen",
+                5,
+                lambda r: duration(now() - r.last_seen_at),
+                lambda r: -r.last_seen_at,
+                align="right",
+                above=70,
+            ),
             Column("State", 11, _state, lambda r: (r.blacklisted_until or 0, r.rank or 10**9)),
         )
 
