@@ -26,7 +26,7 @@ from tests.support.net import (
 from zstui.engine.bus import Bus
 from zstui.engine.clock import SystemClock
 from zstui.engine.config import Settings
-from zstui.engine.errors import BadInput, UnknownPeer, Unreachable
+from zstui.engine.errors import BadInput, UnknownPeer, Unreachable, ZsError
 from zstui.engine.events import (
     AddressesChanged,
     Event,
@@ -429,6 +429,20 @@ async def test_without_a_network_it_starts_says_why_and_recovers(
             assert await b.net.connect(a.address) == a.id
 
 
+async def test_ipv6(tmp_path: Path) -> None:
+    """A node listens on one address family; IPv6 works like IPv4."""
+    if not any(i.ip == "::1" for i in net_interfaces.list_interfaces()):
+        pytest.skip("this machine has no IPv6")
+    async with net_node(tmp_path, "a", listen="[::1]:0") as a, net_node(tmp_path, "b", listen="[::1]:0") as b:
+        assert b.address.startswith("/ip6/::1/udp/")
+        assert await a.net.connect(b.address) == b.id
+        assert await b.net.request(a.id, ECHO, b"six") == b"six"
+        assert a.net.view(b.id).path == "lan"
+        await a.net.disconnect(b.id, "again")
+        assert await a.net.connect(f"[::1]:{b.port}") == b.id
+        await fails(a.net.connect("127.0.0.1:4433"), Unreachable)
+
+
 async def test_changed_interfaces_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zstui.engine.net.presence.WATCH_S", 0.02)
     real = net_interfaces.list_interfaces()
@@ -517,6 +531,24 @@ async def test_half_open_connections_are_dropped(tmp_path: Path, monkeypatch: py
         await until(lambda: not hub.net._links.endpoint.connections)
         assert not hub.net._links.endpoint._by_id
         assert not hub.net._links.endpoint._inbound_by_host
+
+
+async def test_a_failure_inside_the_quic_library_costs_only_that_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with net_node(tmp_path, "hub") as hub, net_node(tmp_path, "a") as a, net_node(tmp_path, "b") as b:
+        await a.net.connect(hub.address)
+        await b.net.connect(hub.address)
+        await until(lambda: len(hub.net.connected()) == 2)
+
+        def fail(*arguments: object, **more: object) -> None:
+            raise AssertionError("a hostile datagram")
+
+        monkeypatch.setattr(hub.net._sessions[a.id].connection._quic, "receive_datagram", fail)
+        await fails(a.net.request(hub.id, ECHO, b"x", 1.0), ZsError)
+        assert PeerDisconnected(a.id, "internal error") in drain(hub)
+        assert await b.net.request(hub.id, ECHO, b"unharmed") == b"unharmed"
+        assert "a hostile datagram" in caplog.text
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

@@ -75,17 +75,14 @@ class Dialer:
                 kept = target.addresses if target.kind == "static" else ()
                 target.addresses = tuple(dict.fromkeys((*kept, *addresses)))[:MAX_ADDRESSES]
             if kind == "known" and target.kind == "heard":
+                self._make_room(kind)
                 target.kind = kind
         self._wake.set()
 
     def connected(self, peer: PeerId) -> None:
         """A link to ``peer`` is up: from now on it is a peer to come back to."""
-        target = self._targets.get(peer)
-        if target is None:
-            self.add("known", peer, ())
-            target = self._targets[peer]
-        if target.kind == "heard":
-            target.kind = "known"
+        self.add("known", peer, ())
+        target = self._targets[peer]
         target.attempts, target.held, target.why = 0, False, ""
 
     def lost(self, peer: PeerId, *, refused: bool) -> None:
