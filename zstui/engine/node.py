@@ -34,6 +34,7 @@ from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import store as job_store
 from zstui.engine.jobs.cost import cost
+from zstui.engine.jobs.funding import Funding
 from zstui.engine.jobs.sandbox.pool import Sandbox
 from zstui.engine.jobs.service import JobService
 from zstui.engine.logs import LogBook
@@ -247,6 +248,7 @@ class Node:
             request_payment=approvals.add,
             record_outcome=reputation.record,
             admits=admits,
+            fund=Funding(channels, net.name_of, settings.credit_member_u),
             payment_state=payment_state,
         )
         market = Market(jobs=jobs, guilds=guilds, reputation=reputation, net=net, settings=settings)

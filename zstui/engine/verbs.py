@@ -7,19 +7,13 @@ from typing import Any, TypeVar, cast
 
 from zstui.engine import commands as c
 from zstui.engine import projection, views
-from zstui.engine.errors import BadInput, InsufficientBalance
+from zstui.engine.errors import BadInput
 from zstui.engine.identity.text import clean_text
-from zstui.engine.money import format_amount
 from zstui.engine.services import NAME_LIMIT, Services
 from zstui.engine.store import meta
 
 R = TypeVar("R")
 Verb = Callable[[Services, Any], Awaitable[Any]]
-
-AUTO_DEPOSIT_JOBS = 10
-"""A channel opened by a submission holds this many times the job's price cap."""
-AUTO_DEPOSIT_LEAST_U = 10_000_000
-MAX_DEPOSIT_U = 1_000_000_000
 
 
 async def execute(s: Services, command: c.Command[R]) -> R:
@@ -121,25 +115,7 @@ async def _estimate(s: Services, command: c.EstimateJob) -> views.EstimateView:
 
 
 async def _submit(s: Services, command: c.SubmitJob) -> views.JobView:
-    spec = command.spec
-    executor = s.net.resolve(spec.executor) if spec.executor else await s.market.choose(spec)
-    if spec.max_price_u > 0:
-        await _fund(s, executor, spec.max_price_u)
-    return await s.jobs.submit(spec, executor)
-
-
-async def _fund(s: Services, executor: str, max_price_u: int) -> None:
-    """Open a channel to ``executor`` if there is none: a promise big enough for several such jobs, paid by nobody yet."""
-    channel = s.channels.active_with(executor)
-    if channel is None:
-        deposit = min(max(AUTO_DEPOSIT_JOBS * max_price_u, AUTO_DEPOSIT_LEAST_U), MAX_DEPOSIT_U)
-        deposit = max(min(deposit, s.settings.credit_member_u), max_price_u)
-        await s.channels.open(executor, deposit, 0, 86_400)
-    elif channel.mine_u < max_price_u:
-        raise InsufficientBalance(
-            f"The channel with {s.net.name_of(executor)} holds {format_amount(channel.mine_u)} and the job may cost "
-            f"{format_amount(max_price_u)}: lower the price cap, or close the channel and open a larger one."
-        )
+    return await s.jobs.submit(command.spec, await s.market.choose(command.spec))
 
 
 async def _wait_job(s: Services, command: c.WaitJob) -> views.JobView:

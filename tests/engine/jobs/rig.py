@@ -93,7 +93,7 @@ class GuildDouble:
         self._guild.sealed.append(context)
         return self._tag(self._me, plaintext, context) + plaintext
 
-    def open(self, guild_id: str, sender: PeerId, sealed: bytes, context: bytes = b"") -> bytes:
+    async def unseal(self, guild_id: str, sender: PeerId, sealed: bytes, context: bytes = b"") -> bytes:
         if self._guild.over:
             raise GuildExpired("The guild is over.")
         tag, plaintext = sealed[:32], sealed[32:]

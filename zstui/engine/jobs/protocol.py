@@ -60,7 +60,7 @@ class SealedStream:
             packet = _packet.decode(frame)
             data = packet.data
             if packet.sealed:
-                data = self._guilds.open(self.guild_id, self.peer, data, self._context)
+                data = await self._guilds.unseal(self.guild_id, self.peer, data, self._context)
             message: AnyMessage = _message.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ProtocolError(f"Malformed message: {error}.") from error

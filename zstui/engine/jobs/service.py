@@ -26,6 +26,7 @@ from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.executor import Executor
 from zstui.engine.jobs.manifest import (
     Manifest,
+    estimate_price,
     open_manifest,
     validate,
 )
@@ -36,6 +37,7 @@ from zstui.engine.jobs.ports import (
     Admits,
     CardOf,
     ChannelPort,
+    FundingPort,
     GuildPort,
     NameOf,
     PayLine,
@@ -90,11 +92,16 @@ class JobService:
         request_payment: RequestPayment,
         record_outcome: RecordOutcome,
         admits: Admits,
+        fund: FundingPort | None = None,
         payment_state: PaymentState | None = None,
         artifact_dir: Path | None = None,
         timing: Timing | None = None,
     ) -> None:
-        """``payment_state`` tells how the payment for a receipt stands, so that "declined" shows on the job, too."""
+        """``fund`` sees to it that a channel covers a job before it is offered.
+
+        ``payment_state`` tells how the payment for a receipt stands, so that "declined" shows on the job, too.
+        """
+        self._fund = fund
         timing = timing or Timing()
         records = Records(db, bus)
         artifacts = Artifacts(
@@ -215,6 +222,8 @@ class JobService:
 
     async def _begin(self, manifest: Manifest, executor: PeerId) -> JobView:
         validate(manifest)
+        if self._fund is not None:
+            await self._fund(executor, estimate_price(manifest))
         job = await self._submitter.begin(seal(self._room.identity, manifest), executor)
         return self.view(job.job_id)
 

@@ -83,8 +83,16 @@ class Market:
         )
 
     async def choose(self, spec: JobSpec) -> PeerId:
-        """The best ranked peer that can take the job. Raises NoExecutor with every peer's reason, GuildError."""
+        """The executor that the spec names, or else the best ranked that can take the job.
+
+        Raises NoExecutor with every peer's reason, GuildError, UnknownPeer.
+        """
         candidates = self.candidates(spec)
+        if spec.executor:
+            wanted = self._net.resolve(spec.executor)
+            candidates = tuple(c for c in candidates if c.peer_id == wanted)
+            if not candidates:
+                raise NoExecutor(f"{self._net.name_of(wanted)} runs no jobs for this guild.")
         for candidate in candidates:
             if not candidate.refusal:
                 return candidate.peer_id

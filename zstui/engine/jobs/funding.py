@@ -1,0 +1,45 @@
+"""A job needs a channel that covers it: open one where there is none. A deposit is a promise; nobody is paid by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from zstui.engine.errors import InsufficientBalance
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.money import format_amount
+from zstui.engine.views import ChannelView
+
+JOBS_COVERED = 10
+"""A channel opened for a job could pay for this many like it."""
+LEAST_U = 10_000_000
+"""Smallest deposit made this way, unless the peer's usual credit is smaller."""
+LASTS_S = 86_400
+
+
+class Channels(Protocol):
+    def active_with(self, peer: PeerId) -> ChannelView | None: ...
+    async def open(self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int) -> ChannelView: ...
+
+
+class Funding:
+    """``usual_credit_u`` is what a fellow guild member grants by default: a larger promise is made only where a job needs it."""
+
+    def __init__(self, channels: Channels, name_of: Callable[[PeerId], str], usual_credit_u: int) -> None:
+        self._channels = channels
+        self._name_of = name_of
+        self._usual_credit_u = usual_credit_u
+
+    async def __call__(self, executor: PeerId, amount_u: int) -> None:
+        """Return once a channel with ``executor`` holds ``amount_u``. Raises InsufficientBalance, ChannelError, NetError."""
+        if amount_u == 0:
+            return
+        channel = self._channels.active_with(executor)
+        if channel is None:
+            deposit = min(max(JOBS_COVERED * amount_u, LEAST_U), self._usual_credit_u)
+            await self._channels.open(executor, max(deposit, amount_u), 0, LASTS_S)
+        elif channel.mine_u < amount_u:
+            raise InsufficientBalance(
+                f"The channel with {self._name_of(executor)} holds {format_amount(channel.mine_u)} and the job may cost "
+                f"{format_amount(amount_u)}: lower its limits, or close the channel and open a larger one."
+            )
