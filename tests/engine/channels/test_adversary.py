@@ -254,7 +254,7 @@ async def test_a_settle_with_other_balances(both: Both) -> None:
 
 async def test_a_settle_before_any_close(both: Both) -> None:
     node, puppet = both
-    record = node.service.record(puppet.ch)
+    record = node.service._books.records.get(puppet.ch)
     assert record is not None
     await puppet.send(record.settlement())
     assert await puppet.dropped()

@@ -124,6 +124,14 @@ def resolved_at(channel: Channel) -> int:
     return channel.since_us + channel.params.challenge_s * 1_000_000
 
 
+def forget(work: Work, id: bytes) -> None:
+    """A channel that never became active has been on show for long enough."""
+    channel = work.find(id)
+    if channel is not None and channel.reason == "void":
+        work.forget(channel)
+        store.forget_epoch(work.tx, channel.peer)
+
+
 def unanswered(work: Work, id: bytes) -> None:
     """A connected peer has had my Close for too long."""
     channel = work.find(id)

@@ -124,9 +124,7 @@ def on_accept(work: Work, peer: PeerId, raw: bytes, message: OpenAccept) -> None
     asked = msgspec.structs.replace(params, nonce_hi=b"") if low else msgspec.structs.replace(params, nonce_lo=b"")
     mine = work.find(channel_id(asked))
     if mine is None or mine.peer != peer or not mine.proposer:
-        id = channel_id(params)
-        if work.find(id) is None:
-            work.send(work.seal(Abort(id, 0)))
+        _accepted_before(work, peer, channel_id(params))
         return
     if len(params.nonce_lo) != 32 or len(params.nonce_hi) != 32:
         raise ProtocolError("An Accept without the responder's nonce.")
@@ -146,6 +144,18 @@ def on_accept(work: Work, peer: PeerId, raw: bytes, message: OpenAccept) -> None
     work.out.in_step.append(id)
     work.out.answers.append(Answer(mine.id, "", id))
     work.event(ChannelOpened(id.hex()))
+
+
+def _accepted_before(work: Work, peer: PeerId, id: bytes) -> None:
+    """An Accept for no proposal of mine that waits: I gave it up, or have confirmed it and the Confirm was lost."""
+    channel = work.find(id)
+    if channel is None or channel.peer != peer:
+        work.send(work.seal(Abort(id, 0)))
+    elif channel.state is State.ACTIVE and not channel.confirmed:
+        confirm = store.document(work.tx, id, "confirm", store.OUT)
+        if confirm is not None:
+            work.send(confirm)
+            work.out.started.append(id)
 
 
 def on_confirm(work: Work, peer: PeerId, raw: bytes, message: OpenConfirm) -> None:

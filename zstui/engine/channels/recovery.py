@@ -28,6 +28,11 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
         _still_opening(work, channel, message)
         return
     step = InStep(channel.id, message.recv_seq + 1)
+    if message.sent_seq < channel.inn.seq:
+        step = msgspec.structs.replace(step, after_pull=channel.inn.seq)
+    if not channel.open:
+        work.out.steps.append(step)
+        return
     received = Half(message.recv_seq, message.recv_cum, message.recv_head)
     if received.seq > channel.out.seq:
         if not _is_mine(work, channel, message.your_last_pay, received):
@@ -40,8 +45,6 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
     else:
         channel = work.acknowledge(channel, received)
     channel = _compare_sent(work, channel, signed, message)
-    if message.sent_seq < channel.inn.seq:
-        step = msgspec.structs.replace(step, after_pull=channel.inn.seq)
     if message.state == "opening":
         confirm = store.document(work.tx, channel.id, "confirm", store.OUT)
         if confirm is not None:
@@ -52,7 +55,7 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
         step = msgspec.structs.replace(step, close=message.your_close)
     if not step.recover_to:
         channel = recovered(work, channel.id, step.close)
-    if channel.open and message.tainted and message.sent_seq <= channel.inn.seq:
+    if message.tainted and message.sent_seq <= channel.inn.seq:
         channel = work.put(msgspec.structs.replace(work.need(channel.id), peer_tainted=True))
         if message.state == "closing" or channel.frozen:
             closing.close(work, channel.id)

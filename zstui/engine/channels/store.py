@@ -225,12 +225,9 @@ def forget(tx: Tx, channel: bytes) -> None:
     tx.execute("DELETE FROM ledger_reservations WHERE channel = ?", (channel,))
 
 
-def void_before(tx: Tx, before_us: int) -> list[bytes]:
-    """Channels that closed as void before a moment."""
-    rows = tx.execute(
-        "SELECT id FROM channels WHERE state = 'closed' AND reason = 'void' AND since_us < ? LIMIT 1000", (before_us,)
-    ).fetchall()
-    return [row[0] for row in rows]
+def unresolved_peers(tx: Tx) -> set[str]:
+    """Peers with which a dispute ended without agreement or verdict."""
+    return {row[0] for row in tx.execute("SELECT DISTINCT peer FROM channels WHERE reason = 'unresolved'")}
 
 
 def openings(tx: Tx) -> int:
@@ -354,6 +351,8 @@ def raise_epoch(tx: Tx, peer: str, to: int) -> None:
     )
 
 
-def forget_epochs(tx: Tx) -> None:
-    """Drop the high-water marks of peers with which no channel is on record."""
-    tx.execute("DELETE FROM channel_epochs WHERE peer NOT IN (SELECT peer FROM channels)")
+def forget_epoch(tx: Tx, peer: str) -> None:
+    """Drop the mark of a peer with which no channel is on record."""
+    tx.execute(
+        "DELETE FROM channel_epochs WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM channels WHERE peer = ?1)", (peer,)
+    )

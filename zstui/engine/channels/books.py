@@ -1,0 +1,196 @@
+"""The channels in memory and the one way to change them: a transaction, then everything that follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from zstui.engine import events
+from zstui.engine.bus import Bus
+from zstui.engine.channels import store
+from zstui.engine.channels.links import Links
+from zstui.engine.channels.model import Channel
+from zstui.engine.channels.protocol import Session
+from zstui.engine.channels.settlement import accounts
+from zstui.engine.channels.work import Answer, Context, Outcome, Work
+from zstui.engine.clock import Clock
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.store.database import Database, Tx
+
+T = TypeVar("T")
+
+SHOWN_CLOSED = 500
+"""Closed channels kept in memory."""
+MAX_PEERS = 4096
+"""Peers without an open channel that are remembered."""
+
+
+class _Peer:
+    """What one peer's channels need at run time."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        """Held from before a transaction until its frames are queued: frames leave in the order of the commits."""
+        self.in_step: set[bytes] = set()
+        """Channels on which I may sign."""
+        self.changed = asyncio.Event()
+        """Set, and replaced, at every commit."""
+
+
+class Books:
+    """``links`` must be set before anything is committed."""
+
+    links: Links
+
+    def __init__(
+        self, context: Context, db: Database, bus: Bus, clock: Clock, credit_limit: Callable[[PeerId], int]
+    ) -> None:
+        self.records: dict[bytes, Channel] = {}
+        """The latest committed version of every channel that is not closed, and of the latest closed ones."""
+        self.balances: dict[PeerId, int] = {}
+        """What each peer owes me over closed channels, µ; negative: I owe it."""
+        self.answers: dict[bytes, asyncio.Future[Answer]] = {}
+        """Waiting for the peer's answer, by draft."""
+        self._context = context
+        self._db = db
+        self._bus = bus
+        self._clock = clock
+        self._credit_limit = credit_limit
+        self._broken: set[PeerId] = set()
+        self._peers: dict[PeerId, _Peer] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def load(self, tainted: bool) -> None:
+        """Read everything; ``tainted``: first mark what is open."""
+        if tainted:
+            await self._db.write(store.taint_all)
+
+        def read(tx: Tx) -> tuple[list[Channel], dict[PeerId, int], set[PeerId]]:
+            return store.load_recent(tx, SHOWN_CLOSED), accounts(tx), store.unresolved_peers(tx)
+
+        records, self.balances, self._broken = await self._db.read(read)
+        self.records = {record.id: record for record in records}
+
+    async def stop(self) -> None:
+        """Let what was begun finish."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- reading
+
+    def limit(self, peer: PeerId) -> int:
+        """Credit for ``peer``, µ: none after a dispute that was never resolved."""
+        return 0 if peer in self._broken else self._credit_limit(peer)
+
+    def open_with(self, peer: PeerId) -> Channel | None:
+        """The one channel with ``peer`` that is not closed."""
+        return next((c for c in self.records.values() if c.peer == peer and c.open), None)
+
+    def may_sign(self, record: Channel) -> bool:
+        return record.id in self.peer(record.peer).in_step
+
+    async def until(self, peer: PeerId, seconds: float, done: Callable[[], bool]) -> bool:
+        """Wait for a commit on this peer's channels after which ``done()``; False after ``seconds``."""
+        state = self.peer(peer)
+        try:
+            async with asyncio.timeout(seconds):
+                while not done():
+                    await state.changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def peer(self, peer: PeerId) -> _Peer:
+        found = self._peers.get(peer)
+        if found is None:
+            if len(self._peers) >= MAX_PEERS:
+                self._evict()
+            found = self._peers[peer] = _Peer()
+        return found
+
+    def _evict(self) -> None:
+        keep = {c.peer for c in self.records.values() if c.open}
+        for peer, state in list(self._peers.items()):
+            if peer not in keep and not state.lock.locked() and self.links.get(peer) is None:
+                del self._peers[peer]
+
+    # -- changing
+
+    async def commit(
+        self, peer: PeerId, work: Callable[[Work], T], session: Session | None = None
+    ) -> tuple[T, Outcome]:
+        """Run ``work`` in one transaction on this peer's channels, then send, remember and tell what follows from it, even
+        if the caller goes away meanwhile. ``session``: where the cause came from. What ``work`` raises undoes it all."""
+
+        async def run() -> tuple[T, Outcome]:
+            async with self.peer(peer).lock:
+                in_step = frozenset(self.peer(peer).in_step)
+
+                def operation(tx: Tx) -> tuple[T, Outcome]:
+                    unit = Work(tx, self._context, self._clock.now_us(), in_step)
+                    return work(unit), unit.finish()
+
+                result, outcome = await self._db.write(operation)
+                self._remember(peer, outcome)
+                self._send(peer, outcome, session)
+                self._tell(peer, outcome)
+                return result, outcome
+
+        return await asyncio.shield(self.track(asyncio.create_task(run())))
+
+    def track(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """``stop`` waits for it."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _remember(self, peer: PeerId, outcome: Outcome) -> None:
+        for record in outcome.channels:
+            self.records[record.id] = record
+            if record.reason == "unresolved":
+                self._broken.add(peer)
+        for id in outcome.gone:
+            self.records.pop(id, None)
+        self.balances.update(outcome.balances)
+        state = self.peer(peer)
+        state.in_step.update(outcome.in_step)
+        state.in_step.intersection_update(self.records)
+        if len(self.records) > 2 * SHOWN_CLOSED:
+            closed = sorted((c for c in self.records.values() if not c.open), key=lambda c: c.since_us)
+            for record in closed[:-SHOWN_CLOSED]:
+                del self.records[record.id]
+
+    def _send(self, peer: PeerId, outcome: Outcome, cause: Session | None) -> None:
+        session = self.links.get(peer)
+        if session is None:
+            return
+        if cause is not None and cause is not session:
+            if outcome.frames or outcome.started:
+                session.stop()  # The two links would each know half; a fresh one starts from what is stored.
+            return
+        for id in outcome.started:
+            session.start(id)
+        for frame in outcome.frames:
+            if frame.channel is None:
+                session.push(frame.raw)
+            else:
+                session.offer(frame.raw, frame.channel, frame.seq)
+        for id in outcome.acks:
+            if (record := self.records.get(id)) is not None:
+                session.acknowledge(id, record.inn.seq)
+
+    def _tell(self, peer: PeerId, outcome: Outcome) -> None:
+        for answer in outcome.answers:
+            future = self.answers.get(answer.draft)
+            if future is not None and not future.done():
+                future.set_result(answer)
+        changed = [record.id for record in outcome.channels if record.agreed] + outcome.gone
+        for id in changed:
+            self._bus.publish(events.ChannelChanged(id.hex()))
+        for event in outcome.events:
+            self._bus.publish(event)
+        state = self.peer(peer)
+        state.changed.set()
+        state.changed = asyncio.Event()
+        if any(record.open for record in outcome.channels):
+            self.links.keep(peer)
