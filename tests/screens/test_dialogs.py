@@ -19,7 +19,7 @@ from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.engine.errors import BadInput, GuildFull, Refused, Unreachable
 from zstui.screens import dialogs as d
-from zstui.screens.dialog import Choice, Field
+from zstui.screens.form import Choice, Field
 
 FARM, NIGHT = (g.guild_id for g in samples.guilds())
 CHANNEL = samples.channels()[0]

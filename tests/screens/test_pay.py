@@ -217,6 +217,36 @@ async def test_rule_9_at_80x24_nothing_scrolls(view: v.ApprovalView) -> None:
         assert window(s).fits
 
 
+async def test_rule_9_the_largest_values_fit_too() -> None:
+    """Amounts up to the largest deposit there is, 1000 units, each to its last decimal."""
+    largest = 999_999_999
+    view = msgspec.structs.replace(
+        ASK,
+        peer_name="n" * 40,
+        peer_named=True,
+        guild_name="g" * 40,
+        module="m" * 60 + ".wasm",
+        fault="executor",
+        duration_us=86_399_999_999,
+        memory_bytes=(4096 << 20) - 65_536,
+        price_per_second_nano=largest,
+        price_per_mib_nano=largest,
+        amount_u=largest,
+        max_cost_u=largest,
+        before_u=largest,
+        after_u=largest - 1,
+        peer_before_u=largest,
+        peer_after_u=largest,
+        checks=tuple(v.CheckView(name=f"check number {n}", ok=True) for n in range(10)),
+        limits=tuple(f"{n}/day 999.999999 of 999.999999" for n in ("peer", "guild", "all")),
+        why="w" * 90,
+    )
+    async with pay(waiting=(view,)) as s:
+        await s.pilot.pause(0.1)
+        assert s.screen.query_one("#body").max_scroll_y == 0
+        assert "y Copy" in s.text()
+
+
 async def test_a_window_too_small_cannot_pay_until_it_is_enlarged() -> None:
     async with pay(size=(50, 12)) as s:
         await s.arm()

@@ -19,7 +19,7 @@ from zstui.bridge import Bridge
 from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.engine.errors import InvalidModule
-from zstui.screens.dialog import Field
+from zstui.screens.form import Field
 from zstui.screens.submit import SubmitScreen, complete
 
 FARM = samples.hex_id("render-farm")

@@ -14,7 +14,8 @@ from zstui.engine.commands import CloseChannel, ListLedger, OpenChannel
 from zstui.engine.errors import BadInput
 from zstui.engine.money import format_amount, parse_amount
 from zstui.engine.views import ChannelView, LedgerView
-from zstui.screens.dialog import MUTED, Choice, Dialog, Field, FieldError, Form, Guarded, Keys, Rows, plain_input
+from zstui.screens.dialog import MUTED, Dialog, Guarded, Keys, Rows
+from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
 from zstui.screens.values import named, parse_duration, safe
 from zstui.screens.widgets.text import fit, short_id, until
 

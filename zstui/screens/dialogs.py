@@ -14,8 +14,9 @@ from zstui.engine.commands import Connect
 from zstui.engine.money import format_amount
 from zstui.engine.views import PeerView
 from zstui.screens.channel_dialogs import CloseChannelScreen, ForceCloseScreen, LedgerScreen, OpenChannelScreen
-from zstui.screens.dialog import Field, FieldError, Form, Guarded, Keys, Rows, plain_input
+from zstui.screens.dialog import Guarded, Keys, Rows
 from zstui.screens.first_run import FirstRunScreen
+from zstui.screens.form import Field, FieldError, Form, plain_input
 from zstui.screens.guild_dialogs import CreateGuildScreen, InviteScreen, JoinGuildScreen, MessagesScreen
 from zstui.screens.policy import GrantScreen, PolicyScreen
 from zstui.screens.record_dialogs import (

@@ -13,7 +13,8 @@ from zstui.bridge import Bridge
 from zstui.engine.commands import JoinGuild, SetName, ShowPolicy
 from zstui.engine.money import format_amount
 from zstui.engine.views import PolicyView, Role, StatusView
-from zstui.screens.dialog import Choice, Field, FieldError, Form, Keys, Rows, plain_input
+from zstui.screens.dialog import Keys, Rows
+from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
 from zstui.screens.guild_dialogs import ROLES, chosen_guild, guild_line, join_fields, seen_guilds, show_consent
 from zstui.screens.values import long_key, safe
 

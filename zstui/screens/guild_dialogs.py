@@ -15,7 +15,8 @@ from textual.widgets import RichLog, Static
 from zstui.bridge import Bridge
 from zstui.engine.commands import CreateGuild, InviteToGuild, JoinGuild, ListMessages, SendMessage
 from zstui.engine.views import GuildMessageView, GuildView, InviteView, Role
-from zstui.screens.dialog import Choice, Dialog, Field, FieldError, Form, Keys, Rows, plain_input
+from zstui.screens.dialog import Dialog, Keys, Rows
+from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
 from zstui.screens.values import named, parse_count, parse_duration, safe
 from zstui.screens.widgets.text import countdown, until
 

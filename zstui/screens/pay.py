@@ -16,47 +16,15 @@ from textual.widgets import Static
 from zstui.bridge import Bridge
 from zstui.engine.commands import PayApproval, RejectApproval, ReopenApproval, ShowReceipt
 from zstui.engine.errors import BadInput, ZsError
-from zstui.engine.money import format_amount, format_rate, parse_amount
+from zstui.engine.money import format_amount, parse_amount
 from zstui.engine.views import ApprovalView
-from zstui.screens.dialog import Fields, Guarded, Keys, Rows
-from zstui.screens.values import ago, exact_mebibytes, exact_seconds, long_key, safe, safe_lines
-from zstui.screens.widgets.text import countdown, short_id
+from zstui.screens.dialog import Guarded, Keys, Rows
+from zstui.screens.pay_text import HELP, changes, fields, payee
+from zstui.screens.values import safe, safe_lines
+from zstui.screens.widgets.text import countdown
 
 Phase = Literal["review", "changed", "signing", "sent", "paid", "failed", "declined", "expired", "gone"]
 """review: may be paid once armed, unless blocked. changed, failed, declined, expired: only a fresh look leads back to review."""
-_FIELD_NAMES = (
-    "payee",
-    "job",
-    "amount",
-    "receipt",
-    "agreement",
-    "channel",
-    "sequence",
-    "urgency",
-    "verified",
-)
-_HELP = """\
-A peer ran a job for you and asks to be paid. Nothing is paid until you press p, or type the amount where that is asked.
-
-p  Pay: sign this payment. Works 0.6 s after the window has come to rest, once.
-r  Reject: decline. The request stays listed as declined and owed.
-Esc  Later: close. The request keeps waiting until its time is over; then it counts as not paid.
-n  Next: go to the next waiting request.
-v  Raw receipt: the signed receipt as anyone can verify it offline.
-y  Copy: this text to the clipboard.
-o  Look again: after a change, or to ask again for a declined or expired request.
-
-VERIFIED: signatures, job, module and amount were checked against the agreement you signed.
-CHANGED: something a payment commits to is different from what is shown. Nothing was paid; look again.
-"""
-
-
-def _short(value: object) -> str:
-    """A signed field's value for one line."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = str(value)
-    return safe(text, 12) if text else "none"
 
 
 class PayScreen(Guarded[bool]):
@@ -129,6 +97,7 @@ class PayScreen(Guarded[bool]):
         self.view = view or self.bridge.approvals.get(request_id)
         self.typed = self._why = self._raw = self._note = ""
         self.page = "request"
+        self.remove_class("-tight")
         if self.view is None:
             self.phase, self._why = "gone", "It was paid or withdrawn; nothing to decide here."
         else:
@@ -149,16 +118,16 @@ class PayScreen(Guarded[bool]):
     def _urgency(self) -> str:
         return "blocked" if self.view is None else self.view.urgency
 
-    def _peer(self, width: int = 24) -> str:
-        return "" if self.view is None else safe(self.view.peer_name, width)
+    def _peer(self) -> str:
+        return "" if self.view is None else payee(self.view)
 
     def _show(self) -> None:
         self._show_title()
         request, page = self.query_one(Rows), self.query_one("#page", Static)
         request.display = self.page == "request"
         page.display = not request.display
-        page.update(Content(_HELP if self.page == "help" else self._raw))
-        request.show(() if self.view is None else self._fields(self.view))
+        page.update(Content(HELP if self.page == "help" else self._raw))
+        request.show(() if self.view is None else fields(self.view))
         warning = self.query_one("#warning", Static)
         warning.display = request.display and self.phase == "review" and self._urgency != "blocked"
         warning.update(
@@ -184,39 +153,6 @@ class PayScreen(Guarded[bool]):
         rest = view.expires_at - time.time()
         end = f"expires in {countdown(rest)}" if self.phase == "review" else self.phase.upper()
         self.retitle(f"PAY {format_amount(view.amount_u)} to {self._peer()}?   {place}{end}")
-
-    def _fields(self, v: ApprovalView) -> Fields:
-        name, me = self._peer(), "you: " + safe(v.my_role, 12)
-        outcome = "no exit code" if v.exit_code is None else f"exit {v.exit_code}"
-        fault = "" if v.fault == "none" else f"  fault: {v.fault}"
-        length, memory = exact_seconds(v.duration_us), exact_mebibytes(v.memory_bytes)
-        capped = " (at the cap)" if v.amount_u == v.max_cost_u else ""
-        known = "named by you, " if v.peer_named else ""
-        price = (
-            f"{length} x {format_rate(v.price_per_second_nano)} + {memory} x {format_rate(v.price_per_mib_nano)} "
-            f"= {format_amount(v.amount_u)}{capped}   cap {format_amount(v.max_cost_u)}"
-        )
-        channel = (
-            f"{short_id(v.channel_id)}  now {format_amount(v.before_u)}  after {format_amount(v.after_u)}  "
-            f"(peer {format_amount(v.peer_before_u)} -> {format_amount(v.peer_after_u)})"
-            if v.channel_id
-            else "none open with this peer"
-        )
-        guild = (
-            f"{safe(v.guild_name)}  {me}  {name}: {safe(v.peer_role, 12)}  score {v.score:.2f} of {v.completed} jobs"
-        )
-        why = "Blocked" if v.urgency == "blocked" else "Why ask"
-        to = f"  {long_key(v.peer_id)}  ({known}first seen {ago(v.peer_first_seen_at)})"
-        return (
-            ("To", Content.assemble((name, "bold"), to)),
-            ("Guild", guild),
-            ("For", f"job {short_id(v.job_id)}  {safe(v.module)}  {outcome}  ran {length}  used {memory}{fault}"),
-            ("Price", price),
-            ("Receipt", _checks(v)),
-            ("Channel", channel),
-            ("Limits", "   ".join(safe(line, 60) for line in v.limits) or "no grants: every payment asks"),
-            (why, Content.styled(safe(v.why, 200), "bold $text-error" if v.urgency == "blocked" else "")),
-        )
 
     def _show_state(self) -> None:
         """The line between the request and the keys, outside what may scroll."""
@@ -289,9 +225,9 @@ class PayScreen(Guarded[bool]):
             if self.phase != "signing":
                 self.phase = "paid" if current.state == "paid" else "sent"
         elif self.phase in ("review", "changed"):
-            changes = _changes(view, current)
-            if changes:
-                self.phase, self._why = "changed", changes
+            found = changes(view, current)
+            if found:
+                self.phase, self._why = "changed", found
             elif current.state != "waiting":
                 self._enter(current)
         elif self.phase == "sent" and current.state == "failed":
@@ -304,6 +240,7 @@ class PayScreen(Guarded[bool]):
             self._show_title()
 
     def on_resize(self) -> None:
+        self.remove_class("-tight")
         self.disarm()
         self.call_after_refresh(self._show)
 
@@ -313,6 +250,10 @@ class PayScreen(Guarded[bool]):
             self.call_after_refresh(self._after_bounding)
 
     def _after_bounding(self) -> None:
+        """With blank lines if there is room, without if not."""
+        if not self.fits and not self.has_class("-tight"):
+            self.add_class("-tight")
+            self.call_after_refresh(self._after_layout)
         self._show_state()
         self.show_keys()
 
@@ -436,7 +377,7 @@ class PayScreen(Guarded[bool]):
 
     def _waiting(self) -> list[str]:
         waiting = (v for v in self.bridge.approvals.values() if v.state == "waiting")
-        return [v.request_id for v in sorted(waiting, key=lambda v: (v.created_at, v.request_id))]
+        return [v.request_id for v in sorted(waiting, key=lambda v: (v.expires_at, v.request_id))]
 
     def action_next(self) -> None:
         waiting = self._waiting()
@@ -451,6 +392,7 @@ class PayScreen(Guarded[bool]):
 
     def _turn(self, page: Literal["request", "raw", "help"]) -> None:
         self.page, self._note = page, ""
+        self.remove_class("-tight")
         self.query_one("#body").scroll_home(animate=False)
         self.disarm()
         self._show()
@@ -482,23 +424,3 @@ class PayScreen(Guarded[bool]):
             self.dismiss(self._signed)
         else:
             self._turn("request")
-
-
-def _checks(v: ApprovalView) -> Content:
-    """VERIFIED and what was checked, or what failed and why."""
-    good = [f"{safe(c.name, 24)}" for c in v.checks if c.ok]
-    bad = [f"{safe(c.name, 24)} {safe(c.detail, 40) if c.detail else 'failed'}" for c in v.checks if not c.ok]
-    passed = f"{', '.join(good)} ok" if good else ""
-    if v.verified and not bad:
-        return Content.assemble(("VERIFIED", "bold $text-success"), f"  {passed} (seq {v.sequence})")
-    text = "; ".join((*bad, passed) if passed else bad) or "not checked"
-    return Content.assemble(("NOT VERIFIED", "bold $text-error"), f"  {text}")
-
-
-def _changes(old: ApprovalView, new: ApprovalView) -> str:
-    """What a payment commits to and is different now: "12.500 -> 13.000", or "sequence 43 -> 44"; "" if nothing."""
-    pairs = zip(_FIELD_NAMES, old.signed_fields(), new.signed_fields(), strict=True)
-    changes = [f"{name} {_short(a)} -> {_short(b)}" for name, a, b in pairs if a != b and name != "amount"]
-    if old.amount_u != new.amount_u:
-        changes.insert(0, f"{format_amount(old.amount_u)} -> {format_amount(new.amount_u)}")
-    return ", ".join(changes)

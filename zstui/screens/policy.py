@@ -13,7 +13,8 @@ from zstui.bridge import Bridge
 from zstui.engine.commands import SetGrant, SetLimits, ShowPolicy
 from zstui.engine.money import format_amount, parse_amount
 from zstui.engine.views import GrantView, PolicyView
-from zstui.screens.dialog import Choice, Field, FieldError, Form, Keys, plain_input
+from zstui.screens.dialog import Keys
+from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
 from zstui.screens.values import named, parse_duration, safe
 from zstui.screens.widgets.text import short_id, until
 

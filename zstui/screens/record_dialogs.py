@@ -16,7 +16,8 @@ from zstui.bridge import Bridge, WatchedArea
 from zstui.engine.commands import GetOutput, NamePeer, ShowReceipt
 from zstui.engine.money import format_amount, format_rate
 from zstui.engine.views import JobOutputView, JobView, PeerView, RankView
-from zstui.screens.dialog import Dialog, Field, Fields, Form, Keys, Rows, plain_input
+from zstui.screens.dialog import Dialog, Fields, Keys, Rows
+from zstui.screens.form import Field, Form, plain_input
 from zstui.screens.values import ago, exact_mebibytes, exact_seconds, named, safe, safe_lines
 from zstui.screens.widgets.text import bar, duration, short_id, short_peer, sparkline, until
 

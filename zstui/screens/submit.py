@@ -24,7 +24,8 @@ from zstui.engine.commands import EstimateJob, JobSpec
 from zstui.engine.errors import ZsError
 from zstui.engine.money import format_amount, format_rate, parse_amount
 from zstui.engine.views import EstimateView, ExecutorView
-from zstui.screens.dialog import MUTED, Choice, Field, FieldError, Form, Keys, Rows, plain_input
+from zstui.screens.dialog import MUTED, Keys, Rows
+from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
 from zstui.screens.values import exact_seconds, parse_count, safe
 from zstui.screens.widgets.text import fit, short_peer
 
