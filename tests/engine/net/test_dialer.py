@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +13,7 @@ from zstui.engine.errors import Unreachable
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net import dialer as dialer_module
 from zstui.engine.net.dialer import Dialer, Target
-from zstui.engine.net.limits import MAX_CANDIDATES, MAX_DIALS, MAX_RECONNECTS
+from zstui.engine.net.limits import MAX_CANDIDATES, MAX_DIALS, MAX_HEARD_DIALS, MAX_RECONNECTS
 from zstui.engine.net.multiaddr import Multiaddr
 
 PEERS = [Identity(n.to_bytes(32, "big")).peer_id for n in range(1, MAX_CANDIDATES + 40)]
@@ -48,6 +49,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(dialer_module, "backoff_s", quick_backoff)
     made = World()
     task = asyncio.create_task(made.dialer.run())
+    await asyncio.sleep(0)
     yield made
     await made.dialer.stop()
     task.cancel()
@@ -104,20 +106,34 @@ async def test_a_peer_that_refused_us_is_left_alone_longer(world: World) -> None
 
 async def test_only_so_many_dials_at_once(world: World) -> None:
     world.hang = True
-    for peer in PEERS[:100]:
-        world.dialer.add("heard", peer, (ADDRESS,))
+    for port, peer in enumerate(PEERS[:100], 1):
+        world.dialer.add("heard", peer, (Multiaddr("127.0.0.1", port),))
+    await asyncio.sleep(0.05)
+    assert len(world.dials) == MAX_HEARD_DIALS
+    for port, peer in enumerate(PEERS[100:200], 1):
+        world.dialer.add("static", peer, (Multiaddr("127.0.0.1", port),))
     await asyncio.sleep(0.05)
     assert len(world.dials) == MAX_DIALS
     assert sum(world.dialer.is_dialing(p) for p in PEERS) == MAX_DIALS
 
 
-async def test_static_peers_are_dialed_before_heard_ones(world: World) -> None:
+async def test_many_claims_to_one_address_are_dialed_one_at_a_time(world: World) -> None:
     world.hang = True
-    for peer in PEERS[: MAX_DIALS * 2]:
+    for peer in PEERS[:50]:
         world.dialer.add("heard", peer, (ADDRESS,))
+    world.dialer.add("heard", PEERS[60], (Multiaddr("127.0.0.2", 9),))
+    await asyncio.sleep(0.05)
+    assert len(world.dials) == 2
+    assert PEERS[60] in world.dials
+
+
+async def test_static_peers_come_first_and_then_who_was_heard_of_last(world: World) -> None:
+    for port, peer in enumerate(PEERS[:5], 1):
+        world.dialer.add("heard", peer, (Multiaddr("127.0.0.1", port),))
+        time.sleep(0.002)  # noqa: ASYNC251  the dialer must not run in between
     world.dialer.add("static", PEERS[90], (ADDRESS,))
-    await until(lambda: world.dials)
-    assert PEERS[90] in world.dials
+    await until(lambda: len(world.dials) >= 6)
+    assert world.dials[:6] == [PEERS[90], *reversed(PEERS[:5])]
 
 
 async def test_targets_are_bounded_and_the_worst_leave_first(world: World) -> None:

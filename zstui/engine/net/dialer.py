@@ -1,4 +1,7 @@
-"""Keeps dialing the peers that should be connected: configured ones, known ones, and those heard of on the LAN."""
+"""Keeps dialing the peers that should be connected: configured ones, known ones, and those heard of on the LAN.
+
+Those that failed least are dialed first, and of the new ones the latest, so that old fakes do not hold up who comes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import msgspec
 
 from zstui.engine.errors import ZsError
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.net.limits import MAX_ADDRESSES, MAX_CANDIDATES, MAX_DIALS, MAX_RECONNECTS
+from zstui.engine.net.limits import MAX_ADDRESSES, MAX_CANDIDATES, MAX_DIALS, MAX_HEARD_DIALS, MAX_RECONNECTS
 from zstui.engine.net.model import backoff_s
 from zstui.engine.net.multiaddr import Multiaddr
 
@@ -146,12 +149,12 @@ class Dialer:
             self._wake.clear()
             now = self._now()
             waiting = [t for t in self._targets.values() if self._is_waiting(t)]
-            waiting.sort(key=lambda t: (t.kind == "heard", t.attempts, t.next_at))
+            waiting.sort(key=lambda t: (t.kind == "heard", t.attempts, -t.next_at))
             soonest: float | None = None
             for target in waiting:
                 if target.next_at > now:
                     soonest = target.next_at if soonest is None else min(soonest, target.next_at)
-                elif len(self._tasks) < MAX_DIALS:
+                elif self._has_room_for(target):
                     self._begin(target)
             try:
                 async with asyncio.timeout(None if soonest is None else soonest - now + 0.001):
@@ -161,6 +164,14 @@ class Dialer:
 
     def _is_waiting(self, target: Target) -> bool:
         return not target.held and not target.dialing and (target.peer is None or self._wanted(target.peer))
+
+    def _has_room_for(self, target: Target) -> bool:
+        """Whoever fakes announcements can keep neither known peers nor other addresses from being dialed."""
+        if target.kind != "heard":
+            return len(self._tasks) < MAX_DIALS
+        dialing = [t for t in self._targets.values() if t.dialing and t.kind == "heard"]
+        same = any(set(_places(t)) & set(_places(target)) for t in dialing)
+        return not same and len(dialing) < MAX_HEARD_DIALS and len(self._tasks) < MAX_DIALS
 
     def _begin(self, target: Target) -> None:
         target.dialing = True
@@ -194,3 +205,7 @@ class Dialer:
         target.key, target.peer, target.attempts, target.why = peer, peer, 0, ""
         target.addresses = tuple(a.with_peer(peer) for a in target.addresses)
         self._targets[peer] = target
+
+
+def _places(target: Target) -> tuple[tuple[str, int], ...]:
+    return tuple(address.target for address in target.addresses)

@@ -27,6 +27,7 @@ class Directory:
         self._unsaved: set[PeerId] = set()
         self._forgotten: set[PeerId] = set()
         self._due = asyncio.Event()
+        self._saving = asyncio.Lock()
 
     async def load(self) -> None:
         self._book.load(await self._db.read(lambda tx: store.load(tx, self._limit)))
@@ -61,7 +62,11 @@ class Directory:
             await self.flush()
 
     async def flush(self) -> None:
-        """Save what has changed. A failure is told, not raised."""
+        """Save what has changed, after what is being saved. A failure is told, not raised."""
+        async with self._saving:
+            await self._flush()
+
+    async def _flush(self) -> None:
         records = [r for r in (self._book.get(p) for p in self._unsaved) if r is not None]
         forgotten = tuple(self._forgotten)
         self._unsaved.clear()

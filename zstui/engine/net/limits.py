@@ -52,8 +52,12 @@ MAX_RECONNECTS = 64
 """Peers that are dialed again and again after their link went down, besides the configured ones."""
 MAX_CANDIDATES = 512
 """Peers heard of by mDNS that are not connected."""
-MAX_DIALS = 16
+MAX_DIALS = 32
 """Automatic dials at the same time."""
+MAX_HEARD_DIALS = 24
+"""Of these, dials of peers that have only been heard of by mDNS."""
+HEARD_DIAL_S = 2.0
+"""A peer on the LAN answers sooner than that."""
 HEARD_DELAY_S = 0.4
 """How much later the larger of two peer ids dials a peer heard of by mDNS."""
 WATCH_S = 2.0

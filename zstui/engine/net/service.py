@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from zstui.engine.bus import Bus
@@ -13,7 +12,7 @@ from zstui.engine.clock import US, Clock
 from zstui.engine.config import Settings
 from zstui.engine.errors import NetError, ProtocolError, Refused, StreamClosed, UnknownPeer, Unreachable
 from zstui.engine.events import Notice, PeerChanged, PeerConnected, PeerDisconnected
-from zstui.engine.identity.card import Card, capabilities
+from zstui.engine.identity.card import Card, capabilities, read_card
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.cards import CardExchange
 from zstui.engine.net.connection import CLOSE_NORMAL, CLOSE_REFUSED, Connection
@@ -21,12 +20,13 @@ from zstui.engine.net.dialer import Dialer, Target
 from zstui.engine.net.directory import Directory
 from zstui.engine.net.identify import PUSH_PROTOCOL
 from zstui.engine.net.introductions import Introductions
-from zstui.engine.net.limits import DIAL_S, HEARD_DELAY_S, MAX_ADDRESSES, MAX_PEERS, MAX_RECONNECTS
+from zstui.engine.net.limits import DIAL_S, HEARD_DELAY_S, HEARD_DIAL_S, MAX_ADDRESSES, MAX_PEERS, MAX_RECONNECTS
 from zstui.engine.net.link import CARD_PROTOCOL, Handler, Stream
 from zstui.engine.net.links import Links
 from zstui.engine.net.multiaddr import Multiaddr, parse_address, parse_multiaddr
-from zstui.engine.net.peers import PeerBook, PeerRecord
+from zstui.engine.net.peers import PeerBook, PeerRecord, short_id
 from zstui.engine.net.presence import Presence
+from zstui.engine.net.resolver import ip_targets
 from zstui.engine.net.router import Router
 from zstui.engine.net.session import PING_PROTOCOL, Session, answer_pings
 from zstui.engine.net.stream import WireStream
@@ -52,10 +52,11 @@ class NetService:
     ) -> None:
         """Raises BadInput for settings that make no sense."""
         self._identity = identity
-        self._settings = settings
         self._bus = bus
         self._clock = clock
         self._admits = admits
+        self._my_card = my_card
+        self._my_name = ""
         self._static = tuple(parse_address(text) for text in settings.peers)
         self._sessions: dict[PeerId, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,7 +190,9 @@ class NetService:
     def name_of(self, peer: PeerId) -> str:
         """My name for it, else the name on its card, else its short id."""
         if peer == self.peer_id:
-            return self._settings.name or socket.gethostname()
+            if not self._my_name:
+                self._my_name = read_card(self._my_card(), peer).name or short_id(peer)
+            return self._my_name
         return self._book.name_of(peer)
 
     async def rename(self, peer: PeerId, name: str) -> None:
@@ -202,6 +205,7 @@ class NetService:
 
     def card_changed(self) -> None:
         """My card is a new one: push it to everyone connected."""
+        self._my_name = ""
         for session in self._sessions.values():
             if CARD_PROTOCOL in session.protocols:
                 self._spawn(_tolerate(self._introductions.exchange_cards(session)), "card push")
@@ -286,17 +290,17 @@ class NetService:
         known += self._dialer.addresses(peer)
         if not known:
             raise Unreachable(f"No address of {self.name_of(peer)} is known.")
-        await self._links.dial(await _ip_targets(known), peer, timeout)
+        await self._links.dial(await ip_targets(known), peer, timeout)
 
     async def _dial_address(self, address: Multiaddr) -> PeerId:
-        link = await self._links.dial(await _ip_targets([address]), address.peer)
+        link = await self._links.dial(await ip_targets([address]), address.peer)
         assert link.peer is not None
         return link.peer
 
     async def _dial_target(self, target: Target) -> PeerId:
         if target.peer is None:
             return await self._dial_address(target.addresses[0])
-        await self._link_to(target.peer, DIAL_S)
+        await self._link_to(target.peer, HEARD_DIAL_S if target.kind == "heard" else DIAL_S)
         return target.peer
 
     def _dial_failed(self, target: Target) -> None:
@@ -378,24 +382,3 @@ async def _tolerate(work: Coroutine[Any, Any, None]) -> None:
         await work
     except (NetError, Refused, ProtocolError) as error:
         log.debug("A peer: %s", error)
-
-
-async def _ip_targets(addresses: Iterable[Multiaddr]) -> list[tuple[str, int]]:
-    """IP addresses and ports; only DNS names are looked up. Raises Unreachable if a name is all there is and is unknown."""
-    loop = asyncio.get_running_loop()
-    found: list[tuple[str, int]] = []
-    unknown: Unreachable | None = None
-    for address in addresses:
-        if address.ip_version:
-            found.append(address.target)
-            continue
-        try:
-            async with asyncio.timeout(DIAL_S):
-                infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError, TimeoutError):
-            unknown = Unreachable(f"The name {address.host!r} is not known here.")
-        else:
-            found += [(str(info[4][0]), int(info[4][1])) for info in infos]
-    if unknown is not None and not found:
-        raise unknown
-    return found
