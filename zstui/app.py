@@ -14,12 +14,14 @@ from textual.theme import Theme
 
 from zstui.bridge import Bridge
 from zstui.engine.commands import Engine
+from zstui.engine.errors import ZsError
 from zstui.engine.jobs.samples import samples
 from zstui.screens.dialogs import FirstRunScreen
 from zstui.screens.main import MainScreen
 
 Guide = Callable[[Bridge, str], str]
 """Tells the next step for somebody new, from the bridge and the title of the pane on screen."""
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 DARK = Theme(
     name="zs-dark",
@@ -99,7 +101,11 @@ class ZstuiApp(App[None]):
         self.theme = "ansi-dark" if self.no_color else "zs-dark"
 
     async def on_mount(self) -> None:
-        await self.bridge.start()
+        try:
+            await self.bridge.start()
+        except (ZsError, OSError) as error:
+            self.exit(return_code=1, message=str(error))
+            return
         await self.push_screen(MainScreen(self.bridge, self._guide))
         if self._first_run:
             await self.push_screen(FirstRunScreen(self.bridge))
@@ -110,10 +116,10 @@ class ZstuiApp(App[None]):
     async def run_async(self, **options: Any) -> None:
         """Run in this terminal until the end, then ``on_exit``.
 
-        SIGTERM and SIGHUP end it like ``q`` does, without asking; the terminal is restored before ``on_exit`` runs.
+        SIGTERM, SIGHUP and SIGINT end it like ``q`` does, without asking; the terminal is restored before ``on_exit`` runs.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             loop.add_signal_handler(number, self.exit)
         try:
             await super().run_async(**options)
@@ -122,7 +128,7 @@ class ZstuiApp(App[None]):
                 if self._on_exit is not None:
                     await self._on_exit()
             finally:
-                for number in (signal.SIGTERM, signal.SIGHUP):
+                for number in SIGNALS:
                     loop.remove_signal_handler(number)
 
 

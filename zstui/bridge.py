@@ -46,6 +46,10 @@ TURN = 256
 """Feed events applied before other tasks get a turn."""
 LOG_LINES = 2000
 OUTPUT_TAIL = 64 * 1024
+OUTPUTS = 64
+"""Jobs whose output is kept, the latest to print."""
+MESSAGES = 500
+"""Guild messages kept of one guild."""
 
 
 class Bridge:
@@ -150,14 +154,21 @@ class Bridge:
                 table = getattr(self, area)
                 if isinstance(table, dict):
                     table.pop(key, None)
+                self.output.pop(key, None)
+                self.messages.pop(key, None)
                 self._mark(area, key)
             case JobOutput(job_id=job_id, stream="stdout", data=data):
-                tail = self.output.setdefault(job_id, bytearray())
+                tail = self.output.pop(job_id, bytearray())
                 tail += data
                 del tail[:-OUTPUT_TAIL]
+                self.output[job_id] = tail
+                if len(self.output) > OUTPUTS:
+                    del self.output[next(iter(self.output))]
                 self._mark("output", job_id)
             case GuildMessage(view=view):
-                self.messages.setdefault(view.guild_id, []).append(view)
+                messages = self.messages.setdefault(view.guild_id, [])
+                messages.append(view)
+                del messages[:-MESSAGES]
                 self._mark("messages", view.guild_id)
             case Logged(line=line):
                 if len(self.log) == LOG_LINES:

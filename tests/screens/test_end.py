@@ -29,7 +29,7 @@ PROGRAM = textwrap.dedent(
 ALTERNATE_SCREEN_OFF, MOUSE_OFF, CURSOR_ON = b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?25h"
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, b"q", b"\x03", b"\x11"])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, b"q", b"\x03", b"\x11"])
 def test_terminal_is_restored(end: signal.Signals | bytes) -> None:
     program = PtyProgram([sys.executable, "-c", PROGRAM], 80, 24, {})
     try:
@@ -45,6 +45,32 @@ def test_terminal_is_restored(end: signal.Signals | bytes) -> None:
         for code in (ALTERNATE_SCREEN_OFF, MOUSE_OFF, CURSOR_ON):
             assert code in out
         assert out.index(ALTERNATE_SCREEN_OFF) < out.index(b"GOODBYE") < out.index(b"STATUS 0")
+        assert b"Traceback" not in out
+    finally:
+        program.stop()
+
+
+REFUSED = textwrap.dedent(
+    """
+    import asyncio
+    from tests.support.fake_engine import FakeEngine
+    from zstui.app import run_app
+    from zstui.engine.errors import NotRunning
+
+    class Gone(FakeEngine):
+        async def snapshot(self):
+            raise NotRunning("No node runs here.")
+
+    raise SystemExit(asyncio.run(run_app(Gone())))
+    """
+)
+
+
+def test_a_node_that_is_gone_at_the_start_is_one_sentence() -> None:
+    program = PtyProgram([sys.executable, "-c", REFUSED], 80, 24, {})
+    try:
+        out = program.drain(2.0, 20.0)
+        assert b"No node runs here." in out[out.index(ALTERNATE_SCREEN_OFF) :]
         assert b"Traceback" not in out
     finally:
         program.stop()

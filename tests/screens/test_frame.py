@@ -16,6 +16,7 @@ from zstui.engine import views as v
 from zstui.engine.errors import GuildFull
 from zstui.screens import dialog
 from zstui.screens.details import DetailScreen, TextScreen
+from zstui.screens.dialogs import OutputScreen
 from zstui.screens.help import HelpScreen
 from zstui.screens.main import PANES, MainScreen
 from zstui.screens.palette import ActionsProvider
@@ -208,6 +209,26 @@ async def test_enter_opens_what_the_row_is_about() -> None:
         assert not run.engine.commands(c.PayApproval)
 
 
+async def test_a_records_window_takes_the_keys_of_its_pane() -> None:
+    async with running() as run:
+        await run.press("3", "enter")
+        details = run.app.screen
+        assert isinstance(details, DetailScreen)
+        assert "o Output" in run.text()
+        await run.press("o")
+        assert isinstance(run.app.screen, OutputScreen)
+        await run.press("escape")
+        assert run.app.screen_stack[-1] is details
+        await run.push(v.JobUpdated(view=samples.job("running", "blur.wasm", "failed", why="[/red] broke.")))
+        await run.pilot.pause(1.1)
+        assert "[/red] broke" in details.view.text
+        await run.push(v.Removed(area="jobs", key=samples.hex_id("running")))
+        await run.pilot.pause(1.1)
+        assert "[/red] broke" in details.view.text
+        await run.press("escape")
+        assert run.app.screen_stack[-1] is run.main
+
+
 async def test_filter_narrows_and_escape_clears() -> None:
     async with running() as run:
         await run.press("slash")
@@ -357,9 +378,7 @@ async def test_guide_follows_the_state_of_a_demo() -> None:
         assert "press J" in guide.text
         await run.app.bridge.execute(c.JoinGuild(guild=night.guild_id))
         await run.settle()
-        assert "Payments need a channel" in guide.text
-        await run.app.bridge.execute(c.OpenChannel(peer=samples.NORTH, amount_u=10_000_000))
-        await run.settle()
+        assert "Press 3, then n" in guide.text
         await run.press("3")
         assert "Press n" in guide.text
         job = samples.job("one", "primes.wasm", "running", executor_name="north")

@@ -95,7 +95,7 @@ class ChannelsPane(Pane[ChannelView]):
         return (
             Column(
                 "Peer",
-                9,
+                8,
                 lambda c: Span(plain(c.peer_name) or short_peer(c.peer_id), "strong"),
                 lambda c: c.peer_name.casefold(),
                 flex=2,
@@ -112,7 +112,7 @@ class ChannelsPane(Pane[ChannelView]):
                 lambda c: -share(c),
             ),
             Column("Theirs", 8, lambda c: amount(c.theirs_u), lambda c: -c.theirs_u, flex=1, limit=11, above=70),
-            Column("Risk", 7, _risk, lambda c: -c.at_risk_u, align="right", flex=1, limit=11),
+            Column("Risk", 8, _risk, lambda c: -c.at_risk_u, align="right", flex=1, limit=11),
             Column("Seq", 4, lambda c: str(c.sequence), lambda c: -c.sequence, align="right", above=70),
             Column("Expires", 7, _expires, lambda c: c.expires_at, align="right"),
             Column("Chan", 4, lambda c: Span(short_id(c.channel_id), "muted"), above=70),

@@ -49,7 +49,7 @@ class TextScreen(ModalScreen[None]):
         with Vertical(id="frame") as frame:
             frame.border_title = Content(f" {self._heading} ")
             yield self.view
-            yield Static(key_line((("Esc", "Back"), *self._hints, ("y", "Copy"), ("jk", "Scroll"))), id="keys")
+            yield Static(key_line((("Esc", "Back"), *self._hints, ("y", "Copy"))), id="keys")
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self.update)

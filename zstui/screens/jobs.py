@@ -125,7 +125,7 @@ class JobsPane(Pane[JobView]):
             Column("State", 9, lambda j: Span(j.state, STATES[j.state]), lambda j: (ORDER[j.state], -j.created_at)),
             Column("Progress", 13, _progress, lambda j: -share(j), flex=1, limit=18),
             Column("Mem/128", 7, _memory, lambda j: -j.memory_bytes, align="right", above=70),
-            Column("Cost", 7, _cost, lambda j: -j.cost_u, align="right", flex=1, limit=11),
+            Column("Cost", 8, _cost, lambda j: -j.cost_u, align="right", flex=1, limit=11),
             Column(
                 "Paid",
                 8,

@@ -93,6 +93,7 @@ class MainScreen(Screen[None]):
         self._detailed = ("", "")
         """Pane and key of the record in the detail column."""
         self._waiting = {key for key, view in bridge.approvals.items() if view.state == "waiting"}
+        self._bell = False
         self._said_lost = False
         self._unwatch: list[Callable[[], None]] = []
 
@@ -170,7 +171,8 @@ class MainScreen(Screen[None]):
             self._guide.update()
         if not fresh or isinstance(self.app.screen, PayScreen):
             return
-        self.app.bell()
+        if self._bell:
+            self.app.bell()
         if len(fresh) == 1:
             view = self.bridge.approvals[fresh.pop()]
             text = f"{clip(plain(view.peer_name), 24)} asks {format_amount(view.amount_u)} for {clip(plain(view.module), 24)}."
@@ -298,6 +300,10 @@ class MainScreen(Screen[None]):
         self._guide.display = not self._guide.display
         if self._guide.display:
             self._guide.update()
+
+    def action_bell(self) -> None:
+        self._bell = not self._bell
+        self.app.notify("Payment requests ring." if self._bell else "Payment requests are silent.", markup=False)
 
     # --- windows ------------------------------------------------------------------------------------------------------
 

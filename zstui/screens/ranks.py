@@ -98,7 +98,7 @@ class RanksPane(Pane[RankView]):
             ),
             Column(
                 "Cost",
-                7,
+                8,
                 lambda r: amount(r.avg_cost_u),
                 lambda r: r.avg_cost_u,
                 align="right",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from zstui.bridge import Bridge
 from zstui.engine.money import format_amount
-from zstui.screens.widgets.text import plain, short_peer
+from zstui.screens.widgets.text import plain
 
 
 def next_step(bridge: Bridge, pane: str) -> str:
-    """One instruction with its keys: join, fund, submit, watch, pay, look at the score. ``pane`` is the one on screen."""
+    """One instruction with its keys: join, submit, watch, pay, look at the score. ``pane`` is the one on screen."""
     joined = [g for g in bridge.guilds.values() if g.state == "joined"]
     if not joined:
         here = "" if pane == "Guilds" else "press 2 for Guilds, then "
@@ -30,12 +30,7 @@ def next_step(bridge: Bridge, pane: str) -> str:
         return f"{plain(job.module)} is {job.state}{where}. {here}. When it is done its price waits for you under a."
     if any(j.mine and j.paid == "paid" for j in bridge.jobs.values()):
         if pane != "Ranks":
-            return "Paid. Press 5 for Ranks: the score of the peer that did the work has grown."
+            return "Paid. Press 5 for Ranks: the receipt now counts in the score of the peer that did the work."
         return "Enter shows the signed receipts behind a score. That was the whole way; 3 then n starts another job."
-    if not any(c.state == "active" for c in bridge.channels.values()):
-        member = next((m for g in joined for m in g.members if m.online and m.role == "executor"), None)
-        name = f" with {plain(member.name) or short_peer(member.peer_id)}" if member else " with a member"
-        here = "Press 4, then o" if pane != "Channels" else "Press o"
-        return f"Payments need a channel. {here}: open one{name} and put some play money in."
     here = "Press 3, then n" if pane != "Jobs" else "Press n"
-    return f"Send a job: {here}, choose one of the sample modules and press Enter."
+    return f"Send a job: {here}, type primes (a sample that comes with zstui) and press Enter."

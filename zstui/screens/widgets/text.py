@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 
-from zstui.engine.money import MICRO
+from zstui.engine.money import format_amount
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 PEER_PREFIX = "12D3KooW"
@@ -152,11 +152,16 @@ def until(unix: float) -> str:
     return time.strftime("%H:%M" if same_day else "%d %b %H:%M", local)
 
 
-def amount(micro: int) -> str:
-    """Micro-units with exactly three decimals for a column; details show the exact value."""
-    sign = "-" if micro < 0 else ""
-    milli = abs(micro) // (MICRO // 1000)
-    return f"{sign}{milli // 1000}.{milli % 1000:03d}"
+def amount(micro: int, width: int = 8) -> str:
+    """Micro-units as decimal units in ``width`` cells: exact where that fits, else marked "~" with fewer decimals."""
+    exact = format_amount(micro)
+    if len(exact) <= width:
+        return exact
+    whole, _, decimals = exact.partition(".")
+    for count in (3, 2, 1):
+        if len(text := f"~{whole}.{decimals[:count]}") <= width:
+            return text
+    return f"~{whole}"
 
 
 def mebibytes(size: int) -> str:
