@@ -162,6 +162,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _node_options(node: argparse.ArgumentParser) -> None:
     node.add_argument("--listen", metavar="HOST:PORT")
     node.add_argument("--mdns-interface", metavar="ADDR|none")
+    node.add_argument("--network", metavar="NAME", help="discover only nodes started with the same name")
     node.add_argument("--metrics", metavar="HOST:PORT|none")
     node.add_argument("--peer", action="append", dest="peers", metavar="ADDRESS", help="stay connected to it")
     node.add_argument("--name", help="shown to other peers")

@@ -51,6 +51,7 @@ class PeerProcess:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
+        self.network = folder.name
         self.home = Home(folder / name)
         self.engine = ControlClient(self.home.socket)
         self.ready: Ready | None = None
@@ -66,6 +67,7 @@ class PeerProcess:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "zstui", "--home", str(self.home.path), "node", "--name", self.name),
             *("--listen", f"{LOOPBACK}:0", "--mdns-interface", LOOPBACK, "--metrics", "none"),
+            *("--network", self.network),
             *("--stop-with-stdin", "--demo", *options),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -108,6 +110,7 @@ async def network() -> AsyncIterator[tuple[Node, dict[str, PeerProcess]]]:
             name="you",
             listen=f"{LOOPBACK}:0",
             mdns_interface=LOOPBACK,
+            network=folder.name,
             metrics=f"{LOOPBACK}:0",
             demo=True,
         )

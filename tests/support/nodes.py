@@ -61,7 +61,8 @@ class NodeProcess:
         self.process = subprocess.Popen(
             [
                 *(*ZSTUI, "--home", str(self.home), "node", "--name", self.name, *listen),
-                *("--mdns-interface", self._mdns, "--metrics", "127.0.0.1:0", *self._options),
+                *("--mdns-interface", self._mdns, "--network", self.home.parent.name),
+                *("--metrics", "127.0.0.1:0", *self._options),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -21,6 +21,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Host and UDP port; where the port is in use another is chosen and said. Port 0: any."""
     mdns_interface: str | None = "all"
     """Address of the interface for mDNS, "all", or None for no mDNS."""
+    network: str = ""
+    """Nodes of a named network discover only each other on the LAN; "" is the open one. Not a secret, and no protection."""
     metrics: str | None = "127.0.0.1:9464"
     """Host and port of /metrics and /healthz, or None. Where in use another is chosen and said."""
     peers: tuple[str, ...] = ()
@@ -84,6 +86,8 @@ def load(home: Path, arguments: Mapping[str, object], environ: Mapping[str, str]
     host_and_port(settings.listen)
     if settings.metrics is not None:
         host_and_port(settings.metrics)
+    if len(settings.network.encode()) > 64 or not settings.network.isprintable():
+        raise BadInput("The name of a network has at most 64 printable characters.")
     if not 1 <= settings.max_memory_mib <= 128 or not 1 <= settings.max_timeout_s <= 30:
         raise BadInput("A job gets at most 128 MiB and 30 s: max_memory_mib is 1..128 and max_timeout_s is 1..30.")
     return settings

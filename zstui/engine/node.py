@@ -24,7 +24,7 @@ from zstui.engine.clock import Clock, SystemClock
 from zstui.engine.commands import Command
 from zstui.engine.config import Settings
 from zstui.engine.errors import ApprovalError, UnknownGuild, UnknownPeer, ZsError
-from zstui.engine.events import Notice
+from zstui.engine.events import GuildEnded, GuildJoined, Notice
 from zstui.engine.guilds import store as guild_store
 from zstui.engine.guilds.service import GuildService
 from zstui.engine.home import Home
@@ -71,6 +71,7 @@ class Node:
         self._clock = clock or SystemClock()
         self._services: Services | None = None
         self._projector: projection.Projector | None = None
+        self._follower: asyncio.Task[None] | None = None
         self.failed = asyncio.Event()
 
     async def start(self) -> None:
@@ -94,6 +95,7 @@ class Node:
             for service in (s.logs, s.telemetry, s.reputation, s.sandbox, s.guilds, s.channels, s.approvals, s.jobs):
                 await service.start()
             await s.net.start()
+            self._follower = asyncio.create_task(self._follow_roles(s), name="roles")
         except ZsError:
             await self.stop()
             raise
@@ -106,6 +108,11 @@ class Node:
                     "channel until its peer has confirmed the latest state.",
                 )
             )
+
+    async def _follow_roles(self, s: Services) -> None:
+        """Becoming an executor, or ceasing to be one, changes what this node offers: tell the peers."""
+        async for _ in s.bus.subscribe(GuildJoined, GuildEnded):
+            s.net.card_changed()
 
     async def _count_boot(self, db: Database) -> bool:
         outside, inside = self._home.read_boots(), await db.read(meta.boots)
@@ -120,6 +127,9 @@ class Node:
         if s is None:
             self._home.release()
             return
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
         for service in (s.jobs, s.approvals, s.channels, s.guilds, s.net, s.sandbox, s.reputation, s.telemetry):
             await service.stop()
         if self._projector is not None:
@@ -154,7 +164,7 @@ class Node:
                 identity,
                 Card(
                     name=profile.name,
-                    executor=settings.executor or any(g.role == "executor" for g in guilds.views()),
+                    executor=settings.executor or runs_jobs(),
                     cores=os.cpu_count() or 1,
                     memory_mib=settings.max_memory_mib,
                     timeout_s=settings.max_timeout_s,
@@ -164,6 +174,10 @@ class Node:
                     issued_us=clock.now_us(),
                 ),
             )
+
+        def runs_jobs() -> bool:
+            me = identity.peer_id
+            return any(guilds.role_of(guild_id, me) == "executor" for guild_id in guilds.shared_with(me))
 
         def admits(peer: PeerId) -> bool:
             return reputation.blocked_until(peer) is None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from zstui.engine.errors import BadInput, ProtocolError
 from zstui.engine.identity.keys import Identity
 from zstui.engine.net.identify import MAX_MESSAGE, Identify, decode_identify, encode_identify
-from zstui.engine.net.mdns import decode_txt, encode_txt
+from zstui.engine.net.mdns import decode_txt, encode_txt, network_of
 from zstui.engine.net.multiaddr import Multiaddr, decode_multiaddr, parse_host_port, parse_multiaddr
 from zstui.engine.net.multistream import HEADER, MAX_LINE, decode_line, encode_line
 from zstui.engine.net.varint import decode_varint, encode_varint, with_length
@@ -257,3 +257,10 @@ def test_txt_is_bounded() -> None:
 def test_any_bytes_are_a_txt_record(data: bytes) -> None:
     for listed in decode_txt(data).values():
         assert all(ipaddress.ip_address(a.host) for a in listed)
+
+
+def test_a_named_network_is_told_apart() -> None:
+    address = parse_multiaddr(f"/ip4/127.0.0.1/udp/1/quic-v1/p2p/{PEER}")
+    named, open_one = encode_txt((address,), "lab"), encode_txt((address,))
+    assert (network_of(named), network_of(open_one), network_of(b"")) == ("lab", "", "")
+    assert decode_txt(named) == decode_txt(open_one) == {PEER: (address,)}

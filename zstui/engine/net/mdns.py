@@ -1,7 +1,7 @@
 """Peers on the local network: multicast DNS as libp2p specifies it.
 
 Service ``_p2p._udp.local``, a random instance name, and TXT attributes ``dnsaddr=`` with one multiaddr each. An announcement
-proves nothing; it only says where to dial. js-libp2p sends no SRV record, so the TXT record is all that is read.
+proves nothing; it only says where to dial. A node of a named network adds ``zs-network=`` and finds only its own. js-libp2p sends no SRV record, so the TXT record is all that is read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import secrets
 import string
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
@@ -26,28 +26,40 @@ log = logging.getLogger(__name__)
 
 SERVICE = "_p2p._udp.local."
 _KEY = b"dnsaddr="
+_NETWORK_KEY = b"zs-network="
 _LOOKUP_MS = 1500
 _LOOKUPS = 16
 """TXT look-ups at the same time; more are dropped."""
 
 
-def encode_txt(addresses: tuple[Multiaddr, ...]) -> bytes:
-    """TXT record data with one ``dnsaddr=`` attribute for each address."""
-    out = b""
-    for address in addresses[:MAX_ADDRESSES]:
-        text = _KEY + str(address).encode()
-        if len(text) < 256:
-            out += bytes((len(text),)) + text
-    return out or b"\0"
+def encode_txt(addresses: tuple[Multiaddr, ...], network: str = "") -> bytes:
+    """TXT record data with one ``dnsaddr=`` attribute for each address, and the network's name if it has one."""
+    texts = [_KEY + str(address).encode() for address in addresses[:MAX_ADDRESSES]]
+    if network:
+        texts.append(_NETWORK_KEY + network.encode())
+    return b"".join(bytes((len(text),)) + text for text in texts if len(text) < 256) or b"\0"
+
+
+def network_of(data: bytes) -> str:
+    """Name of the network that untrusted TXT data belongs to, "" for the open one."""
+    for text in _attributes(data):
+        if text.lower().startswith(_NETWORK_KEY):
+            return text[len(_NETWORK_KEY) :].decode(errors="replace")
+    return ""
+
+
+def _attributes(data: bytes) -> Iterator[bytes]:
+    offset = 0
+    while offset < len(data):
+        end = offset + 1 + data[offset]
+        yield data[offset + 1 : end]
+        offset = end
 
 
 def decode_txt(data: bytes) -> dict[PeerId, tuple[Multiaddr, ...]]:
     """Dialable addresses by peer, from untrusted TXT data; whatever is not one is left out. At most four peers."""
     found: dict[PeerId, tuple[Multiaddr, ...]] = {}
-    offset = 0
-    while offset < len(data):
-        end = offset + 1 + data[offset]
-        text, offset = data[offset + 1 : end], end
+    for text in _attributes(data):
         if not text.lower().startswith(_KEY):
             continue
         try:
@@ -69,12 +81,14 @@ class Discovery:
         self,
         me: PeerId,
         interface: str,
+        network: str,
         addresses: Callable[[], tuple[Multiaddr, ...]],
         found: Callable[[PeerId, tuple[Multiaddr, ...]], None],
         gone: Callable[[PeerId], None],
     ) -> None:
         self._me = me
         self._interface = interface
+        self._network = network
         self._addresses = addresses
         self._found = found
         self._gone = gone
@@ -140,7 +154,7 @@ class Discovery:
             f"{self._instance}.{SERVICE}",
             port=addresses[0].port,
             addresses=packed,
-            properties=encode_txt(addresses),
+            properties=encode_txt(addresses, self._network),
             server=f"{self._instance}.local.",
         )
 
@@ -164,6 +178,8 @@ class Discovery:
             self._read(name, info.text)
 
     def _read(self, name: str, text: bytes) -> None:
+        if network_of(text) != self._network:
+            return
         found = decode_txt(text)
         found.pop(self._me, None)
         if len(self._peers) >= MAX_CANDIDATES and name not in self._peers:

@@ -47,7 +47,9 @@ class Presence:
         self._port_notice = ""
         self.discovery: Discovery | None = None
         if settings.mdns_interface is not None:
-            self.discovery = Discovery(me, settings.mdns_interface, self.multiaddrs, self._found, gone)
+            self.discovery = Discovery(
+                me, settings.mdns_interface, settings.network, self.multiaddrs, self._found, gone
+            )
 
     async def start(self) -> None:
         """Open the socket and announce it. Succeeds without a network: see ``describe``."""
