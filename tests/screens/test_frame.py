@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from textual.binding import Binding
 
-from tests.screens.panes_support import LARGE, SIZES, SMALL, running
+from tests.screens.panes_support import LARGE, SIZES, SMALL, Run, running
 from tests.support import samples
 from zstui.engine import commands as c
 from zstui.engine import views as v
@@ -87,6 +87,23 @@ async def test_wide_screens_add_details_and_log() -> None:
         assert "crash.wasm trapped" in tail.text
         await run.press("j")
         assert samples.SOUTH in detail.text.replace("\n", "").replace(" ", "")
+
+
+async def test_a_wide_channel_pane_plots_the_balance_payment_by_payment() -> None:
+    async with running(size=LARGE) as run:
+        await run.press("4")
+        await run.press("G", "k")
+        record: Any = run.main.pane.table.record
+        detail = run.main.query_one("#detail", LinesView)
+        assert record.state == "active"
+        assert "payment by payment" not in detail.text
+        for paid in (1, 2, 3):
+            view = msgspec.structs.replace(
+                record, mine_u=record.mine_u - paid * 10_000_000, sequence=record.sequence + paid
+            )
+            await run.push(v.ChannelUpdated(view=view))
+        assert "payment by payment" in detail.text
+        assert "54.250" in run.line(4 + run.main.pane.table.index_of(record.channel_id))
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
@@ -209,24 +226,29 @@ async def test_enter_opens_what_the_row_is_about() -> None:
         assert not run.engine.commands(c.PayApproval)
 
 
+def _top(run: Run) -> object:
+    return run.app.screen
+
+
 async def test_a_records_window_takes_the_keys_of_its_pane() -> None:
     async with running() as run:
         await run.press("3", "enter")
         details = run.app.screen
         assert isinstance(details, DetailScreen)
+        view = details.view
         assert "o Output" in run.text()
         await run.press("o")
         assert isinstance(run.app.screen, OutputScreen)
         await run.press("escape")
-        assert run.app.screen_stack[-1] is details
+        assert _top(run) is details
         await run.push(v.JobUpdated(view=samples.job("running", "blur.wasm", "failed", why="[/red] broke.")))
         await run.pilot.pause(1.1)
-        assert "[/red] broke" in details.view.text
+        assert "[/red] broke" in view.text
         await run.push(v.Removed(area="jobs", key=samples.hex_id("running")))
         await run.pilot.pause(1.1)
-        assert "[/red] broke" in details.view.text
+        assert "[/red] broke" in view.text
         await run.press("escape")
-        assert run.app.screen_stack[-1] is run.main
+        assert _top(run) is run.main
 
 
 async def test_filter_narrows_and_escape_clears() -> None:

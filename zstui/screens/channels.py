@@ -175,10 +175,10 @@ class ChannelsPane(Pane[ChannelView]):
         if record.unacknowledged:
             lines += field("Open", f"{record.unacknowledged} payment(s) not acknowledged", "warn", width)
         lines += field("Id", record.channel_id, "", width)
-        history = self._history.get(record.channel_id, deque())
+        history = self._history.get(record.channel_id, ())
         if len(history) > 1:
             lines += heading("My balance, payment by payment", width)
-            lines += plot(history, width, 6, "")
+            lines += plot(tuple(history), width, 6, "")
         return lines
 
     def empty(self) -> list[str]:

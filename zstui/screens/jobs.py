@@ -210,7 +210,7 @@ class JobsPane(Pane[JobView]):
         if tail := self.tail(record.job_id, 10, width):
             lines += heading("Output, latest lines", width)
             lines += [(Span(row),) for row in tail]
-        if story := [line for line in self.bridge.log if line.subject == record.job_id]:
+        if story := [line for line in self.bridge.log if line.subject == record.job_id and line.level != "debug"]:
             lines += heading("What happened", width)
             for entry in story[-12:]:
                 style = {"warning": "warn", "error": "error"}.get(entry.level, "")

@@ -153,7 +153,7 @@ class LogPane(Pane[Entry]):
         lines += field("About", line.subject, "muted", width)
         lines += heading("Timeline of " + _subject(line), width)
         for entry in self.bridge.log:
-            if entry.subject == line.subject:
+            if entry.subject == line.subject and LEVELS.index(entry.level) >= min(1, self.level):
                 style = STYLES[entry.level] if entry.level in ("warning", "error") else ""
                 lines += field(clock_time(entry.at_us / 1e6), entry.text, style, width)
         return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -182,9 +183,9 @@ class MainScreen(Screen[None]):
 
     def _show_tail(self) -> None:
         if self._tail.display and self._tail.region.height and not self._frozen:
-            width = self._tail.width
-            lines = [line for line in list(self.bridge.log)[-4 * TAIL :] if line.level != "debug"]
-            self._tail.show([log_line(line, width) for line in lines[-TAIL:]])
+            told = (line for line in reversed(self.bridge.log) if line.level != "debug")
+            lines = list(islice(told, TAIL))[::-1]
+            self._tail.show([log_line(line, self._tail.width) for line in lines])
 
     def _show_record(self) -> None:
         """The note, the tab flags and the detail column tell about the cursor's record."""

@@ -218,6 +218,7 @@ class GuideBar(Bar):
     def lines_for(self, width: int) -> list[Line]:
         head, tail = f"{self.BORDER} Next  ", "  h hides"
         rows = wrap(plain(self._step()), width - cell_len(head) - cell_len(tail) - 1)
+        self.styles.height = min(2, len(rows))
         rows = [*rows, ""][:2]
         room = width - cell_len(head) - cell_len(tail) - 1
         return [
