@@ -49,7 +49,7 @@ class FirstRunScreen(Form[bool]):
 
     def content(self) -> ComposeResult:
         with Vertical(id="step-identity", classes="step"):
-            yield Rows(label_width=11, id="me")
+            yield Rows(label_width=12, id="me")
             yield Static(
                 "This key is you: whoever has it can pay in your name. Copy the file to a safe place now. "
                 "Without it your channels, your guilds and your score are gone.",
@@ -62,9 +62,9 @@ class FirstRunScreen(Form[bool]):
                 "Others see it beside your key. It need not be unique; the key is.", classes="note", markup=False
             )
         with Vertical(id="step-network", classes="step"):
-            yield Rows(label_width=11, id="net")
+            yield Rows(label_width=12, id="net")
         with Vertical(id="step-spending", classes="step"):
-            yield Rows(label_width=11, id="policy")
+            yield Rows(label_width=12, id="policy")
         with Vertical(id="step-company", classes="step"):
             yield from join_fields(())
             yield Static(ROLES["member"], id="consent", classes="note", markup=False)

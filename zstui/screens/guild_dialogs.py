@@ -80,7 +80,7 @@ class JoinGuildScreen(Form[GuildView | None]):
 
     def content(self) -> ComposeResult:
         if self._fixed is not None:
-            yield Rows(guild_fields(self._fixed), label_width=11)
+            yield Rows(guild_fields(self._fixed), label_width=12)
             yield Field("Role", role_choice(), id="role")
         else:
             yield from join_fields(self._seen)
