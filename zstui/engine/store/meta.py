@@ -33,4 +33,6 @@ def name(tx: Tx) -> str:
 
 
 def set_name(tx: Tx, value: str) -> None:
-    tx.execute("INSERT INTO setting VALUES ('name', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (value,))
+    tx.execute(
+        "INSERT INTO setting VALUES ('name', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (value,)
+    )
