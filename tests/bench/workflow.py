@@ -18,11 +18,10 @@ import statistics
 import tempfile
 import time
 
-from zstui.engine.channels.messages import PayLine
-
 from tests.support.terminal import ZSTUI, PtyProgram
 from zstui import demo
 from zstui.engine import commands as c
+from zstui.engine.channels.messages import PayLine
 from zstui.engine.node import Node
 
 JOBS = 20

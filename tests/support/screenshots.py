@@ -1,0 +1,96 @@
+"""``python -m tests.support.screenshots DIR``: walk the demo network in the real app and save what its screens look like.
+
+Writes SVG files, 80x24 and 160x50; with cairosvg installed also PNG.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import re
+import sys
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from zstui import demo
+from zstui.app import ZstuiApp
+from zstui.engine import commands as c
+
+SIZES = ((80, 24), (160, 50))
+
+
+async def settle(pilot: Pilot[None], seconds: float = 0.6) -> None:
+    await asyncio.sleep(seconds)
+    await pilot.pause()
+
+
+def save(app: ZstuiApp, folder: Path, name: str) -> None:
+    size = f"{app.size.width}x{app.size.height}"
+    svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(), flags=re.DOTALL)
+    path = folder / f"{name}-{size}.svg"
+    path.write_text(svg)
+    try:
+        cairosvg = importlib.import_module("cairosvg")
+    except ImportError:
+        return
+    cairosvg.svg2png(
+        bytestring=svg.replace("Fira Code", "DejaVu Sans Mono").encode(), write_to=str(path.with_suffix(".png"))
+    )
+
+
+async def walk(folder: Path, size: tuple[int, int]) -> None:
+    async with demo.network() as (node, peers):
+        populate = asyncio.create_task(demo._populate(peers))
+        app = ZstuiApp(node)
+        async with app.run_test(size=size) as pilot:
+            await populate
+
+            async def guild_seen() -> bool:
+                return len(await node.execute(c.ListGuilds())) > 0
+
+            await demo.until("guild", guild_seen)
+            await settle(pilot, 1.5)
+            save(app, folder, "peers")
+            await pilot.press("2")
+            await settle(pilot)
+            await pilot.press("J")
+            await settle(pilot)
+            save(app, folder, "join")
+            await pilot.press("enter")
+            await settle(pilot, 1.5)
+            save(app, folder, "guilds")
+            await pilot.press("3", "n")
+            await settle(pilot)
+            await pilot.press(*"primes")
+            await settle(pilot, 1.5)
+            save(app, folder, "submit")
+            await pilot.press("enter")
+            await settle(pilot, 1.3)
+            save(app, folder, "jobs")
+            await settle(pilot, 4)
+            await pilot.press("a")
+            await settle(pilot)
+            save(app, folder, "approve")
+            await pilot.press("enter")
+            await settle(pilot, 1.5)
+            save(app, folder, "pay")
+            await pilot.press("p")
+            await settle(pilot, 1.5)
+            await pilot.press("escape")
+            await settle(pilot)
+            for key, name in (("4", "channels"), ("5", "ranks"), ("7", "log"), ("question_mark", "help")):
+                await pilot.press(key)
+                await settle(pilot)
+                save(app, folder, name)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for size in SIZES:
+        asyncio.run(walk(folder, size))
+
+
+if __name__ == "__main__":
+    main()
