@@ -57,16 +57,16 @@ async def test_a_notice_becomes_a_line_in_memory_on_disk_and_for_the_callback(ri
 @pytest.mark.parametrize(
     ("event", "level", "area", "text", "subject"),
     [
-        (e.PaymentProcessed("c1", "sent", 1_250_000), "info", "channels", "payment processed: status sent, amount 1.250", "c1"),
-        (e.GuildJoined("g1", 20_000), "info", "guilds", "guild joined: latency 0.020 s", "g1"),
-        (e.PeerDisconnected("p1", "gone"), "info", "network", "peer disconnected: reason gone", "p1"),
-        (e.OutcomeRecorded("p1", False, 0.25), "info", "reputation", "outcome recorded: success False, score 0.250", "p1"),
+        (e.PaymentProcessed("c1", "sent", 1_250_000), "info", "channels", "Payment sent: 1.250.", "c1"),
+        (e.GuildJoined("g1", 20_000), "info", "guilds", "You joined a guild, in 20 ms.", "g1"),
+        (e.PeerDisconnected("p1", "cut"), "info", "network", "south is gone: cut.", "p1"),
+        (e.OutcomeRecorded("p1", False, 0.25), "info", "reputation", "south failed a job; its score is 0.250.", "p1"),
         (e.JobChanged("j1"), "debug", "jobs", "job changed", "j1"),
         (e.AddressesChanged(), "debug", "network", "addresses changed", ""),
     ],
 )  # fmt: skip
 def test_events_in_words(event: e.Event, level: str, area: str, text: str, subject: str) -> None:
-    line = line_of(event, 5)
+    line = line_of(event, 5, lambda peer: "south")
     assert (line.level, line.area, line.text, line.subject, line.at_us) == (level, area, text, subject, 5)
 
 

@@ -52,24 +52,60 @@ _AREAS = (
 )
 
 
-def line_of(event: e.Event, at_us: int) -> LogLine:
-    """One event in words."""
+def line_of(event: e.Event, at_us: int, name_of: Callable[[str], str] = str) -> LogLine:
+    """One event in words; ``name_of`` gives a peer's name."""
     if isinstance(event, e.Notice):
         return LogLine(at_us=at_us, level=event.level, area=event.area, text=event.text, subject=event.subject)
     name = type(event).__name__
     subject = next((str(getattr(event, field)) for field in _SUBJECTS if hasattr(event, field)), "")
+    quiet = name.endswith("Changed") or isinstance(event, e.JobOutputReceived | e.ApprovalAsked)
+    return LogLine(
+        at_us=at_us,
+        level="debug" if quiet else "info",
+        area=next((area for prefix, area in _AREAS if name.startswith(prefix)), "node"),
+        text=_sentence(event, name_of) or _words(event, subject),
+        subject=subject,
+    )
+
+
+def _sentence(event: e.Event, name_of: Callable[[str], str]) -> str:
+    match event:
+        case e.PeerConnected(peer_id=peer):
+            return f"{name_of(peer)} connected."
+        case e.PeerDisconnected(peer_id=peer, reason=reason):
+            return f"{name_of(peer)} is gone: {reason}."
+        case e.GuildCreated():
+            return "You formed a guild."
+        case e.GuildJoined(latency_us=latency):
+            return f"You joined a guild, in {latency / 1000:.0f} ms."
+        case e.GuildEnded(reason=reason):
+            return f"A guild is over for you: {reason}."
+        case e.GuildMessageReceived():
+            return "News in a guild."
+        case e.ExecutionStarted():
+            return "A job began to run here."
+        case e.ExecutionFinished(status=status, duration_us=duration, memory_bytes=memory):
+            return f"A job ran here: {status}, {duration / US:.3f} s, {memory / 2**20:.1f} MiB."
+        case e.ChannelOpened():
+            return "A payment channel is open."
+        case e.ChannelClosed(reason=reason):
+            return f"A payment channel is closed: {reason}."
+        case e.PaymentProcessed(status=status, amount_u=amount):
+            return f"Payment {status}: {format_amount(amount)}."
+        case e.OutcomeRecorded(peer_id=peer, success=success, score=score):
+            return f"{name_of(peer)} {'did' if success else 'failed'} a job; its score is {score:.3f}."
+        case e.TrustEvent(peer_id=peer, kind=kind):
+            return f"{name_of(peer)}: {kind.replace('_', ' ')}."
+        case _:
+            return ""
+
+
+def _words(event: e.Event, subject: str) -> str:
     facts = [
         _fact(field, getattr(event, field)) for field in event.__struct_fields__ if getattr(event, field) != subject
     ]
-    words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
-    changed = name.endswith("Changed") or isinstance(event, e.JobOutputReceived)
-    return LogLine(
-        at_us=at_us,
-        level="debug" if changed else "info",
-        area=next((area for prefix, area in _AREAS if name.startswith(prefix)), "node"),
-        text=f"{words}: {', '.join(facts)}" if facts else words,
-        subject=subject,
-    )
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(event).__name__).strip()
+    return f"{words}: {', '.join(facts)}" if facts else words
 
 
 def _fact(field: str, value: object) -> str:
@@ -87,8 +123,11 @@ def _fact(field: str, value: object) -> str:
 class LogBook:
     """``on_line`` is called on the event loop with each new line; set it before ``start``."""
 
-    def __init__(self, bus: Bus, directory: Path, clock: Clock | None = None) -> None:
+    def __init__(
+        self, bus: Bus, directory: Path, clock: Clock | None = None, name_of: Callable[[str], str] = str
+    ) -> None:
         self._clock = clock or SystemClock()
+        self._name_of = name_of
         self._file = _RotatedFile(directory / FILE)
         self._events = bus.subscribe(e.Event, limit=65_536)
         self._told: deque[LogLine] = deque(maxlen=TOLD_LINES)
@@ -129,7 +168,7 @@ class LogBook:
     async def _follow(self) -> None:
         handled = 0
         async for event in self._events:
-            self._take(line_of(event, self._clock.now_us()))
+            self._take(line_of(event, self._clock.now_us(), self._name_of))
             handled += 1
             if handled % TURN == 0:
                 await asyncio.sleep(0)

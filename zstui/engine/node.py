@@ -295,5 +295,5 @@ class Node:
             jobs=jobs,
             market=market,
             telemetry=telemetry,
-            logs=LogBook(bus, self._home.logs, clock),
+            logs=LogBook(bus, self._home.logs, clock, net.name_of),
         )
