@@ -312,7 +312,9 @@ async def test_endless_proposals_end_the_stream(node: NetNode, bare: BarePeer) -
     assert node.streams == []
 
 
-@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, b"\0" * 100, bytes(range(256)) * 2, b"\x7f"])
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, b"\0" * 100, bytes(range(256)) * 2, b"\x7f"]
+)
 async def test_garbage_ends_only_its_stream(node: NetNode, bare: BarePeer, garbage: bytes) -> None:
     bare.send(0, garbage, end=True)
     bare.send(4, propose(ECHO) + with_length(b"fine"))
