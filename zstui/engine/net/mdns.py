@@ -1,7 +1,8 @@
 """Peers on the local network: multicast DNS as libp2p specifies it.
 
 Service ``_p2p._udp.local``, a random instance name, and TXT attributes ``dnsaddr=`` with one multiaddr each. An announcement
-proves nothing; it only says where to dial. A node of a named network adds ``zs-network=`` and finds only its own. js-libp2p sends no SRV record, so the TXT record is all that is read.
+proves nothing; it only says where to dial. A node of a named network adds ``zs-network=`` and finds only its own kind.
+js-libp2p sends no SRV record, so the TXT record is all that is read.
 """
 
 from __future__ import annotations
