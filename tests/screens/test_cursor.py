@@ -222,6 +222,27 @@ async def test_log_follows_its_end_until_the_cursor_leaves_it(size: tuple[int, i
         assert "line 199" in run.text()
 
 
+@BOTH
+async def test_long_log_lines_wrap_and_copy_as_one(size: tuple[int, int]) -> None:
+    words = " ".join(f"word{n:02d}" for n in range(40))
+    async with running(samples.empty(), size=size) as run:
+        await run.push(v.Logged(line=v.LogLine(at_us=0, level="info", area="net", text=words)))
+        await run.press("7")
+        assert len(run.main.pane.table) == 1
+        assert "word39" not in run.main.pane.table.line_at(0)[-1].text
+        await run.press("w")
+        assert len(run.main.pane.table) > 1
+        assert "word39" in run.text()
+        await run.press("G", "y")
+        assert words in run.app.clipboard
+        before = len(run.main.pane.table)
+        await run.pilot.resize_terminal(60, size[1])
+        await run.settle()
+        assert len(run.main.pane.table) > before
+        await run.press("w")
+        assert len(run.main.pane.table) == 1
+
+
 async def test_log_says_what_it_dropped() -> None:
     async with running(samples.empty()) as run:
         await run.press("7")

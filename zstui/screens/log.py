@@ -14,7 +14,7 @@ from zstui.engine.views import LogLine
 from zstui.screens.pane import Pane
 from zstui.screens.widgets.lines import field, heading
 from zstui.screens.widgets.table import Column
-from zstui.screens.widgets.text import Line, Span, clip, clock_time, plain, short_id, short_peer, wrap
+from zstui.screens.widgets.text import PEER_PREFIX, Line, Span, clip, clock_time, plain, short_id, short_peer, wrap
 
 LEVELS = ("debug", "info", "warning", "error")
 STYLES = {"debug": "faint", "info": "muted", "warning": "warn", "error": "error"}
@@ -33,7 +33,7 @@ class Entry:
 def log_line(line: LogLine, width: int) -> Line:
     """One entry of a log tail."""
     head = f"{clock_time(line.at_us / 1e6)} "
-    area = f"{plain(line.area)[:7]:<7} "
+    area = f"{plain(line.area)[:10]:<10} "
     style = STYLES[line.level] if line.level in ("warning", "error") else ""
     return (Span(head, "muted"), Span(area, "info"), Span(clip(plain(line.text), width - len(head) - len(area)), style))
 
@@ -70,14 +70,14 @@ class LogPane(Pane[Entry]):
                 lambda e: (e.number, e.row),
             ),
             Column("Level", 7, lambda e: Span(e.line.level if e.row == 0 else "", STYLES[e.line.level])),
-            Column("Area", 7, lambda e: Span(plain(e.line.area) if e.row == 0 else "", "info")),
+            Column("Area", 10, lambda e: Span(plain(e.line.area) if e.row == 0 else "", "info")),
             Column(
                 "Text",
                 20,
                 lambda e: Span(e.text, STYLES[e.line.level] if e.line.level in ("warning", "error") else ""),
                 flex=1,
             ),
-            Column("About", 9, lambda e: Span(_subject(e.line) if e.row == 0 else "", "muted"), above=90),
+            Column("About", 9, lambda e: Span(self._about(e.line) if e.row == 0 else "", "muted"), above=90),
         )
 
     def key(self, record: Entry) -> str:
@@ -151,7 +151,7 @@ class LogPane(Pane[Entry]):
         if not line.subject:
             return lines
         lines += field("About", line.subject, "muted", width)
-        lines += heading("Timeline of " + _subject(line), width)
+        lines += heading("Timeline of " + self._about(line), width)
         for entry in self.bridge.log:
             if entry.subject == line.subject and LEVELS.index(entry.level) >= min(1, self.level):
                 style = STYLES[entry.level] if entry.level in ("warning", "error") else ""
@@ -161,6 +161,13 @@ class LogPane(Pane[Entry]):
     def copied(self, record: Entry) -> str:
         line = record.line
         return f"{clock_time(line.at_us / 1e6)} {line.level} {plain(line.area)} {plain(line.text)} {plain(line.subject)}".rstrip()
+
+    def _about(self, line: LogLine) -> str:
+        """Short form of what the line is about: a peer's name, or the start of an id."""
+        peer = self.bridge.peers.get(line.subject)
+        if peer is not None:
+            return plain(peer.name) or short_peer(peer.peer_id)
+        return short_peer(line.subject) if line.subject.startswith(PEER_PREFIX) else short_id(line.subject)
 
     def empty(self) -> list[str]:
         return [
@@ -176,9 +183,3 @@ class LogPane(Pane[Entry]):
     def action_level(self) -> None:
         self.level = (self.level + 1) % len(LEVELS)
         self.reload()
-
-
-def _subject(line: LogLine) -> str:
-    if not line.subject:
-        return ""
-    return short_peer(line.subject) if line.subject.startswith("12D3KooW") else short_id(line.subject)
