@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from zstui.bridge import Bridge
-from zstui.screens.widgets.table import LineStyles
+from zstui.screens.widgets.styles import LineStyles
 from zstui.screens.widgets.text import Line, Span, amount, clip, fit, plain, short_peer, width_of, wrap
 
 _NETWORK = re.compile(r"(\S+) \S+:(\d+) ok\Z")

@@ -11,7 +11,7 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
 
-from zstui.screens.widgets.table import LineStyles
+from zstui.screens.widgets.styles import LineStyles
 from zstui.screens.widgets.text import Line, Span, clip, plain, wrap
 
 

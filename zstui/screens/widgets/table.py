@@ -11,35 +11,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from sortedcontainers import SortedList
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from zstui.screens.widgets.styles import LineStyles
 from zstui.screens.widgets.text import Cell, Line, fit, spans
 
 T = TypeVar("T")
-STYLES = (
-    "muted",
-    "faint",
-    "strong",
-    "accent",
-    "ok",
-    "warn",
-    "error",
-    "info",
-    "bar",
-    "badge",
-    "key",
-    "tab",
-    "alert",
-    "flag",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,54 +65,6 @@ def layout(columns: Sequence[Column[T]], width: int) -> list[tuple[Column[T], in
         out.append((column, size))
         used += size + 1
     return out
-
-
-class LineStyles(ScrollView):
-    """A scroll view that paints spans by style name; the names are component classes."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"line--{name}" for name in STYLES} | {"line--cursor", "line--head"}
-
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._styles_seen: dict[str, Style] = {}
-
-    def notify_style_update(self) -> None:
-        self._styles_seen.clear()
-        super().notify_style_update()
-
-    def style_named(self, name: str) -> Style:
-        """Rich style of "warn" or of a mix such as "warn strong"."""
-        style = self._styles_seen.get(name)
-        if style is None:
-            style = Style()
-            for part in name.split():
-                style += self._component(part)
-            self._styles_seen[name] = style
-        return style
-
-    def _component(self, part: str) -> Style:
-        """What one component class sets and nothing else; see-through colours are mixed with the background."""
-        styles = self.get_component_styles(f"line--{part}")
-        behind = self.background_colors[1]
-        background = behind + styles.background if styles.has_rule("background") else None
-        color = (background or behind) + styles.color if styles.has_rule("color") else None
-        return styles.text_style + Style.from_color(color and color.rich_color, background and background.rich_color)
-
-    def strip_of(self, line: Line, width: int, *over: str) -> Strip:
-        """``line`` in exactly ``width`` cells, with the styles ``over`` laid over each span."""
-        base = self.rich_style
-        top = self.style_named(" ".join(over)) if over else None
-        segments: list[Segment] = []
-        used = 0
-        for span in line:
-            size = cell_len(span.text)
-            text = span.text if used + size <= width else fit(span.text, width - used)
-            style = base + self.style_named(span.style) if span.style else base
-            segments.append(Segment(text, style + top if top is not None else style))
-            used += min(size, width - used)
-        if used < width:
-            segments.append(Segment(" " * (width - used), base + top if top is not None else base))
-        return Strip(segments, width)
 
 
 class LineTable(LineStyles, Generic[T], can_focus=True):
