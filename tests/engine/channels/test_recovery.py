@@ -164,7 +164,11 @@ async def test_confirm_lost_for_good(lossy: tuple[Node, Node, Loser]) -> None:
     a.hub.cut(a.id, b.id)
     a.hub.link(a.id, b.id)
     await until(lambda: a.service.view(id).reason == "void")
-    assert (await a.service.open(b.id, 10_000, 0, DAY)).epoch == 2
+    again = await a.service.open(b.id, 10_000, 0, DAY)
+    assert again.epoch == 2
+    await b.clock.advance(3_700)
+    for node in (a, b):
+        await until(lambda node=node: [v.channel_id for v in node.service.views()] == [again.channel_id])  # type: ignore[misc]
     await a.stop()
     await b.stop()
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from zstui.engine.bus import Bus
 from zstui.engine.channels.protocol import Desk, Session
-from zstui.engine.errors import NetError, ProtocolError, StoreError, ZsError
+from zstui.engine.errors import ProtocolError, StoreError, ZsError
 from zstui.engine.events import Notice, PeerConnected
 from zstui.engine.identity.keys import PeerId, public_key_of
 from zstui.engine.net.link import CHANNEL_PROTOCOL, Network, Stream
@@ -131,7 +131,7 @@ class Links:
     async def _try(self, peer: PeerId) -> bool:
         try:
             await self.dial(peer)
-        except NetError:
+        except ZsError:
             return False
         return True
 

@@ -21,7 +21,7 @@ from zstui.engine.channels.state import (
     judge_pay,
     next_pay,
 )
-from zstui.engine.channels.work import Work
+from zstui.engine.channels.work import Work, savepoint
 from zstui.engine.errors import ProtocolError
 from zstui.engine.events import PaymentProcessed
 from zstui.engine.identity.envelope import Envelope, Signed
@@ -43,20 +43,18 @@ def pay(work: Work, id: bytes, intents: list[Intent]) -> tuple[int, list[Excepti
     lines: list[PayLine] = []
     spent = 0
     for intent in intents:
-        work.tx.execute("SAVEPOINT line")
         try:
             channel.check_payable(intent.line.amount_u, spent, work.now_us, work.may_sign(id))
-            store.add_line(work.tx, id, seq, len(lines), intent.line)
-            if intent.also is not None:
-                intent.also(work.tx)
+            with savepoint(work.tx):
+                store.add_line(work.tx, id, seq, len(lines), intent.line)
+                if intent.also is not None:
+                    intent.also(work.tx)
         except Exception as error:  # noqa: BLE001  raised again at the caller
-            work.tx.execute("ROLLBACK TO line")
             errors.append(error)
         else:
             errors.append(None)
             lines.append(intent.line)
             spent += intent.line.amount_u
-        work.tx.execute("RELEASE line")
     if lines:
         body = next_pay(id, channel.out, channel.inn, tuple(lines), work.now_us // 1000)
         raw = work.seal(body)

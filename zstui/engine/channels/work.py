@@ -98,6 +98,19 @@ class Outcome(msgspec.Struct):
     """Why the link must be dropped; "" to keep it."""
 
 
+@contextmanager
+def savepoint(tx: Tx) -> Iterator[None]:
+    """Undo the statements inside if it raises."""
+    tx.execute("SAVEPOINT inside")
+    try:
+        yield
+    except BaseException:
+        tx.execute("ROLLBACK TO inside")
+        raise
+    finally:
+        tx.execute("RELEASE inside")
+
+
 class Work:
     """``in_step``: channels of this peer on which I may sign. A database may have been replaced by an older copy between
     two starts without leaving a trace, and signing on from there would contradict what I signed before; so after a start
@@ -195,17 +208,14 @@ class Work:
             out.answers,
         )
         staged, lengths, acks = dict(self._staged), [len(x) for x in lists], set(out.acks)
-        self.tx.execute("SAVEPOINT attempt")
         try:
-            yield
+            with savepoint(self.tx):
+                yield
         except BaseException:
-            self.tx.execute("ROLLBACK TO attempt")
             self._staged, out.acks = staged, acks
             for items, length in zip(lists, lengths, strict=True):
                 del items[length:]
             raise
-        finally:
-            self.tx.execute("RELEASE attempt")
 
     # -- moves that several features share
 
