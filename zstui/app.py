@@ -71,7 +71,7 @@ class ZstuiApp(App[None]):
     """Shows what a node does and asks it for more. The engine is the caller's: the app neither starts nor stops it.
 
     ``on_exit`` runs once, after the terminal is restored. ``guide`` shows a strip with the next step; None: only where
-    the node is a demo, with built-in steps. ``first_run`` opens the introduction at the start.
+    the node is a demo, with built-in steps. The introduction opens where the owner has not chosen a name yet.
     """
 
     TITLE = "zstui"
@@ -88,14 +88,12 @@ class ZstuiApp(App[None]):
         *,
         on_exit: Callable[[], Awaitable[None]] | None = None,
         guide: Guide | None = None,
-        first_run: bool = False,
     ) -> None:
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.use_command_palette = True
         self.bridge = Bridge(engine, tuple(samples()))
         self._on_exit = on_exit
         self._guide = guide
-        self._first_run = first_run
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = "ansi-dark" if self.no_color else "zs-dark"
@@ -107,7 +105,7 @@ class ZstuiApp(App[None]):
             self.exit(return_code=1, message=str(error))
             return
         await self.push_screen(MainScreen(self.bridge, self._guide))
-        if self._first_run:
+        if self.bridge.status is not None and self.bridge.status.first_run:
             await self.push_screen(FirstRunScreen(self.bridge))
 
     async def on_unmount(self) -> None:
@@ -132,14 +130,8 @@ class ZstuiApp(App[None]):
                     loop.remove_signal_handler(number)
 
 
-async def run_app(
-    engine: Engine,
-    *,
-    on_exit: Callable[[], Awaitable[None]] | None = None,
-    guide: Guide | None = None,
-    first_run: bool = False,
-) -> int:
-    """Run the app in this terminal until it ends; returns the exit status."""
-    app = ZstuiApp(engine, on_exit=on_exit, guide=guide, first_run=first_run)
+async def run_app(engine: Engine, on_exit: Callable[[], Awaitable[None]] | None = None) -> int:
+    """Run the app in this terminal until it ends, then ``on_exit``; returns the exit status."""
+    app = ZstuiApp(engine, on_exit=on_exit)
     await app.run_async()
     return app.return_code or 0

@@ -202,27 +202,28 @@ async def _app(home: Home) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("zstui: The full-screen app needs a terminal; see zstui --help for commands.", file=sys.stderr)
         return 2
-    from zstui.app import ZstuiApp
-
-    if home.running():
-        await ZstuiApp(ControlClient(home.socket)).run_async()
-        return 0
+    from zstui.app import run_app
     from zstui.engine.node import Node
 
+    attached = ControlClient(home.socket)
+    if home.running():
+        return await run_app(attached)
     node = Node(_settings(None, home), home)
     try:
         await node.start()
     except HomeLocked:
-        await ZstuiApp(ControlClient(home.socket)).run_async()
-        return 0
+        return await run_app(attached)
     server = ControlServer(node, home.socket)
-    await server.start()
-    try:
-        await ZstuiApp(node).run_async()
-    finally:
+
+    async def stop() -> None:
         await server.stop()
         await node.stop()
-    return 0
+
+    try:
+        await server.start()
+        return await run_app(node, on_exit=stop)
+    finally:
+        await stop()
 
 
 async def _demo(headless: bool) -> int:

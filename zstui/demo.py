@@ -144,17 +144,16 @@ async def sees(engine: c.Engine, guild_id: str) -> GuildView | None:
 
 async def run_app() -> int:
     """The full-screen app on the demo network; the peers have formed a guild to join."""
-    from zstui.app import ZstuiApp
+    from zstui.app import run_app as run
 
     print("Starting a play-money network of three peers on loopback ...", flush=True)
     async with network() as (node, peers):
         populate = asyncio.create_task(_populate(peers))
         try:
-            await ZstuiApp(node).run_async()
+            return await run(node)
         finally:
             populate.cancel()
             await asyncio.gather(populate, return_exceptions=True)
-    return 0
 
 
 async def _populate(peers: dict[str, PeerProcess]) -> None:

@@ -37,8 +37,6 @@ WINDOWS: dict[str, Make] = {
     "force": lambda b: d.ForceCloseScreen(b, CHANNEL),
     "ledger": d.LedgerScreen,
     "output": lambda b: d.OutputScreen(b, RUNNING.job_id),
-    "job": lambda b: d.JobDetailScreen(b, DONE.job_id),
-    "peer": lambda b: d.PeerDetailScreen(b, samples.HOSTILE),
     "name": lambda b: d.NamePeerScreen(b, samples.NORTH),
     "rank": lambda b: d.RankDetailScreen(b, samples.HOSTILE),
     "receipt": lambda b: d.ReceiptScreen(b, DONE.receipt_id),
@@ -310,25 +308,13 @@ async def test_output_follows_a_running_job_and_names_the_file() -> None:
         assert "warned" in flat(s)
 
 
-async def test_a_job_is_kept_current_and_leads_to_its_receipt() -> None:
-    async with stage(WINDOWS["job"]) as s:
-        assert "12.500 of at most 30.000 unpaid" in flat(s)
-        await s.push(v.JobUpdated(view=msgspec.structs.replace(DONE, paid="paid")))
-        assert "12.500 of at most 30.000 paid" in flat(s)
-        await s.press("v")
-        await s.pilot.pause(0.3)
-        assert s.engine.commands(c.ShowReceipt) == [c.ShowReceipt(receipt=DONE.receipt_id)]
-        assert '"signature"' in flat(s)
-
-
 async def test_a_peer_gets_a_name_of_mine() -> None:
-    async with stage(lambda b: d.PeerDetailScreen(b, samples.NORTH)) as s:
-        await s.press("N")
+    async with stage(WINDOWS["name"]) as s:
         s.screen.query_one("#name", Field).set_text("kitchen")
         await s.press("enter")
         await s.pilot.pause(0.4)
         assert s.engine.commands(c.NamePeer) == [c.NamePeer(peer=samples.NORTH, name="kitchen")]
-        assert "kitchen" in flat(s)
+        assert s.engine.peers[samples.NORTH].name == "kitchen"
 
 
 async def test_a_score_shows_its_factors_and_receipts() -> None:

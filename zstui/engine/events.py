@@ -85,6 +85,19 @@ class JobChanged(Event, frozen=True):
     job_id: str
 
 
+class JobMoved(Event, frozen=True):
+    """A job, mine or one that I run for another, entered a state."""
+
+    job_id: str
+    mine: bool
+    module: str
+    """File name as the submitter gave it."""
+    other: str
+    """The executor of a job of mine, the submitter of one that I run."""
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    why: str
+
+
 class JobOutputReceived(Event, frozen=True):
     job_id: str
     stream: Literal["stdout", "stderr"]

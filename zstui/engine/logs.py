@@ -1,8 +1,8 @@
-"""The log of one node: every event on the bus as one line, in memory for screens and as JSON lines on disk.
+"""The log of one node: what happens, one sentence a line, in memory for screens and as JSON lines on disk.
 
-Notices keep their level; other events are told at "info", and those that only say that a record changed at "debug". A line
-never holds what a job printed or a message said. Of each level only so many lines a second are kept, so that no peer can
-flush out what a person should read; what is left out is counted in a line of its own.
+Notices keep their level; other events are told at "info", but for those that only say that a record changed. A line never
+holds what a job printed or a message said. Of each level only so many lines a second are kept, so that no peer can flush out
+what a person should read; what is left out is counted in a line of its own.
 """
 
 from __future__ import annotations
@@ -52,19 +52,20 @@ _AREAS = (
 )
 
 
-def line_of(event: e.Event, at_us: int, name_of: Callable[[str], str] = str) -> LogLine:
-    """One event in words; ``name_of`` gives a peer's name."""
+def line_of(event: e.Event, at_us: int, name_of: Callable[[str], str] = str) -> LogLine | None:
+    """One event in words, None if it is not told; ``name_of`` gives a peer's name."""
     if isinstance(event, e.Notice):
         return LogLine(at_us=at_us, level=event.level, area=event.area, text=event.text, subject=event.subject)
+    sentence = _sentence(event, name_of)
+    if not sentence:
+        return None
     name = type(event).__name__
-    subject = next((str(getattr(event, field)) for field in _SUBJECTS if hasattr(event, field)), "")
-    quiet = name.endswith("Changed") or isinstance(event, e.JobOutputReceived | e.ApprovalAsked)
     return LogLine(
         at_us=at_us,
-        level="debug" if quiet else "info",
+        level="info",
         area=next((area for prefix, area in _AREAS if name.startswith(prefix)), "node"),
-        text=_sentence(event, name_of) or _words(event, subject),
-        subject=subject,
+        text=sentence,
+        subject=next((str(getattr(event, field)) for field in _SUBJECTS if hasattr(event, field)), ""),
     )
 
 
@@ -82,6 +83,8 @@ def _sentence(event: e.Event, name_of: Callable[[str], str]) -> str:
             return f"A guild is over for you: {reason}."
         case e.GuildMessageReceived():
             return "News in a guild."
+        case e.JobMoved(mine=mine, module=module, other=other, state=state, why=why):
+            return f"{module} {'at' if mine else 'for'} {name_of(other)}: {state}{f', {why}' if why else '.'}"
         case e.ExecutionStarted():
             return "A job began to run here."
         case e.ExecutionFinished(status=status, duration_us=duration, memory_bytes=memory):
@@ -98,26 +101,6 @@ def _sentence(event: e.Event, name_of: Callable[[str], str]) -> str:
             return f"{name_of(peer)}: {kind.replace('_', ' ')}."
         case _:
             return ""
-
-
-def _words(event: e.Event, subject: str) -> str:
-    facts = [
-        _fact(field, getattr(event, field)) for field in event.__struct_fields__ if getattr(event, field) != subject
-    ]
-    words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(event).__name__).strip()
-    return f"{words}: {', '.join(facts)}" if facts else words
-
-
-def _fact(field: str, value: object) -> str:
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    if isinstance(value, int) and field.endswith("_u"):
-        return f"{field.removesuffix('_u')} {format_amount(value)}"
-    if isinstance(value, int) and field.endswith("_us"):
-        return f"{field.removesuffix('_us')} {value / US:.3f} s"
-    if isinstance(value, float):
-        return f"{field} {value:.3f}"
-    return f"{field.removesuffix('_id')} {value}"
 
 
 class LogBook:
@@ -168,7 +151,9 @@ class LogBook:
     async def _follow(self) -> None:
         handled = 0
         async for event in self._events:
-            self._take(line_of(event, self._clock.now_us(), self._name_of))
+            line = line_of(event, self._clock.now_us(), self._name_of)
+            if line is not None:
+                self._take(line)
             handled += 1
             if handled % TURN == 0:
                 await asyncio.sleep(0)

@@ -20,10 +20,8 @@ from zstui.screens.form import Field, FieldError, Form, plain_input
 from zstui.screens.guild_dialogs import CreateGuildScreen, InviteScreen, JoinGuildScreen, MessagesScreen
 from zstui.screens.policy import GrantScreen, PolicyScreen
 from zstui.screens.record_dialogs import (
-    JobDetailScreen,
     NamePeerScreen,
     OutputScreen,
-    PeerDetailScreen,
     RankDetailScreen,
     ReceiptScreen,
 )
@@ -194,14 +192,12 @@ __all__ = [
     "ForceCloseScreen",
     "GrantScreen",
     "InviteScreen",
-    "JobDetailScreen",
     "JoinGuildScreen",
     "LedgerScreen",
     "MessagesScreen",
     "NamePeerScreen",
     "OpenChannelScreen",
     "OutputScreen",
-    "PeerDetailScreen",
     "PolicyScreen",
     "QuitScreen",
     "RankDetailScreen",

@@ -14,12 +14,12 @@ from textual.widgets.option_list import Option
 
 from zstui.bridge import Bridge, WatchedArea
 from zstui.engine.commands import GetOutput, NamePeer, ShowReceipt
-from zstui.engine.money import format_amount, format_rate
-from zstui.engine.views import JobOutputView, JobView, PeerView, RankView
+from zstui.engine.money import format_amount
+from zstui.engine.views import JobOutputView, PeerView, RankView
 from zstui.screens.dialog import Dialog, Fields, Keys, Rows
 from zstui.screens.form import Field, Form, plain_input
-from zstui.screens.values import ago, exact_mebibytes, exact_seconds, named, safe, safe_lines
-from zstui.screens.widgets.text import bar, duration, short_id, short_peer, sparkline, until
+from zstui.screens.values import named, safe, safe_lines
+from zstui.screens.widgets.text import bar, duration, short_id, sparkline, until
 
 TAIL_LINES = 2000
 TAIL_BYTES = 256 * 1024
@@ -112,63 +112,6 @@ class RecordDialog(Dialog[None]):
         self.app.push_screen(ReceiptScreen(self.bridge, receipt))
 
 
-class JobDetailScreen(RecordDialog):
-    area = "jobs"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("o", "output", "Output", id="job.output"),
-        Binding("v", "receipt", "Receipt", id="job.receipt"),
-    ]
-
-    def __init__(self, bridge: Bridge, job_id: str) -> None:
-        super().__init__(bridge, job_id)
-        self.heading = f"Job {short_id(job_id)}"
-
-    def keys(self) -> Keys:
-        return (("o", "Output"), ("v", "Receipt"), ("y", "Copy id"), ("Esc", "Close"))
-
-    def fields(self) -> Fields | None:
-        job = self.bridge.jobs.get(self.key)
-        return None if job is None else job_fields(job)
-
-    def action_output(self) -> None:
-        self.app.push_screen(OutputScreen(self.bridge, self.key))
-
-    def action_receipt(self) -> None:
-        job = self.bridge.jobs.get(self.key)
-        if job is None or not job.receipt_id:
-            self.say("There is no receipt yet; it comes when the job has ended.")
-        else:
-            self.show_receipt(job.receipt_id)
-
-
-def job_fields(job: JobView) -> Fields:
-    """Every fact about a job that is known by now."""
-    executor = named(job.executor_name, job.executor) if job.executor else "nobody yet"
-    call = " ".join((safe(job.module, 60), *(safe(arg, 60) for arg in job.args)))
-    progress = "" if job.progress is None or job.state != "running" else f"  {job.progress:.0%}"
-    fields: list[tuple[str, str | Content]] = [
-        ("State", Content.assemble((job.state, "bold"), f"{progress}  {safe(job.why, 300) if job.why else ''}")),
-        ("Runs", f"{call}   function {safe(job.function)}"),
-        ("Guild", safe(job.guild_name)),
-        ("Submitter", "you" if job.mine else named(job.submitter_name, job.submitter)),
-        ("Executor", executor),
-        ("Created", ago(job.created_at)),
-        ("Time", f"{exact_seconds(job.duration_us or job.elapsed_us)} of {exact_seconds(job.timeout_us)}"),
-        ("Memory", f"{exact_mebibytes(job.memory_bytes)} of {exact_mebibytes(job.max_memory_bytes)}"),
-        ("Cost", f"{format_amount(job.cost_u)} of at most {format_amount(job.max_cost_u)}   {job.paid}"),
-    ]
-    if job.state in ("done", "failed"):
-        exit_code = "none" if job.exit_code is None else str(job.exit_code)
-        fields += [
-            ("Exit code", exit_code + ("" if job.fault == "none" else f"   fault: {job.fault}")),
-            ("Gas", f"{job.gas:,}{'' if job.gas_exact else ' at least'}"),
-            ("Output", f"sha256 {safe(job.output_hash, 64)}" if job.output_hash else "none"),
-            ("Receipt", safe(job.receipt_id, 64) if job.receipt_id else "none"),
-            ("Witnesses", ", ".join(short_peer(p) for p in job.attestations) or "none"),
-        ]
-    return (*fields, ("Module", safe(job.module_cid, 80)))
-
-
 class OutputScreen(Dialog[None]):
     """Live tail of a job's output and the file that keeps all of it."""
 
@@ -248,56 +191,6 @@ class OutputScreen(Dialog[None]):
     def action_page(self, direction: int) -> None:
         log = self.query_one(Log)
         log.scroll_relative(y=direction * max(1, log.size.height - 1), animate=False)
-
-
-class PeerDetailScreen(RecordDialog):
-    area = "peers"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("N", "name", "Name", id="peer.name")]
-
-    def __init__(self, bridge: Bridge, peer_id: str) -> None:
-        super().__init__(bridge, peer_id)
-        peer = bridge.peers.get(peer_id)
-        self.heading = f"Peer {named(peer.name, peer_id)}" if peer else "Peer"
-
-    def keys(self) -> Keys:
-        return (("N", "Give it a name of yours"), ("y", "Copy id"), ("Esc", "Close"))
-
-    def fields(self) -> Fields | None:
-        peer = self.bridge.peers.get(self.key)
-        return None if peer is None else peer_fields(peer)
-
-    def action_name(self) -> None:
-        self.app.push_screen(NamePeerScreen(self.bridge, self.key))
-
-
-def peer_fields(peer: PeerView) -> Fields:
-    """Every fact about a peer."""
-    c = peer.capabilities
-    path = {"lan": "on this network", "direct": "direct", "relay": "through a relay", None: "not connected"}[peer.path]
-    history = sparkline(peer.rtt_history_ms, 12).strip()
-    rtt = "not measured" if peer.rtt_ms is None else f"{peer.rtt_ms:.1f} ms  {history}"
-    offers = (
-        f"{c.cores} cores, {c.memory_mib} MiB and {c.timeout_s} s a job; {format_rate(c.price_per_second_nano)}/s + "
-        f"{format_rate(c.price_per_mib_nano)}/MiB"
-        if c.executor
-        else "does not run others' jobs"
-    )
-    blocked = "" if peer.blocked_until is None else f"  until {until(peer.blocked_until)}"
-    return (
-        ("Name", safe(peer.name)),
-        ("State", Content.assemble((peer.state, "bold"), blocked)),
-        ("Why", safe(peer.why, 200) if peer.why else "-"),
-        ("Path", path),
-        ("Address", safe(peer.address, 200) if peer.address else "unknown"),
-        ("Round trip", rtt),
-        ("Offers", offers),
-        ("Tags", ", ".join(safe(tag, 20) for tag in c.tags[:12]) or "-"),
-        ("Score", f"{peer.score:.2f}"),
-        ("First seen", ago(peer.first_seen_at)),
-        ("Last seen", ago(peer.last_seen_at)),
-        ("Program", safe(peer.agent) if peer.agent else "unknown"),
-        ("Key", safe(peer.peer_id, 80)),
-    )
 
 
 class NamePeerScreen(Form[PeerView | None]):

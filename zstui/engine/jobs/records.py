@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from zstui.engine.bus import Bus
 from zstui.engine.errors import BadInput, UnknownJob
-from zstui.engine.events import JobChanged
+from zstui.engine.events import JobChanged, JobMoved
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.model import Job
@@ -105,6 +105,7 @@ class Records:
         await self._db.write(write)
         self._apply(job)
         self._bus.publish(JobChanged(job.job_id))
+        self._bus.publish(_moved(job))
 
     async def change(self, job_id: str, also: Also | None = None, /, **changes: object) -> Job:
         """Commit, apply and publish. Returns the row as it now is."""
@@ -115,9 +116,12 @@ class Records:
                 also(tx)
 
         if also is not None or any(getattr(self[job_id], c) != v for c, v in changes.items()):
+            before = self[job_id].state
             await self._db.write(write)
             self._apply(replace(self[job_id], **changes))
             self.touch(job_id)
+            if self[job_id].state != before:
+                self._bus.publish(_moved(self[job_id]))
         return self[job_id]
 
     async def attest(self, job_id: str, witness: PeerId, *, match: bool, keep: Also) -> Job:
@@ -194,3 +198,8 @@ class Records:
             self._progress.pop(job.job_id, None)
         else:
             self._open.add(job.job_id)
+
+
+def _moved(job: Job) -> JobMoved:
+    other = job.executor if job.mine else job.submitter
+    return JobMoved(job.job_id, job.mine, job.module, other, job.state, job.why)
