@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from zstui.engine.home import Home, default_home
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
+    gc.set_threshold(20_000, 20, 100)  # the default scans everything often enough to hold up a key press for 150 ms
     args = arguments.parse(sys.argv[1:] if argv is None else argv)
     home = Home(getattr(args, "home", None) or default_home())
     try:
@@ -219,6 +221,7 @@ async def _app(home: Home) -> int:
         await server.stop()
         await node.stop()
 
+    gc.freeze()  # what is loaded by now stays for good
     try:
         await server.start()
         return await run_app(node, on_exit=stop)
