@@ -72,14 +72,18 @@ class Feeds:
                 listener.exception()
 
     async def _pause(self, job_id: str, live: Run | None, listener: asyncio.Task[None]) -> None:
-        """Until there is news of the run or from the submitter: at most a heartbeat, at least the pause between sends."""
+        """Until there is news of the run or from the submitter: at most a heartbeat, and while the job runs at least
+        the pause between sends; its end is told at once."""
         beat = self._room.timing.heartbeat
         news = asyncio.create_task(live.changed.wait(beat) if live else self._room.records.changed(job_id, beat))
         try:
             await asyncio.wait({news, listener}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             news.cancel()
-        await asyncio.sleep(self._room.timing.coalesce)
+        loop, records = asyncio.get_running_loop(), self._room.records
+        until = loop.time() + self._room.timing.coalesce
+        while not records[job_id].final and (left := until - loop.time()) > 0:
+            await records.changed(job_id, left)
 
     async def _listen(self, s: SealedStream, acked: asyncio.Event) -> None:
         while True:
