@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.channels.rig import Node
+from tests.engine.channels.rig import Node, running
 from zstui.engine.channels import links, service
 from zstui.engine.net.memory import MemoryHub
 
@@ -19,10 +19,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
+async def clean() -> AsyncIterator[None]:
+    """Stop every node that the test started."""
+    yield
+    for node in tuple(running):
+        await node.stop()
+
+
+@pytest.fixture
+async def pair(clean: None, tmp_path: Path) -> tuple[Node, Node]:
     """Two running nodes, linked."""
     hub = MemoryHub()
-    a, b = await Node(hub, 1, tmp_path).start(), await Node(hub, 2, tmp_path).start()
-    yield a, b
-    await a.stop()
-    await b.stop()
+    return await Node(hub, 1, tmp_path).start(), await Node(hub, 2, tmp_path).start()

@@ -77,9 +77,11 @@ class Node:
             tainted=self.tainted,
         )
         await self.service.start()
+        running.append(self)
         return self
 
     async def stop(self) -> None:
+        running.remove(self)
         await self.memory.stop()
         await self.service.stop()
         await self.db.close()
@@ -98,6 +100,9 @@ class Node:
         """Events of a kind published so far."""
         return [event for event in self.events._queue if isinstance(event, kind)]
 
+
+running: list[Node] = []
+"""Every node between start and stop."""
 
 names: dict[PeerId, str] = {identity(n).peer_id: f"node{n}" for n in range(1, 9)}
 

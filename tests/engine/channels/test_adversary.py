@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +37,17 @@ from zstui.engine.net.memory import MemoryHub
 
 Both = tuple[Node, Puppet]
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 
 @pytest.fixture
-async def both(tmp_path: Path) -> AsyncIterator[Both]:
+async def both(clean: None, tmp_path: Path) -> Both:
     """A real node and a puppet with an open channel: the puppet's deposit 10,000 µ, the node's 5,000 µ."""
     hub = MemoryHub()
     node = await Node(hub, 1, tmp_path).start()
     puppet = Puppet(hub, 2)
     await puppet.open(node, 10_000, 5_000)
-    yield node, puppet
-    await node.stop()
-    await puppet.network.stop()
+    return node, puppet
 
 
 def look(node: Node, puppet: Puppet) -> tuple[str, str, int]:
@@ -85,7 +84,6 @@ async def test_a_pay_of_another_channel(both: Both, tmp_path: Path) -> None:
     assert await puppet.dropped()
     assert await node.count("credited") == (0, 0)
     assert look(node, puppet)[0] == look(node, third)[0] == "active"
-    await third.network.stop()
 
 
 def puppet_body(puppet: Puppet) -> Pay:
@@ -98,7 +96,6 @@ async def test_a_pay_signed_by_another(both: Both) -> None:
     await puppet.send(seal(third.identity, puppet_body(puppet)))
     assert await puppet.dropped()
     assert look(node, puppet) == ("active", "", 0)
-    await third.network.stop()
 
 
 async def test_a_pay_of_an_old_epoch(both: Both) -> None:
@@ -352,8 +349,6 @@ async def test_refused_proposals(tmp_path: Path, changes: dict[str, Any], code: 
     _, reject = await puppet.receive(OpenReject)
     assert (reject.draft, reject.code) == (channel_id(proposal.draft), code)
     assert node.service.views() == []
-    await node.stop()
-    await puppet.network.stop()
 
 
 async def test_a_clock_off_by_a_day(tmp_path: Path) -> None:
@@ -366,8 +361,6 @@ async def test_a_clock_off_by_a_day(tmp_path: Path) -> None:
     await puppet.send(puppet.proposal(node, created_ms=honest.created_ms - day, expires_ms=honest.expires_ms - day))
     _, reject = await puppet.receive(OpenReject)
     assert reject.code == "CLOCK"
-    await node.stop()
-    await puppet.network.stop()
 
 
 async def test_credit_limit_counts_what_is_owed(both: Both) -> None:
@@ -405,8 +398,6 @@ async def test_a_second_proposal_replaces_one_never_confirmed(tmp_path: Path) ->
     await puppet.send(OpenConfirm(old, sign_opening(puppet.identity, old)))
     _, abort = await puppet.receive(Abort)
     assert abort.id == old
-    await node.stop()
-    await puppet.network.stop()
 
 
 async def test_an_unknown_memo_is_credited_all_the_same(both: Both) -> None:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.channels.rig import Node, line, until
+from tests.engine.channels.rig import Node, line, running, until
 from tests.engine.channels.test_recovery import copy, put_back, settled
 from tests.engine.channels.wire import filtered
 from zstui.engine.channels import links, service
@@ -204,7 +204,7 @@ class Life:
                 assert not self.rows(side, "SELECT channel FROM ledger_reservations WHERE released = 0")
 
     async def end(self) -> None:
-        for node in self.nodes:
+        for node in tuple(running):
             await node.stop()
 
 
@@ -218,12 +218,14 @@ def test_any_life_ends_with_both_sides_agreeing(plan: list[Step]) -> None:
     async def live() -> None:
         with tempfile.TemporaryDirectory() as folder:
             life = Life(Path(folder))
-            await life.begin()
-            for step in plan:
-                await life.act(step)
-            await life.heal()
-            life.check_healed()
-            await life.end()
+            try:
+                await life.begin()
+                for step in plan:
+                    await life.act(step)
+                await life.heal()
+                life.check_healed()
+            finally:
+                await life.end()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "ACK_WAIT_S", 0.05)

@@ -17,6 +17,8 @@ from zstui.engine.errors import ChannelError, CreditExceeded, ZsError
 from zstui.engine.net.memory import MemoryHub
 
 DAY = 86_400
+
+pytestmark = pytest.mark.usefixtures("clean")
 Pair = tuple[Node, Node]
 
 
@@ -95,8 +97,6 @@ async def test_a_crash_of_the_payee_before_its_ack(tmp_path: Path) -> None:
     await until(lambda: settled(a, b, id))
     assert await b.count("credited") == (1, 10)
     assert await a.count("acknowledged") == (1, 10)
-    await a.stop()
-    await b.stop()
 
 
 async def test_every_promise_is_durable_before_it_leaves(tmp_path: Path) -> None:
@@ -116,8 +116,6 @@ async def test_every_promise_is_durable_before_it_leaves(tmp_path: Path) -> None
     await until(lambda: state(b, id) is State.CLOSED)
     assert [x.missing for x in auditors] == [[], []]
     assert min(x.checked for x in auditors) >= 4
-    await a.stop()
-    await b.stop()
 
 
 @pytest.fixture
@@ -146,8 +144,6 @@ async def test_confirm_lost_and_sent_again(lossy: tuple[Node, Node, Loser]) -> N
     a.hub.link(a.id, b.id)
     await until(lambda: state(b, id) is State.ACTIVE)
     assert (await a.service.pay(id, line(1))).acknowledged
-    await a.stop()
-    await b.stop()
 
 
 async def test_confirm_lost_for_good(lossy: tuple[Node, Node, Loser]) -> None:
@@ -169,8 +165,6 @@ async def test_confirm_lost_for_good(lossy: tuple[Node, Node, Loser]) -> None:
     await b.clock.advance(3_700)
     for node in (a, b):
         await until(lambda node=node: [v.channel_id for v in node.service.views()] == [again.channel_id])  # type: ignore[misc]
-    await a.stop()
-    await b.stop()
 
 
 @pytest.mark.parametrize("kind", ["OpenPropose", "Close", "Settle", "Pay", "Reestablish"])
@@ -204,8 +198,6 @@ async def test_a_frame_lost_with_the_link(lossy: tuple[Node, Node, Loser], kind:
         assert node.service.view(id).reason == "cooperative"
     assert await b.count("credited") == (1, 30)
     assert (a.service.owed(), b.service.owed()) == ((0, 30), (30, 0))
-    await a.stop()
-    await b.stop()
 
 
 async def test_closing_while_the_peer_is_away(pair: Pair) -> None:
@@ -376,8 +368,6 @@ async def test_expiry_closes_and_forfeits_nothing(tmp_path: Path) -> None:
     await clock.advance(60)
     await until(lambda: state(a, id) is state(b, id) is State.CLOSED)
     assert (a.service.view(id).reason, a.service.owed()) == ("cooperative", (0, 40))
-    await a.stop()
-    await b.stop()
 
 
 async def test_a_peer_that_never_returns(tmp_path: Path) -> None:
@@ -400,8 +390,6 @@ async def test_a_peer_that_never_returns(tmp_path: Path) -> None:
     with pytest.raises((CreditExceeded, ZsError)):
         await b.service.open(a.id, 1_000, 1_000, DAY)
     assert b.service.ledger()[0].credit_limit_u == 0
-    await a.stop()
-    await b.stop()
 
 
 async def test_an_expired_channel_heals_when_both_return(tmp_path: Path) -> None:
@@ -417,8 +405,6 @@ async def test_an_expired_channel_heals_when_both_return(tmp_path: Path) -> None
     await until(lambda: state(a, id) is state(b, id) is State.CLOSED)
     assert b.service.view(id).reason == "cooperative"
     assert await b.count("credited") == (1, 40)
-    await a.stop()
-    await b.stop()
 
 
 async def test_unilateral_close(pair: Pair) -> None:
@@ -449,8 +435,6 @@ async def test_a_close_left_unanswered(lossy: tuple[Node, Node, Loser]) -> None:
     a.hub.cut(a.id, b.id)
     a.hub.link(a.id, b.id)
     await until(lambda: state(a, id) is state(b, id) is State.CLOSED)
-    await a.stop()
-    await b.stop()
 
 
 async def test_after_a_restart_nothing_is_signed_before_the_peer_was_heard(pair: Pair, tmp_path: Path) -> None:
