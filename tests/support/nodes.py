@@ -46,10 +46,12 @@ def zstui(*args: str, home: Path | None = None, **env: str) -> subprocess.Comple
 class NodeProcess:
     """One node on loopback. ``ask`` runs a one-shot command against it and decodes its JSON."""
 
-    def __init__(self, home: Path, *options: str, mdns: bool = True, start: bool = True) -> None:
+    def __init__(self, home: Path, *options: str, mdns: bool = True, start: bool = True, namespace: str = "") -> None:
+        """In a network ``namespace`` the node listens and discovers as it does by default, else on loopback only."""
         self.home = home
         self.name = home.name
         self._options = options
+        self._namespace = namespace
         self._mdns = "127.0.0.1" if mdns else "none"
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}
@@ -57,12 +59,12 @@ class NodeProcess:
             self.start()
 
     def start(self) -> None:
-        listen = () if "--listen" in self._options else ("--listen", "127.0.0.1:0")
+        where = ("ip", "netns", "exec", self._namespace) if self._namespace else ()
+        local = () if self._namespace else ("--mdns-interface", self._mdns, "--listen", "127.0.0.1:0")
         self.process = subprocess.Popen(
             [
-                *(*ZSTUI, "--home", str(self.home), "node", "--name", self.name, *listen),
-                *("--mdns-interface", self._mdns, "--network", self.home.parent.name),
-                *("--metrics", "127.0.0.1:0", *self._options),
+                *(*where, *ZSTUI, "--home", str(self.home), "node", "--name", self.name, *local),
+                *("--network", self.home.parent.name, "--metrics", "127.0.0.1:0", *self._options),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

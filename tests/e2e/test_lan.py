@@ -1,0 +1,74 @@
+"""Two machines on one cable: network namespaces joined by a veth pair, nodes with default settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.nodes import NodeProcess, eventually
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="makes network namespaces")
+
+
+def ip(*args: str) -> bool:
+    return subprocess.run(["ip", *args], check=False, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[str, str]]:
+    """Names of two namespaces, each also the name of its end of the cable; 10.77.0.1 and 10.77.0.2."""
+    tag = uuid.uuid4().hex[:6]
+    a, b = f"zsa{tag}", f"zsb{tag}"
+    if not (ip("netns", "add", a) and ip("netns", "add", b)):
+        pytest.skip("this machine makes no network namespaces")
+    try:
+        assert ip("link", "add", a, "netns", a, "type", "veth", "peer", "name", b, "netns", b)
+        for number, host in enumerate((a, b), 1):
+            assert ip("-n", host, "addr", "add", f"10.77.0.{number}/24", "dev", host)
+            assert ip("-n", host, "link", "set", "lo", "up")
+            assert ip("-n", host, "link", "set", host, "up")
+            assert ip("-n", host, "route", "add", "default", "dev", host)
+        yield a, b
+    finally:
+        ip("netns", "delete", a)
+        ip("netns", "delete", b)
+
+
+def online(node: NodeProcess) -> bool:
+    return [p["state"] for p in node.ask("peers")] == ["online"]
+
+
+def test_two_machines_find_each_other_work_and_survive_a_pulled_cable(hosts: tuple[str, str], tmp_path: Path) -> None:
+    alpha = NodeProcess(tmp_path / "alpha", namespace=hosts[0], start=False)
+    beta = NodeProcess(tmp_path / "beta", "--executor", namespace=hosts[1], start=False)
+    try:
+        alpha.start()
+        beta.start()
+        eventually("discovery", lambda: online(alpha) and online(beta))
+        assert alpha.ask("peers")[0]["path"] == "lan"
+        guild = alpha.ask("guild", "create", "lab")["guild_id"]
+        eventually("guild", lambda: beta.ask("guild", "list"))
+        beta.ask("guild", "join", guild, "--role", "executor")
+        job = alpha.ask("job", "submit", "hello", "--guild", guild, "--wait")
+        assert (job["state"], job["executor"]) == ("done", beta.peer_id)
+
+        assert ip("-n", hosts[1], "link", "set", hosts[1], "down")
+        eventually("word of the cut", lambda: not online(alpha), 15)
+        request = alpha.ask("approve", "list")[0]
+        paid = alpha.ask("approve", "pay", request["request_id"])
+        assert paid["state"] == "paying", "signed and kept, but nobody has acknowledged it"
+
+        assert ip("-n", hosts[1], "link", "set", hosts[1], "up")
+        eventually("reunion", lambda: online(alpha), 30)
+        eventually("payment", lambda: beta.ask("job", "show", job["job_id"])["paid"] == "paid")
+        eventually("acknowledgement", lambda: alpha.ask("job", "show", job["job_id"])["paid"] == "paid")
+        assert beta.ask("channel", "list")[0]["mine_u"] == job["cost_u"]
+    finally:
+        alpha.stop()
+        beta.stop()
