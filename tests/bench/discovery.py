@@ -1,7 +1,7 @@
 """Two ``zstui node`` processes with fresh homes on 127.0.0.1 that find each other by mDNS there; five rounds.
 
 both_ready_ms_p50         from starting both at once to the later ready line
-see_each_other_ms_p50     from starting both at once until each lists the other as online, asked through its control socket every 20 ms
+see_each_other_ms_p50     from starting both at once until each lists the other as online, asked every 20 ms
 after_ready_ms_p50        the difference
 """
 
