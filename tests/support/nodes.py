@@ -54,6 +54,8 @@ class NodeProcess:
         self._namespace = namespace
         self._mdns = "127.0.0.1" if mdns else "none"
         self.process: subprocess.Popen[bytes] | None = None
+        self.stderr = home.parent / f"{home.name}.stderr"
+        """File with what every process of this node said on stderr."""
         self.ready: dict[str, Any] = {}
         if start:
             self.start()
@@ -61,20 +63,21 @@ class NodeProcess:
     def start(self) -> None:
         where = ("ip", "netns", "exec", self._namespace) if self._namespace else ()
         local = () if self._namespace else ("--mdns-interface", self._mdns, "--listen", "127.0.0.1:0")
+        errors = self.stderr.open("ab")
         self.process = subprocess.Popen(
             [
                 *(*where, *ZSTUI, "--home", str(self.home), "node", "--name", self.name, *local),
                 *("--network", self.home.parent.name, "--metrics", "127.0.0.1:0", *self._options),
             ],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             stdin=subprocess.DEVNULL,
         )
+        errors.close()
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            assert self.process.stderr is not None
-            raise AssertionError(self.process.stderr.read().decode())
+            raise AssertionError(self.stderr.read_text())
         self.ready = msgspec.json.decode(line)
 
     @property
@@ -122,8 +125,7 @@ class NodeProcess:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            for pipe in (process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
+            if process.stdout is not None:
+                process.stdout.close()
         self.process = None
         return process.returncode
