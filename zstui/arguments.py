@@ -110,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
     _node_options(verb(sub, "node", "run a node without a screen"))
 
     verb(sub, "status", "this node at a glance", lambda a: c.Status())
-    verb(sub, "peers", "peers known and connected", lambda a: c.ListPeers())
+    verb(sub, "peers", "peers known and connected", lambda a: c.ListPeers(like=a.like)).add_argument(
+        "--like", default="", metavar="WORDS", help='only peers that offer such a thing, e.g. "executor 8 cores gpu"'
+    )
     verb(sub, "connect", "connect to a peer", lambda a: c.Connect(address=a.address)).add_argument(
         "address", help="multiaddr, host:port, or a known peer's id or name"
     )

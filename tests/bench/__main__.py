@@ -7,7 +7,7 @@ import asyncio
 import importlib
 import json
 
-NAMES = ("workflow", "discovery", "sandbox", "payments", "guilds")
+NAMES = ("workflow", "discovery", "sandbox", "payments", "guilds", "search")
 
 
 def main() -> None:

@@ -59,7 +59,8 @@ class Status(Command[StatusView], frozen=True, kw_only=True):
 
 
 class ListPeers(Command[list[PeerView]], frozen=True, kw_only=True):
-    pass
+    like: str = ""
+    """What a peer should offer, in words: only such peers, the most similar first. "" for all."""
 
 
 class Connect(Command[PeerView], frozen=True, kw_only=True):

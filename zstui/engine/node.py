@@ -43,6 +43,7 @@ from zstui.engine.net import store as net_store
 from zstui.engine.net.service import NetService
 from zstui.engine.reputation import store as reputation_store
 from zstui.engine.reputation.service import ReputationService
+from zstui.engine.search.service import PeerSearch
 from zstui.engine.services import NAME_LIMIT, Profile, Services
 from zstui.engine.store import meta
 from zstui.engine.store.database import Database, Tx
@@ -95,6 +96,7 @@ class Node:
             for service in (s.logs, s.telemetry, s.reputation, s.sandbox, s.guilds, s.channels, s.approvals, s.jobs):
                 await service.start()
             await s.net.start()
+            await s.search.start()
             self._follower = asyncio.create_task(self._follow_roles(s), name="roles")
         except ZsError:
             await self.stop()
@@ -130,7 +132,17 @@ class Node:
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
-        for service in (s.jobs, s.approvals, s.channels, s.guilds, s.net, s.sandbox, s.reputation, s.telemetry):
+        for service in (
+            s.search,
+            s.jobs,
+            s.approvals,
+            s.channels,
+            s.guilds,
+            s.net,
+            s.sandbox,
+            s.reputation,
+            s.telemetry,
+        ):
             await service.stop()
         if self._projector is not None:
             await self._projector.stop()
@@ -294,6 +306,7 @@ class Node:
             sandbox=sandbox,
             jobs=jobs,
             market=market,
+            search=PeerSearch(bus, known=lambda: [p.peer_id for p in net.views()], card_of=net.card_of),
             telemetry=telemetry,
             logs=LogBook(bus, self._home.logs, clock, net.name_of),
         )

@@ -18,6 +18,7 @@ from zstui.engine.logs import LogBook
 from zstui.engine.market.service import Market
 from zstui.engine.net.service import NetService
 from zstui.engine.reputation.service import ReputationService
+from zstui.engine.search.service import PeerSearch
 from zstui.engine.store.database import Database
 from zstui.engine.telemetry import Telemetry
 
@@ -51,5 +52,6 @@ class Services:
     sandbox: Sandbox
     jobs: JobService
     market: Market
+    search: PeerSearch
     telemetry: Telemetry
     logs: LogBook

@@ -31,7 +31,9 @@ async def _status(s: Services, _: c.Status) -> views.StatusView:
     return projection.status(s)
 
 
-async def _peers(s: Services, _: c.ListPeers) -> list[views.PeerView]:
+async def _peers(s: Services, command: c.ListPeers) -> list[views.PeerView]:
+    if command.like:
+        return [projection.peer(s, peer) for peer, _ in s.search.like(command.like)]
     return projection.peers(s)
 
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zstui.engine.bus import Bus
+from zstui.engine.events import PeerChanged
+from zstui.engine.identity.card import Card
+from zstui.engine.search import index as index_module
+from zstui.engine.search.embedding import DIMENSIONS, card_words, embed, query_words
+from zstui.engine.search.index import CapabilityIndex, exact
+from zstui.engine.search.service import PeerSearch
+
+
+def card(name: str, *tags: str, cores: int = 2, memory: int = 128, executor: bool = True) -> Card:
+    return Card(name, executor, cores, memory, 30, 1, 1, tags, 0)
+
+
+@given(st.lists(st.text(max_size=40), max_size=20))
+def test_a_vector_has_length_one_and_is_the_same_again(words: list[str]) -> None:
+    vector = embed(words)
+    assert len(vector) == DIMENSIONS
+    length = math.sqrt(sum(x * x for x in vector))
+    assert length == 0 or math.isclose(length, 1)
+    assert embed(words) == vector
+
+
+@given(st.text(max_size=500))
+def test_any_query_is_bounded(text: str) -> None:
+    assert len(query_words(text)) <= 64
+
+
+def test_figures_meet_in_steps_of_two() -> None:
+    assert "cores8" in query_words("8 cores, please")
+    assert "cores8" in card_words(card("x", cores=12))
+    assert "memory64" in query_words("64 MiB")
+
+
+async def test_the_peer_that_offers_it_comes_first_and_follows_its_card() -> None:
+    bus = Bus()
+    cards = {
+        "a": card("north", "gpu", "render"),
+        "b": card("south", "archive", cores=8),
+        "c": card("east", executor=False),
+    }
+    search = PeerSearch(bus, known=lambda: list(cards), card_of=cards.get)
+    await search.start()
+    assert search.like("rendering on a gpu")[0][0] == "a"
+    assert search.like("8 cores")[0][0] == "b"
+    assert search.like("") == []
+    cards["c"] = card("east", "gpu", "gpu", "render", "rendering")
+    del cards["a"]
+    for peer in ("a", "c"):
+        bus.publish(PeerChanged(peer))
+    await search.stop()
+    assert next(peer for peer, _ in search.like("gpu render")) == "c"
+    assert "a" not in dict(search.like("gpu render"))
+
+
+async def test_the_index_finds_what_an_exact_search_finds() -> None:
+    chance = random.Random(7)
+    words = [f"word{n}" for n in range(400)]
+    vectors = {f"k{n:05}": embed(chance.sample(words, 6)) for n in range(3_000)}
+    index = CapabilityIndex()
+    for key, vector in vectors.items():
+        index.put(key, vector)
+    await index.settled()
+    assert index._annoy is not None
+    assert len(index._fresh) <= max(index_module.EXACT_UP_TO, len(vectors) // 100)
+    found = wanted = 0
+    for _ in range(30):
+        query = embed(chance.sample(words, 6))
+        want = set(exact(vectors, query, 10))
+        found += len(want & {key for key, _ in index.search(query, 10)})
+        wanted += 10
+    assert found / wanted >= 0.95
+    best = index.search(vectors["k00042"], 1)
+    assert best[0][0] == "k00042"
+    index.remove("k00042")
+    assert index.search(vectors["k00042"], 1)[0][0] != "k00042"
+    await index.stop()
+
+
+async def test_equal_vectors_come_in_the_order_of_their_keys() -> None:
+    index = CapabilityIndex()
+    for key in ("c", "a", "b"):
+        index.put(key, embed(["gpu"]))
+    assert [key for key, _ in index.search(embed(["gpu"]), 3)] == ["a", "b", "c"]
