@@ -17,6 +17,10 @@ def names(tx: Tx) -> list[str]:
     return [row[0] for row in tx.execute("SELECT name FROM thing ORDER BY id")]
 
 
+def modes(folder: Path) -> list[int]:
+    return [file.stat().st_mode & 0o777 for file in folder.iterdir()]
+
+
 async def test_write_is_visible_to_the_reader_and_after_a_restart(tmp_path: Path) -> None:
     db = await Database.open(tmp_path / "z.db", [ONE])
     assert (
@@ -27,6 +31,12 @@ async def test_write_is_visible_to_the_reader_and_after_a_restart(tmp_path: Path
     await db.close()
     db = await Database.open(tmp_path / "z.db", [ONE, TWO])
     assert await db.read(names) == ["a"]
+    await db.close()
+
+
+async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE])
+    assert modes(tmp_path) == [0o600, 0o600, 0o600], "the file, its WAL and its index"
     await db.close()
 
 

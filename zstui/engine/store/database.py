@@ -8,6 +8,7 @@ COMMIT stops the database: nothing that depended on it was sent, and the node re
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -64,9 +65,10 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path, migrations: Iterable[Migration]) -> Database:
-        """Open or create, and bring the schema up to date. Raises DatabaseTooNew, HomeError."""
+        """Open or create with mode 0600, and bring the schema up to date. Raises DatabaseTooNew, HomeError."""
         writer = None
         try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its WAL the same mode
             writer = await aiosqlite.connect(path, isolation_level=None)
             for pragma in _PRAGMAS:
                 await writer.execute(f"PRAGMA {pragma}")
@@ -74,7 +76,7 @@ class Database:
             reader = await aiosqlite.connect(path, isolation_level=None)
             await reader.execute("PRAGMA busy_timeout=5000")
             await reader.execute("PRAGMA query_only=ON")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             if writer is not None:
                 await writer.close()
             raise HomeError(f"Cannot use the database {path}: {error}.") from error
