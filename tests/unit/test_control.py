@@ -12,7 +12,7 @@ from tests.support.fake_engine import FakeEngine
 from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.engine.control import ControlClient, ControlServer
-from zstui.engine.errors import BadInput, NotRunning, UnknownPeer
+from zstui.engine.errors import BadInput, NotRunning, UnknownPeer, ZsError
 
 
 @pytest.fixture
@@ -42,6 +42,20 @@ async def test_errors_keep_their_class_and_sentence(served: tuple[FakeEngine, Pa
     engine.failures[c.Connect] = UnknownPeer("There is no peer called x.")
     with pytest.raises(UnknownPeer, match="no peer called x"):
         await ControlClient(path).execute(c.Connect(address="x"))
+
+
+async def test_a_bug_in_the_node_is_answered_too(
+    served: tuple[FakeEngine, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, path = served
+
+    async def fail(_: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr(engine, "execute", fail)
+    with pytest.raises(ZsError, match="bug"):
+        async with asyncio.timeout(5):
+            await ControlClient(path).execute(c.Status())
 
 
 async def test_the_feed_misses_nothing_after_the_snapshot(served: tuple[FakeEngine, Path]) -> None:

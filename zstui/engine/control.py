@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import typing
 from collections.abc import AsyncIterator
@@ -21,6 +22,8 @@ import msgspec
 from zstui.engine.commands import AnyCommand, Command, Engine
 from zstui.engine.errors import BY_CODE, BadInput, NotRunning, ZsError
 from zstui.engine.views import Feed, Snapshot
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 MAX_LINE = 64 << 20
@@ -121,6 +124,9 @@ class ControlServer:
             reply.error = _Error(-32600, f"Not a valid request: {error}.", BadInput.code)
         except ZsError as error:
             reply.error = _Error(-32000, str(error), error.code)
+        except Exception as error:
+            log.exception("A request over the control socket failed")
+            reply.error = _Error(-32603, f"The node failed on this request: {error!r}.", ZsError.code)
         await _write(writer, reply)
 
     async def _call(self, request: _Request) -> object:
