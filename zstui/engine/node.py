@@ -210,6 +210,7 @@ class Node:
                 guild_name = guilds.view(request.guild_id).name
             return PeerContext(
                 peer_name=net.name_of(peer),
+                peer_named=net.is_named(peer),
                 first_seen_at=first_seen_at,
                 guild_name=guild_name,
                 my_role=guilds.role_of(request.guild_id, identity.peer_id) or "",

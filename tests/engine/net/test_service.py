@@ -81,7 +81,7 @@ async def test_connect_makes_both_sides_know_each_other(two: tuple[NetNode, NetN
         assert view.capabilities.executor
         assert view.capabilities.price_per_second_nano == 10
         assert view.first_seen_at > 1_600_000_000
-        assert me.net.on_lan(other.id)
+        assert not me.net.is_named(other.id)
     await until(lambda: a.net.view(b.id).agent.startswith("zstui/"))
     await until(lambda: a.net.view(b.id).rtt_ms is not None)
     rtt = a.net.view(b.id).rtt_ms
@@ -236,6 +236,7 @@ async def test_names_of_mine(two: tuple[NetNode, NetNode]) -> None:
     await connected(a, b)
     drain(a)
     await a.net.rename(b.id, "  Lab\x1b machine ")
+    assert a.net.is_named(b.id)
     assert a.net.name_of(b.id) == "Lab machine"
     assert a.net.resolve("lab machine") == b.id
     assert PeerChanged(b.id) in drain(a)

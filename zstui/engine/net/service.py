@@ -217,9 +217,10 @@ class NetService:
         if link is not None:
             link.close(CLOSE_NORMAL if self._admits(peer) else CLOSE_REFUSED, reason)
 
-    def on_lan(self, peer: PeerId) -> bool:
-        """Whether the link to ``peer`` stays on the local network."""
-        return self._path(peer)[0] == "lan"
+    def is_named(self, peer: PeerId) -> bool:
+        """Whether ``name_of`` is a name that I gave, not the peer's own."""
+        record = self._book.get(peer)
+        return record is not None and record.name != ""
 
     def views(self) -> list[PeerView]:
         """Every known peer: connected ones first, then the most recently seen."""
