@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
+from zstui.engine.events import ExecutionFinished
 from zstui.engine.jobs.receipt import verify_bundle
 
 
@@ -96,8 +97,10 @@ async def test_a_witness_stops_when_nobody_asks_any_more(world: World) -> None:
     carol.sandbox.guests[wasm("tool")] = Guest(hold=asyncio.Event())
     await alice.submit(bob, witnesses=1)
     await until(lambda: carol.sandbox.at_once == 1)
+    ends = carol.bus.subscribe(ExecutionFinished)
     world.hub.cut(alice.id, carol.id)
     await until(lambda: carol.sandbox.at_once == 0)
+    assert (await asyncio.wait_for(anext(ends), 5)).status == "cancelled"
 
 
 async def test_rivals_are_asked_last_and_nobody_twice(world: World) -> None:

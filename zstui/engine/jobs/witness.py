@@ -117,8 +117,11 @@ class Witness:
 
         async with room.slots:
             room.bus.publish(ExecutionStarted(job_id))
-            how = await run(room, m, on_output=on_output, on_progress=lambda _: None)
-            room.bus.publish(ExecutionFinished(job_id, m.module_cid, how.status, how.active_us, how.memory_bytes))
+            how = Ended(status="cancelled", fault="network", reason="The asker is gone.")
+            try:
+                how = await run(room, m, on_output=on_output, on_progress=lambda _: None)
+            finally:
+                room.bus.publish(ExecutionFinished(job_id, m.module_cid, how.status, how.active_us, how.memory_bytes))
             return how
 
 
