@@ -128,9 +128,10 @@ class Artifacts:
                 content += chunk.data
         finally:
             stream.reset()
-        if cid_of(bytes(content)) != cid:
+        whole = bytes(content)
+        if await asyncio.to_thread(cid_of, whole) != cid:
             raise ProtocolError("An artifact that does not hash to its content id.")
-        return bytes(content)
+        return whole
 
     async def _serve(self, raw: Stream) -> None:
         peer = raw.peer

@@ -47,7 +47,7 @@ async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
         function=spec.function,
         args=spec.args,
         env=spec.env,
-        stdin_hash=hashlib.sha256(spec.stdin).digest(),
+        stdin_hash=(await asyncio.to_thread(hashlib.sha256, spec.stdin)).digest(),
         stdin_bytes=len(spec.stdin),
         resources=Resources(memory_bytes=spec.memory_mib * MIB, timeout_us=spec.timeout_s * 1_000_000),
         terms=terms,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -106,7 +107,7 @@ class Market:
         _, module = await read_module(spec.module)
         candidates = self.candidates(spec)
         per_second, per_mib = self._prices(spec, candidates)
-        typical = self._jobs.typical(cid_of(module))
+        typical = self._jobs.typical(await asyncio.to_thread(cid_of, module))
         likely = None
         if typical is not None:
             likely = cost(per_second, per_mib, *typical, max(0, spec.max_price_u)).total_u
