@@ -169,6 +169,8 @@ class Records:
             if job is not None:
                 self._receipts.pop(job.receipt_id, None)
                 self._open.discard(job_id)
+                self._progress.pop(job_id, None)
+                self._signals.pop(job_id, None)
 
     def progress(self, job_id: str) -> float | None:
         return self._progress.get(job_id)
