@@ -68,7 +68,7 @@ def load(home: Path, arguments: Mapping[str, object], environ: Mapping[str, str]
     for name in (*hints, *_RATES, *_AMOUNTS):
         text = environ.get(f"ZSTUI_{name.upper()}")
         if text is not None and name not in ("home", "demo"):
-            listed = name in hints and msgspec.structs.fields(Settings) and hints[name].default == ()
+            listed = name in hints and hints[name].default == ()
             values[name] = tuple(t for t in text.split(",") if t) if listed else text
     for short, full in (*_RATES.items(), *_AMOUNTS.items()):
         if short in values:

@@ -14,7 +14,6 @@ from zstui.engine.identity.keys import (
     Identity,
     base58_decode,
     base58_encode,
-    key_words,
     peer_id_of,
     public_key_from_protobuf,
     public_key_of,
@@ -73,12 +72,6 @@ def test_other_text_is_no_peer_id(text: str) -> None:
 def test_bad_ids_are_refused(text: str) -> None:
     with pytest.raises(BadInput):
         public_key_of(text)
-
-
-def test_key_words_are_four_groups_of_four() -> None:
-    words = key_words(Identity.generate().public_key).split(" ")
-    assert [len(w) for w in words] == [4, 4, 4, 4]
-    assert key_words(bytes(32)) == key_words(bytes(32))
 
 
 def test_key_file_is_made_once_and_private(tmp_path: Path) -> None:

@@ -35,14 +35,8 @@ class SettlementDriver(Protocol):
     def release(self, tx: Tx, channel: bytes) -> None:
         """Give the deposit back; what was spent is posted by ``settle``."""
 
-    def settle(self, tx: Tx, settlement: Settlement) -> bytes:
-        """Carry out; returns the reference."""
-
-    def status(self, tx: Tx, ref: bytes) -> Literal["unknown", "done"]:
-        """How far a settlement is."""
-
-    def verify_incoming(self, tx: Tx, ref: bytes) -> bool:
-        """Whether what the peer owes under ``ref`` has been received. Never true of a ledger: it only records."""
+    def settle(self, tx: Tx, settlement: Settlement) -> None:
+        """Carry out."""
 
 
 class LedgerDriver:
@@ -54,7 +48,7 @@ class LedgerDriver:
     def release(self, tx: Tx, channel: bytes) -> None:
         tx.execute("UPDATE ledger_reservations SET released = 1 WHERE channel = ?", (channel,))
 
-    def settle(self, tx: Tx, settlement: Settlement) -> bytes:
+    def settle(self, tx: Tx, settlement: Settlement) -> None:
         s = settlement
         postings = (
             ("spent", s.paid_u),
@@ -66,14 +60,6 @@ class LedgerDriver:
                 "INSERT OR IGNORE INTO ledger_postings VALUES (?, ?, ?, ?, ?, ?)",
                 (s.channel, account, s.peer, amount, s.kind, s.at_us),
             )
-        return s.channel
-
-    def status(self, tx: Tx, ref: bytes) -> Literal["unknown", "done"]:
-        row = tx.execute("SELECT 1 FROM ledger_postings WHERE ref = ?", (ref,)).fetchone()
-        return "done" if row else "unknown"
-
-    def verify_incoming(self, tx: Tx, ref: bytes) -> bool:
-        return False
 
 
 def owed_by(tx: Tx, peer: PeerId) -> int:
@@ -88,9 +74,3 @@ def accounts(tx: Tx) -> dict[PeerId, int]:
     """``owed_by`` for every peer with a posting."""
     rows = tx.execute("SELECT peer, sum(amount_u) FROM ledger_postings WHERE account = 'peer' GROUP BY peer").fetchall()
     return {peer: int(amount) for peer, amount in rows}
-
-
-def reserved(tx: Tx) -> int:
-    """Deposits of mine set aside in channels that are not closed, µ."""
-    row = tx.execute("SELECT coalesce(sum(amount_u), 0) FROM ledger_reservations WHERE released = 0").fetchone()
-    return int(row[0])

@@ -16,7 +16,7 @@ from zstui.engine.identity.keys import PeerId, peer_id_of
 from zstui.engine.identity.text import clean_text
 from zstui.engine.views import Role
 
-MIN_TTL_S, MAX_TTL_S, DEFAULT_TTL_S = 60, 86_400, 3_600
+MIN_TTL_S, MAX_TTL_S = 60, 86_400
 MIN_MEMBERS, MAX_MEMBERS = 2, 50
 MAX_NAME = 48
 MAX_JOINS = 2_000

@@ -79,14 +79,6 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     return True
 
 
-def key_words(public_key: bytes) -> str:
-    """Four groups of four hex digits of SHA-256 of the key, for people to compare: "9f3a k2d1 ..." style."""
-    import hashlib
-
-    digest = hashlib.sha256(public_key).hexdigest()
-    return " ".join(digest[i : i + 4] for i in range(0, 16, 4))
-
-
 class Identity:
     """A node's own key pair. Never printed, never logged."""
 

@@ -19,7 +19,6 @@ Audit = Literal["", "pending", "done"]
 
 FINAL: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 OWED: frozenset[Paid] = frozenset({"unpaid", "paying", "declined"})
-ENGINE_UNKNOWN = "unknown"
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
