@@ -401,7 +401,7 @@ class Snapshot(View, frozen=True, kw_only=True):
     jobs: tuple[JobView, ...] = ()
     channels: tuple[ChannelView, ...] = ()
     approvals: tuple[ApprovalView, ...] = ()
-    """Those that wait or are being paid."""
+    """Those that wait, are being paid, or are still owed: declined, expired or failed."""
     ranks: tuple[RankView, ...] = ()
     log: tuple[LogLine, ...] = ()
 
