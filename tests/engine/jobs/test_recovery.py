@@ -129,6 +129,29 @@ async def test_an_answer_lost_after_the_agreement_does_not_run_the_job_twice(wor
     assert len(bob.sandbox.runs) == len(bob.jobs.views()) == 1
 
 
+async def test_an_agreement_that_is_being_committed_is_not_denied(world: World) -> None:
+    """The link is lost and back while the executor's disk still works on the agreement."""
+    alice, bob = await world.pair()
+    added = bob.jobs._room.records.add
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: object) -> None:
+        entered.set()
+        await go.wait()
+        await added(*args)  # type: ignore[arg-type]
+
+    bob.jobs._room.records.add = slowly  # type: ignore[method-assign, assignment]
+    view = await alice.submit(bob)
+    await asyncio.wait_for(entered.wait(), 5)
+    world.hub.cut(alice.id, bob.id)
+    world.hub.link(alice.id, bob.id)
+    await asyncio.sleep(0.2)
+    go.set()
+    ended = await asyncio.wait_for(alice.jobs.wait(view.job_id), 5)
+    assert (ended.state, ended.why) == ("done", "")
+    assert len(bob.sandbox.runs) == len(bob.jobs.views()) == 1
+
+
 async def test_a_graceful_stop_hands_back_what_runs_and_what_waits(world: World) -> None:
     alice, bob, running = await started(world, Guest(hold=asyncio.Event()), max_jobs=1)
     waiting = (await alice.submit(bob, "second")).job_id

@@ -22,6 +22,7 @@ from zstui.engine.jobs.receipt import (
     agreement_id,
     attestation_check,
 )
+from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.runs import Runs
 from zstui.engine.money import format_amount
@@ -39,7 +40,9 @@ class Executor:
         self._feeds = Feeds(room, self._runs)
         self._accepting: dict[str, tuple[PeerId, int]] = {}
         """Exposure of agreements that are being committed."""
-        self._negotiating: dict[PeerId, int] = {}
+        self._accepted = Signal()
+        """Fired when such a commit has ended."""
+        self._negotiating: dict[PeerId, set[SealedStream]] = {}
         self._stopping = False
 
     async def start(self) -> None:
@@ -113,14 +116,14 @@ class Executor:
 
     async def offer(self, s: SealedStream, offer: Offer) -> None:
         peer = s.peer
-        if self._negotiating.get(peer, 0) >= MAX_NEGOTIATIONS:
+        if len(self._negotiating.get(peer, ())) >= MAX_NEGOTIATIONS:
             await s.send(Refusal("busy", "too many offers at once"))
             return
-        self._negotiating[peer] = self._negotiating.get(peer, 0) + 1
+        self._negotiating.setdefault(peer, set()).add(s)
         try:
             agreed = await self._negotiate(s, offer)
         finally:
-            self._negotiating[peer] -= 1
+            self._negotiating[peer].discard(s)
             if not self._negotiating[peer]:
                 del self._negotiating[peer]
         if agreed:
@@ -161,6 +164,7 @@ class Executor:
             await self._keep(s, m, a, agreement_id(theirs), (offer.manifest, raw_bid, accept.agreement, mine))
         finally:
             del self._accepting[s.job_id]
+            self._accepted.fire()
         self._runs.begin(s.job_id, m)
         await s.send(Agreed(mine))
         return True
@@ -225,8 +229,17 @@ class Executor:
         await room.records.add(Job(**row), also)
 
     async def attach(self, s: SealedStream, attach: Attach) -> None:
-        """Take up a job again after a lost stream or a restart of either side."""
+        """Take up a job again after a lost stream or a restart of either side.
+
+        The submitter drops an agreement that is not known here, so none may be accepted after that: an earlier stream about
+        the job is over, and one that is being committed is waited for.
+        """
         room = self._room
+        for earlier in self._negotiating.get(s.peer, ()):
+            if earlier.job_id == s.job_id:
+                earlier.reset()
+        while s.job_id in self._accepting:
+            await self._accepted.wait()
         job = room.records.get(s.job_id)
         if job is None or job.mine or job.submitter != s.peer or job.guild_id != s.guild_id:
             await s.send(Refusal("unknown", "the job is not known here"))
