@@ -82,7 +82,7 @@ def _sentence(event: e.Event, name_of: Callable[[str], str]) -> str:
         case e.GuildEnded(reason=reason):
             return f"A guild is over for you: {reason}."
         case e.GuildMessageReceived():
-            return "News in a guild."
+            return "A guild has a new message."
         case e.JobMoved(mine=mine, module=module, other=other, state=state, why=why):
             return f"{module} {'at' if mine else 'for'} {name_of(other)}: {state}{f', {why}' if why else '.'}"
         case e.ExecutionStarted():
@@ -177,10 +177,12 @@ class LogBook:
         self.on_line(line)
 
     async def _write(self) -> None:
-        while not self._ending:
-            await self._wake.wait()
+        while self._unwritten or not self._ending:
+            if not self._unwritten:
+                await self._wake.wait()
             self._wake.clear()
-            await self._flush()
+            if self._unwritten:
+                await self._flush()
 
     async def _flush(self) -> None:
         lines = list(self._unwritten)

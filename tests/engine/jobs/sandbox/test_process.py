@@ -26,7 +26,9 @@ async def run_while_it_says(cache_dir: Path, *said: bytes) -> tuple[RunResult, R
     try:
         (worker,) = sandbox._workers
         job = asyncio.create_task(recorder.sample("misbehave", "loop", limits=LIMITS))
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(30):
+            while not worker.busy:  # noqa: ASYNC110  the module may have to be compiled first
+                await asyncio.sleep(0.01)
         for data in said:
             worker._child.data_received(data)
         return await job, recorder
