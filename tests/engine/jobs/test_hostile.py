@@ -240,8 +240,13 @@ async def test_one_receipt_pays_once(world: World) -> None:
 # --- against an executor ---------------------------------------------------------------------------------------------
 
 
-async def offered(world: World, change: Callable[[Agreement], Agreement]) -> tuple[Peer, str]:
-    """Negotiate with Bob as Alice would, but for ``change``; what Bob answers last."""
+async def offered(
+    world: World, change: Callable[[Agreement], Agreement], *, ask_first: bool = False
+) -> tuple[Peer, str]:
+    """Negotiate with Bob as Alice would, but for ``change``; what Bob answers last.
+
+    ``ask_first``: before the agreement is sent another stream asks whether Bob knows it.
+    """
     alice, bob = await world.pair()
     view = await alice.submit(bob)
     await asyncio.wait_for(alice.jobs.wait(view.job_id), 5)
@@ -266,8 +271,12 @@ async def offered(world: World, change: Callable[[Agreement], Agreement]) -> tup
         created_us=1,
         nonce=b"n" * 16,
     )
-    await s.send(msg.Accept(seal(alice.identity, change(agreement))))
+    if ask_first:
+        other = await open_sealed(alice.network, world.guild.at(alice.id), bob.id, JOB_PROTOCOL, GUILD, job_id)
+        await other.send(msg.Attach(0, 0))
+        assert isinstance(await other.receive(2), msg.Refusal)
     try:
+        await s.send(msg.Accept(seal(alice.identity, change(agreement))))
         answer = type(await s.receive(2)).__name__
     except NetError as error:
         answer = type(error).__name__
@@ -295,6 +304,12 @@ async def test_the_bids_own_terms_are_agreed(world: World) -> None:
 )
 async def test_other_terms_than_the_bids_are_dropped(world: World, change: dict[str, object]) -> None:
     bob, answer = await offered(world, lambda a: replace(a, **change))
+    assert answer == "StreamClosed"
+    assert len(bob.jobs.views()) == 1
+
+
+async def test_an_agreement_that_was_denied_is_not_accepted_afterwards(world: World) -> None:
+    bob, answer = await offered(world, lambda a: a, ask_first=True)
     assert answer == "StreamClosed"
     assert len(bob.jobs.views()) == 1
 
