@@ -68,6 +68,9 @@ def test_settings_from_file_environment_and_arguments(tmp_path: Path) -> None:
         ("[[[", "config.toml"),
         ("max_memory_mib = 4096", "128 MiB"),
         ('price_per_second = "-1"', "-1"),
+        ("price_per_mib_nano = -1", "price_per_mib_nano"),
+        ("max_jobs = -1", "max_jobs"),
+        (f"tags = {['x'] * 17}", "tags"),
     ],
 )
 def test_wrong_settings_name_the_value(tmp_path: Path, text: str, says: str) -> None:

@@ -76,7 +76,7 @@ class NamePeer(Command[PeerView], frozen=True, kw_only=True):
 
 
 class SetName(Command[StatusView], frozen=True, kw_only=True):
-    """The name that other peers see for this node, kept in the home's settings. Raises BadInput."""
+    """The name that other peers see for this node. Kept in the home; a ``name`` in the settings wins at the next start."""
 
     name: str
 

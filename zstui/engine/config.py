@@ -6,11 +6,15 @@ import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from zstui.engine.errors import BadInput
-from zstui.engine.money import parse_amount, parse_rate
+from zstui.engine.money import MAX_AMOUNT_U, parse_amount, parse_rate
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+Money = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT_U)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,17 +33,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Addresses to connect to and keep connected."""
     executor: bool = False
     """The owner's standing consent to run others' jobs."""
-    price_per_second_nano: int = 10_000_000
-    price_per_mib_nano: int = 100_000
+    price_per_second_nano: Money = 10_000_000
+    """What others pay for a second of running here."""
+    price_per_mib_nano: Money = 100_000
+    """And for each MiB of memory used."""
     max_memory_mib: int = 128
     max_timeout_s: int = 30
-    max_jobs: int = 0
+    max_jobs: Count = 0
     """Jobs at the same time; 0: one per core."""
-    max_queue: int = 64
-    credit_member_u: int = 100_000_000
-    credit_stranger_u: int = 1_000_000
-    typed_above_u: int = 50_000_000
-    tags: tuple[str, ...] = ()
+    max_queue: Count = 64
+    """Accepted jobs that wait; half of them at most for one peer."""
+    credit_member_u: Money = 100_000_000
+    """What a fellow guild member's deposit and debts may come to. It and the next two hold until set in the running node."""
+    credit_stranger_u: Money = 1_000_000
+    typed_above_u: Money = 50_000_000
+    """Payments above it ask for the amount to be typed."""
+    tags: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
+    """Words on the capability card, for others to find this node by."""
     demo: bool = False
     """Play money: shown as such on every screen."""
 

@@ -90,7 +90,13 @@ class Node:
             stored = await db.read(meta.name)
             given = clean_text(self._settings.name or stored, NAME_LIMIT)
             profile = Profile(given or clean_text(platform.node(), NAME_LIMIT) or "zstui", bool(given))
-            self._services = s = self._build(identity, db, profile, tainted)
+            s = self._build(identity, db, profile, tainted)
+        except ZsError:
+            await db.close()
+            self._home.release()
+            raise
+        self._services = s
+        try:
             self._projector = projection.Projector(s)
             self._projector.start()
             for service in (s.logs, s.telemetry, s.reputation, s.sandbox, s.guilds, s.channels, s.approvals, s.jobs):
