@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import random
 import socket
@@ -16,14 +17,20 @@ import pytest
 from aioquic.quic.connection import QuicConnection
 
 from tests.e2e.conftest import Start
-from tests.support.hostile import NASTY, PROTOCOLS, frames, signed
+from tests.support.hostile import NASTY, PROTOCOLS, frames, member_message, resigned, signed
 from tests.support.net import bare_configuration, net_node
 from tests.support.nodes import NodeProcess, eventually
+from zstui.engine import commands as c
+from zstui.engine.config import Settings
 from zstui.engine.errors import ZsError
 from zstui.engine.guilds.messages import MAX_ANNOUNCED, Announce, Announced, GuildCharter
+from zstui.engine.home import Home
 from zstui.engine.identity.keys import Identity, public_key_of
+from zstui.engine.jobs import store
+from zstui.engine.jobs.messages import Head, Offer, Packet
 from zstui.engine.logs import MAX_BYTES, MAX_FILES
-from zstui.engine.net.link import GUILD_PROTOCOL, Network
+from zstui.engine.net.link import ARTIFACT_PROTOCOL, GUILD_PROTOCOL, JOB_PROTOCOL, MAX_FRAME, Network
+from zstui.engine.node import Node
 
 HANDSHAKES = 500
 GUILDS = 500
@@ -113,6 +120,17 @@ async def attack(home: Path, address: str, victim: str) -> int:
     return spent
 
 
+def still_well(node: NodeProcess) -> None:
+    """It answers, nothing in it failed, and nothing it shows or wrote down would reach a terminal raw."""
+    shown = node.run("guild", "list").stdout + node.run("peers").stdout + node.run("channel", "list").stdout
+    assert not [c for c in shown if not c.isprintable() and c != "\n"]
+    logs = list((node.home / "log").iterdir())
+    assert sum(f.stat().st_size for f in logs) < MAX_BYTES * MAX_FILES
+    told = "".join(f.read_text() for f in logs)
+    assert "The handler of" not in told, [line for line in told.splitlines() if "The handler of" in line][:3]
+    assert not [c for c in told if not c.isprintable() and c != "\n"]
+
+
 def test_a_node_outlives_a_hostile_peer(start: Start, tmp_path: Path) -> None:
     victim = start("victim", mdns=False)
     victim.ask("guild", "create", "farm")
@@ -127,13 +145,7 @@ def test_a_node_outlives_a_hostile_peer(start: Start, tmp_path: Path) -> None:
 
     seen = [g for g in victim.ask("guild", "list") if g["state"] == "seen"]
     assert len(seen) <= MAX_ANNOUNCED
-    shown = victim.run("guild", "list").stdout + victim.run("peers").stdout + victim.run("channel", "list").stdout
-    assert not [c for c in shown if not c.isprintable() and c != "\n"]
-    logs = list((victim.home / "log").iterdir())
-    assert sum(f.stat().st_size for f in logs) < MAX_BYTES * MAX_FILES
-    told = "".join(f.read_text() for f in logs)
-    assert "The handler of" not in told, [line for line in told.splitlines() if "The handler of" in line][:3]
-    assert not [c for c in told if not c.isprintable() and c != "\n"]
+    still_well(victim)
 
     friend = start("friend", mdns=False)
     friend.ask("connect", victim.address)
@@ -141,3 +153,58 @@ def test_a_node_outlives_a_hostile_peer(start: Start, tmp_path: Path) -> None:
     assert friend.ask("guild", "join", "farm")["state"] == "joined"
     assert victim.stop() == 0
     assert victim.stderr.read_text() == ""
+
+
+async def betray(home: Path, address: str, victim: str, guild: str) -> int:
+    """As a member whose job the victim ran: what only the guild's key lets through; returns the number of streams."""
+    rng = random.Random(SEED)
+    node = Node(
+        Settings(home=home, name="mallory", listen="127.0.0.1:0", mdns_interface=None, metrics=None), Home(home)
+    )
+    await node.start()
+    try:
+        await node.execute(c.Connect(address=address))
+        async with asyncio.timeout(20):
+            while not any(g.guild_id == guild for g in await node.execute(c.ListGuilds())):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await node.execute(c.JoinGuild(guild=guild, role="executor"))
+        job = await node.execute(c.SubmitJob(spec=c.JobSpec(module="hello", guild=guild, executor=victim)))
+        job = await node.execute(c.WaitJob(job=job.job_id))
+        assert job.state == "done", job.why
+        s = node._services
+        assert s is not None
+        kinds = (
+            ("manifest", s.identity.peer_id),
+            ("agreement", s.identity.peer_id),
+            ("bid", victim),
+            ("receipt", victim),
+        )
+        documents = [
+            await s.db.read(lambda tx, kind=kind, by=by: store.raw(tx, job.job_id, kind, by))  # type: ignore[misc]
+            for kind, by in kinds
+        ]
+        assert all(documents)
+        for n in range(ROUNDS * 10):
+            protocol = (JOB_PROTOCOL, ARTIFACT_PROTOCOL)[n % 4 == 0]
+            first = member_message(s.identity, documents, rng)
+            about = job.job_id if rng.random() < 0.6 else os.urandom(32).hex()
+            if n % 3 == 0:
+                raw = resigned(s.identity, documents[0], rng)
+                about, first = hashlib.sha256(raw).hexdigest(), msgspec.msgpack.encode(Offer(raw))
+            said = [msgspec.msgpack.encode(Head(bytes.fromhex(guild), bytes.fromhex(about)))]
+            for plain in (first, *(member_message(s.identity, documents, rng) for _ in range(2))):
+                sealed = s.guilds.seal(guild, plain, protocol.encode() + b"|" + bytes.fromhex(about))
+                said.append(msgspec.msgpack.encode(Packet(True, sealed)))
+            await say(s.net, victim, protocol, [frame for frame in said if len(frame) <= MAX_FRAME])
+        return len(await node.execute(c.ListJobs()))
+    finally:
+        await node.stop()
+
+
+def test_a_node_outlives_a_hostile_member(start: Start, tmp_path: Path) -> None:
+    victim = start("victim", "--executor", mdns=False)
+    guild = victim.ask("guild", "create", "farm")["guild_id"]
+    before = resident(victim)
+    assert asyncio.run(betray(tmp_path / "mallory", victim.address, victim.peer_id, guild)) == 1
+    assert resident(victim) - before < MAX_GROWTH
+    still_well(victim)

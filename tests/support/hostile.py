@@ -123,3 +123,38 @@ def frames(protocol: str, identity: Identity, victim: bytes, rng: random.Random,
             kinds = _structs(job_messages, job_messages.Message)
             said = [encode([rng.random() < 0.5, encode(message(rng.choice(kinds), rng, keys))]) for _ in range(3)]
             yield [encode([rng.choice(keys), rng.choice(keys)]), *said]
+
+
+def mutated(value: Any, rng: random.Random) -> Any:
+    """``value`` as decoded from msgpack, with one leaf exchanged."""
+    if isinstance(value, list) and value and rng.random() < 0.95:
+        at = rng.randrange(len(value))
+        return [*value[:at], mutated(value[at], rng), *value[at + 1 :]]
+    if isinstance(value, int) and rng.random() < 0.7:
+        return rng.choice(INTS)
+    if isinstance(value, str) and rng.random() < 0.7:
+        return rng.choice((NASTY, value * 2, "", NASTY * 5000))
+    if isinstance(value, bytes) and rng.random() < 0.7:
+        return rng.choice((rng.randbytes(len(value)), value[:-1], value * 2, b""))
+    return rng.choice(
+        (None, True, 0, 2**64 - 1, -1, float("nan"), float("inf"), "", NASTY, b"", bytes(32), [], [[]], {})
+    )
+
+
+def resigned(identity: Identity, raw: bytes, rng: random.Random) -> bytes:
+    """A signed document with one leaf of its body exchanged, under a good signature of ``identity``."""
+    document = msgspec.msgpack.decode(raw, type=Envelope)
+    body = mutated(msgspec.msgpack.decode(document.body), rng)
+    return signed(identity, document.type, msgspec.msgpack.encode(body))
+
+
+def member_message(identity: Identity, documents: list[bytes], rng: random.Random) -> bytes:
+    """One message of a job or artifact stream, before it is sealed: often with a document that was good once."""
+    cls = rng.choice(_structs(job_messages, job_messages.Message))
+    fields = message(cls, rng, (identity.public_key, bytes(32)))
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType)
+    for at, field in enumerate(info.fields, 1):
+        if isinstance(field.type, inspect.BytesType) and rng.random() < 0.9:
+            fields[at] = resigned(identity, rng.choice(documents), rng)
+    return msgspec.msgpack.encode(fields)
