@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import Start
@@ -61,7 +62,7 @@ class Pair:
         )
 
     def pull(self, rng: random.Random, moment: str) -> None:
-        """Begin ``moment``, kill one side or both somewhere in it, and start them again."""
+        """Begin ``moment``, kill one side or both somewhere in it, and start them again, at times in two attempts."""
         victims = rng.choice(((self.payer,), (self.worker,), (self.payer, self.worker)))
         if moment in ("pay", "close"):
             job = self.payer.ask(*self.submit, "--wait")
@@ -76,6 +77,12 @@ class Pair:
             command = (*self.submit, "--wait") if moment == "run" else self.submit
         with begun(self.payer, *command):
             time.sleep(rng.uniform(0.1, 0.8 if moment == "run" else 0.35))
+            for node in victims:
+                node.kill()
+        for node in victims:
+            node.launch()
+        if rng.random() < 0.3:
+            time.sleep(rng.uniform(0.1, 0.6))
             for node in victims:
                 node.kill()
         for node in victims:
@@ -149,3 +156,20 @@ def test_no_kill_9_loses_or_doubles_a_payment(start: Start) -> None:
     for node in (payer, worker):
         assert node.stop() == 0
         assert "Traceback" not in node.stderr.read_text()
+
+
+def test_a_kill_9_during_the_first_start_spoils_nothing(tmp_path: Path) -> None:
+    rng = random.Random(SEED)
+    for n in range(ROUNDS // 2):
+        node = NodeProcess(tmp_path / f"node{n}", mdns=False, start=False)
+        try:
+            for _ in range(2):
+                node.launch()
+                time.sleep(rng.uniform(0.1, 0.6))
+                node.kill()
+            node.start()
+            assert node.ask("status")["peer_id"] == node.peer_id
+            assert node.stop() == 0
+            assert "Traceback" not in node.stderr.read_text()
+        finally:
+            node.kill()

@@ -60,7 +60,8 @@ class NodeProcess:
         if start:
             self.start()
 
-    def start(self) -> None:
+    def launch(self) -> None:
+        """Begin to start, and do not wait."""
         where = ("ip", "netns", "exec", self._namespace) if self._namespace else ()
         local = () if self._namespace else ("--mdns-interface", self._mdns, "--listen", "127.0.0.1:0")
         errors = self.stderr.open("ab")
@@ -74,6 +75,12 @@ class NodeProcess:
             stdin=subprocess.DEVNULL,
         )
         errors.close()
+
+    def start(self) -> None:
+        """Return once the node is ready; it may have been launched before."""
+        if self.process is None:
+            self.launch()
+        assert self.process is not None
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
