@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from textual import events
 from textual.screen import Screen
-from textual.widgets import Log
+from textual.widgets import Log, Static
 
 from tests.screens.modals_support import Stage, stage
 from tests.support import samples
@@ -209,6 +209,16 @@ async def test_an_invite_shows_its_words() -> None:
         assert s.app.clipboard == "zs1" + FARM * 2
 
 
+async def test_a_refused_invite_offers_nothing_to_copy() -> None:
+    async with stage(lambda b: d.InviteScreen(b, FARM)) as s:
+        s.engine.failures[c.InviteToGuild] = Refused("Only the creator can invite.")
+        s.app.push_screen(d.InviteScreen(s.app.bridge, FARM))
+        await s.pilot.pause(0.2)
+        keys = s.screen.query_one("#keys", Static)
+        assert "Esc Close" in str(keys.render())
+        assert "Copy" not in str(keys.render())
+
+
 async def test_messages_arrive_and_are_sent() -> None:
     async with stage(lambda b: d.MessagesScreen(b, FARM)) as s:
         await s.pilot.pause(0.2)
@@ -236,6 +246,7 @@ async def test_opening_a_channel() -> None:
     async with stage(lambda b: d.OpenChannelScreen(b, samples.SOUTH)) as s:
         assert "promise" in flat(s)
         assert "paid out" not in flat(s)
+        assert s.screen.focused is s.screen.query_one("#mine Input"), "the peer is chosen; the amount is not"
         s.screen.query_one("#mine", Field).set_text("12.5")
         s.screen.query_one("#theirs", Field).set_text("1")
         s.screen.query_one("#expires", Field).set_text("2h")
@@ -274,6 +285,8 @@ async def test_forcing_is_another_window_and_needs_the_word() -> None:
         await s.pilot.pause(0.1)
         assert isinstance(s.screen, d.ForceCloseScreen)
         assert "FORCE CLOSE against south: starts a dispute" in s.text()
+        assert "after 24 h it closes on this node's own record" in flat(s)
+        assert "witnesses do not arbitrate" in flat(s)
         await s.press("enter")
         await s.write("forc")
         await s.press("enter")

@@ -340,7 +340,7 @@ async def test_errors_are_told_where_the_row_is(size: tuple[int, int]) -> None:
         for text in (
             "UDP 4433 is in use",
             "Blocked until",
-            "The module trapped: unreachable instruction (exit 134, the submitter's fault).",
+            "The module trapped: unreachable instruction (exit 134, the program's fault).",
             "west must answer by 14:05",
             "You must answer within 50 min.",
             "Blacklisted until",
@@ -400,9 +400,9 @@ async def test_guide_follows_the_state_of_a_demo() -> None:
         assert "press J" in guide.text
         await run.app.bridge.execute(c.JoinGuild(guild=night.guild_id))
         await run.settle()
-        assert "Press 3, then n" in guide.text
+        assert "press 3, then n" in guide.text
         await run.press("3")
-        assert "Press n" in guide.text
+        assert "press n" in guide.text
         job = samples.job("one", "primes.wasm", "running", executor_name="north")
         await run.push(v.JobUpdated(view=job))
         assert "primes.wasm is running at north" in guide.text

@@ -132,7 +132,8 @@ class ApprovePane(Pane[ApprovalView]):
 
     def note(self, record: ApprovalView) -> tuple[str, str]:
         if record.urgency == "blocked":
-            return (f"Cannot be paid: {record.why}", "error")
+            todo = " 4 then o opens one." if not record.channel_id else ""
+            return (f"Cannot be paid: {record.why.rstrip('.')}.{todo}", "error")
         if record.state == "waiting":
             return (
                 f"{record.peer_name} asks {format_amount(record.amount_u)}: {record.why}. Enter shows all of it.",
@@ -160,7 +161,9 @@ class ApprovePane(Pane[ApprovalView]):
         rates = f"{format_rate(record.price_per_second_nano)} a second, {format_rate(record.price_per_mib_nano)} a MiB"
         lines += field("Price", f"{rates}, at most {format_amount(record.max_cost_u)}", "", width)
         lines += field("Guild", f"{record.guild_name}  you: {record.my_role}, they: {record.peer_role}", "", width)
-        lines += field("Score", f"{record.score:.2f} from {record.completed} jobs", "", width)
+        lines += field(
+            "Score", f"{record.score:.2f} from {record.completed} job{'' if record.completed == 1 else 's'}", "", width
+        )
         lines += field("Known", f"for {duration(now() - record.peer_first_seen_at)}", "", width)
         lines += heading("Receipt", width)
         lines.append((Span("VERIFIED", "ok strong") if record.verified else Span("BAD", "error strong"),))

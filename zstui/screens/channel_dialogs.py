@@ -44,6 +44,10 @@ class OpenChannelScreen(Form[ChannelView | None]):
             (p.peer_id, named(p.name, p.peer_id) + ("  has one already" if p.peer_id in live else "")) for p in online
         ]
 
+    def on_mount(self) -> None:
+        if self._peer_id is not None and any(peer == self._peer_id for peer, _ in self._options):
+            self.query_one("#mine Input").focus()
+
     def content(self) -> ComposeResult:
         yield Field("With", Choice(self._options, self._peer_id, id="peer-choice", spin=True), id="peer")
         yield Field("My deposit", plain_input(placeholder="such as 100"), id="mine", unit="the most that I can pay")
@@ -116,11 +120,13 @@ class CloseChannelScreen(Guarded[ChannelView | None]):
         yield Rows(_balances(self._channel))
         yield Static(
             f"Both sides sign the final state. {_net(self._channel, self._payee)} It enters the ledger between you as owed; "
-            f"nothing is paid out. While {self._payee} is away the channel waits in state closing.",
+            f"nothing is paid out. While {self._payee} is away the channel waits as closing.",
             classes="gap",
             markup=False,
         )
-        yield Static(f"If {self._payee} never answers: u, another window.", classes="note", markup=False)
+        yield Static(
+            f"If {self._payee} never answers: u forces it, after another question.", classes="note", markup=False
+        )
 
     def keys(self) -> Keys:
         if self._channel is None:
@@ -158,14 +164,14 @@ class ForceCloseScreen(Form[ChannelView | None]):
     def content(self) -> ComposeResult:
         yield Rows(_balances(self._channel))
         yield Static(
-            f"The channel becomes disputed and carries no more payments. If {self._payee} comes back and signs, it is settled by "
-            f"agreement. If not, it closes after the challenge time on your own record, as a claim that {self._payee} never "
-            "acknowledged, and you give this peer no more credit. This cannot be taken back.",
+            f"The channel is frozen as disputed: it carries no more payments. If {self._payee} agrees and signs, it is settled "
+            "together. If not, after 24 h it closes on this node's own record, without their signature. Nobody judges: witnesses "
+            f"do not arbitrate. You give {self._payee} no more credit. This cannot be taken back.",
             classes="gap",
             markup=False,
         )
         yield Static(
-            f"Only if {self._payee} is gone for good or refuses to close together.", classes="note", markup=False
+            f"Do it only if {self._payee} is gone for good or refuses to close together.", classes="note", markup=False
         )
         yield Field("Type force", plain_input(placeholder="then Enter"), id="word")
 
@@ -188,7 +194,7 @@ class LedgerScreen(Dialog[None]):
     def content(self) -> ComposeResult:
         yield Static("", id="ledger", markup=False)
         yield Static(
-            "Owed means a co-signed promise; how it is made good is between the two of you.",
+            "What is owed is a promise; how it is made good is between the two of you.",
             classes="note",
             markup=False,
         )

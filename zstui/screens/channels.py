@@ -32,6 +32,7 @@ from zstui.screens.widgets.text import (
 
 STATES = {"opening": "info", "active": "ok", "closing": "warn", "closed": "muted", "disputed": "error"}
 ORDER = {"disputed": 0, "closing": 1, "opening": 2, "active": 3, "closed": 4}
+REASONS = {"cooperative": "both sides signed the final balance", "void": "it never came to be open"}
 HISTORY = 120
 """Balances kept for the plot of one channel."""
 
@@ -49,6 +50,11 @@ def _expires(channel: ChannelView) -> Cell:
     return Span(duration(left), "warn" if left < 1800 else "") if left > 0 else Span("expired", "error")
 
 
+def _reason(channel: ChannelView) -> str:
+    """Why it is closed or disputed, in words."""
+    return REASONS.get(channel.reason, channel.reason)
+
+
 def _risk(channel: ChannelView) -> Cell:
     return Span(amount(channel.at_risk_u), "warn") if channel.at_risk_u else Span("-", "faint")
 
@@ -60,12 +66,19 @@ class ChannelsPane(Pane[ChannelView]):
     SORT = "State"
     HELP = (
         "A channel is a signed balance between you and one peer. Both put in a deposit; each payment is a newer signed "
-        "balance with a higher number. Closing settles the last one. A dispute closes alone with the newest you hold."
+        "balance with a higher number. Closing settles the last one. A dispute freezes it; without agreement it closes "
+        "after 24 h on this node's own record."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "new", "Open", id="channels.open", tooltip="Open a payment channel with a peer"),
         Binding("c", "close", "Close", id="channels.close", tooltip="Close this channel together with the peer"),
-        Binding("D", "dispute", "Dispute", id="channels.dispute", tooltip="Close alone with the newest signed balance"),
+        Binding(
+            "D",
+            "dispute",
+            "Dispute",
+            id="channels.dispute",
+            tooltip="Freeze it; closes after 24 h on my own record unless both agree",
+        ),
         Binding(
             "L", "ledger", "Ledger", id="channels.ledger", tooltip="What is owed with each peer over closed channels"
         ),
@@ -141,14 +154,14 @@ class ChannelsPane(Pane[ChannelView]):
             return (f"Expires in {duration(left)}: close it together before {until(record.expires_at)} (c).", "warn")
         if record.at_risk_u:
             return (f"At risk: {format_amount(record.at_risk_u)} of work or payments not settled yet.", "warn")
-        return (f"Closed: {record.reason}.", "muted") if record.state == "closed" and record.reason else ("", "")
+        return (f"Closed: {_reason(record)}.", "muted") if record.state == "closed" and record.reason else ("", "")
 
     def details(self, record: ChannelView, width: int) -> list[Line]:
         peer = self.bridge.peers.get(record.peer_id)
         left = record.expires_at - now()
         lines: list[Line] = [
             *field("Peer", f"{record.peer_name or '-'}  {short_peer(record.peer_id)}", "strong", width),
-            mixed("State", [Span(record.state, STATES[record.state]), Span(f"  {plain(record.reason)}", "muted")]),
+            mixed("State", [Span(record.state, STATES[record.state]), Span(f"  {plain(_reason(record))}", "muted")]),
         ]
         if record.action:
             lines += field("Who acts", record.action, "error" if record.state == "disputed" else "warn", width)
@@ -173,7 +186,12 @@ class ChannelsPane(Pane[ChannelView]):
             "Sequence", f"mine {record.sequence}, theirs {record.sequence_theirs}, epoch {record.epoch}", "", width
         )
         if record.unacknowledged:
-            lines += field("Open", f"{record.unacknowledged} payment(s) not acknowledged", "warn", width)
+            lines += field(
+                "Open",
+                f"{record.unacknowledged} payment{'' if record.unacknowledged == 1 else 's'} not acknowledged",
+                "warn",
+                width,
+            )
         lines += field("Id", record.channel_id, "", width)
         history = self._history.get(record.channel_id, ())
         if len(history) > 1:
@@ -187,7 +205,9 @@ class ChannelsPane(Pane[ChannelView]):
     # --- actions ------------------------------------------------------------------------------------------------------
 
     def action_new(self) -> None:
-        self.ask(OpenChannelScreen(self.bridge, None), self._opened)
+        at = self.table.record
+        again = at.peer_id if at is not None and at.state == "closed" else None
+        self.ask(OpenChannelScreen(self.bridge, again), self._opened)
 
     def _opened(self, channel: ChannelView) -> None:
         self.select(channel.channel_id)

@@ -120,9 +120,9 @@ def in_flight(bridge: Bridge) -> list[str]:
             )
     waiting = sum(approval.state == "waiting" for approval in bridge.approvals.values())
     if waiting:
-        lines.append(
-            f"{waiting} payment{'s' if waiting > 1 else ''} waiting for you; they will expire unpaid and stay owed"
-        )
+        many = waiting > 1
+        fate = "they will expire unpaid and stay owed" if many else "it will expire unpaid and stay owed"
+        lines.append(f"{waiting} payment{'s' if many else ''} waiting for you; {fate}")
     for channel in bridge.channels.values():
         if channel.state in ("opening", "closing"):
             lines.append(

@@ -110,7 +110,7 @@ class FirstRunScreen(Form[bool]):
                     f"{format_amount(policy.credit_stranger_u)}",
                 ),
                 ("", ""),
-                ("Change it", "zstui policy set"),
+                ("Change it", "P in the pane Approve"),
             )
         )
 

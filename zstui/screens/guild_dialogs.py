@@ -126,9 +126,7 @@ def join_fields(seen: Sequence[GuildView]) -> ComposeResult:
         for g in seen
     ]
     yield Field("Seen", Choice(options, id="seen-choice", spin=True), id="seen")
-    yield Field(
-        "Or invite", plain_input(placeholder="paste an invite here; it goes before the list", limit=4000), id="invite"
-    )
+    yield Field("Or invite", plain_input(placeholder="paste an invite, used before the list", limit=4000), id="invite")
     yield Field("Role", role_choice(), id="role")
 
 
@@ -158,7 +156,7 @@ class InviteScreen(Dialog[None]):
         yield Rows(id="invite")
 
     def keys(self) -> Keys:
-        return (("y", "Copy the invite"), ("Esc", "Close"))
+        return ((("y", "Copy the invite"),) if self._invite else ()) + (("Esc", "Close"),)
 
     def on_mount(self) -> None:
         self.say("Asking the node…")
@@ -167,6 +165,7 @@ class InviteScreen(Dialog[None]):
     def _show(self, view: InviteView) -> None:
         self._invite = view.invite
         self.say("")
+        self.show_keys()
         self.query_one(Rows).show(
             (
                 ("Code", Content.styled(safe(view.code, 60), "bold")),

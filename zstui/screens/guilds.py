@@ -202,8 +202,9 @@ class GuildsPane(Pane[GuildView]):
         if guild.role != "creator":
             self.say("Only the creator can dissolve a guild; x leaves it.")
             return
+        whom = "you, its only member" if guild.member_count == 1 else f"all {guild.member_count} members"
         self.ask(
-            ConfirmScreen(f"Dissolve {guild.name}?", f"It ends now for all {guild.member_count} members.", "Dissolve"),
+            ConfirmScreen(f"Dissolve {guild.name}?", f"It ends now for {whom}.", "Dissolve"),
             lambda _: self.execute(DissolveGuild(guild=guild.guild_id), lambda view: f"{view.name} is dissolved."),
         )
 

@@ -35,10 +35,10 @@ ORDER = {"running": 0, "queued": 1, "done": 2, "failed": 2, "cancelled": 2}
 PAID = {"unpaid": "warn", "paying": "info", "paid": "ok", "declined": "error", "free": "muted", "": "muted"}
 FAULTS = {
     "none": "",
-    "payer": ", the submitter's fault",
-    "executor": ", the executor's fault",
-    "network": ", the network's fault",
-    "payment": ", a fault in paying",
+    "payer": "the program's fault",
+    "executor": "the executor's fault",
+    "network": "the network's fault",
+    "payment": "a fault in paying",
 }
 
 
@@ -162,8 +162,9 @@ class JobsPane(Pane[JobView]):
         return ("", "")
 
     def _reason(self, job: JobView) -> str:
-        code = f"exit {job.exit_code}" if job.exit_code is not None else "no exit code"
-        return f"{(job.why or 'Failed').rstrip('.')} ({code}{FAULTS[job.fault]})."
+        code = f"exit {job.exit_code}" if job.exit_code is not None else ""
+        facts = ", ".join(fact for fact in (code, FAULTS[job.fault]) if fact)
+        return (job.why or "Failed").rstrip(".") + (f" ({facts})." if facts else ".")
 
     def tail(self, job_id: str, count: int, width: int) -> list[str]:
         """The last lines that the job printed, cleaned."""

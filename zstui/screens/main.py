@@ -94,6 +94,8 @@ class MainScreen(Screen[None]):
         self._detailed = ("", "")
         """Pane and key of the record in the detail column."""
         self._waiting = {key for key, view in bridge.approvals.items() if view.state == "waiting"}
+        self._known = set(self._waiting)
+        """Requests that were told already; one that is asked again is no news."""
         self._bell = False
         self._said_lost = False
         self._unwatch: list[Callable[[], None]] = []
@@ -166,7 +168,8 @@ class MainScreen(Screen[None]):
     def _approvals_changed(self) -> None:
         self._header.update()
         waiting = {key for key, view in self.bridge.approvals.items() if view.state == "waiting"}
-        fresh, self._waiting = waiting - self._waiting, waiting
+        fresh, self._waiting = waiting - self._waiting - self._known, waiting
+        self._known = (self._known | waiting) & self.bridge.approvals.keys()
         self._tabs.update()
         if self._guide.display:
             self._guide.update()

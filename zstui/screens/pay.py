@@ -39,7 +39,7 @@ class PayScreen(Guarded[bool]):
         Binding("n", "next", "Next", id="pay.next"),
         Binding("v", "raw", "Raw receipt", id="pay.raw"),
         Binding("y", "copy", "Copy", id="pay.copy"),
-        Binding("o", "look", "Look again", id="pay.look"),
+        Binding("u,o", "look", "Look again", id="pay.look"),
         Binding("down,j", "scroll(1)", "Down", show=False),
         Binding("up,k", "scroll(-1)", "Up", show=False),
     ]
@@ -82,7 +82,7 @@ class PayScreen(Guarded[bool]):
                 return (("?", "Help"), *decide, *after)
             case "changed" | "failed" | "declined" | "expired":
                 word = "Look again" if self.phase in ("changed", "failed") else "Ask again"
-                return (("?", "Help"), ("o", word), *after)
+                return (("?", "Help"), ("u", word), *after)
             case _:
                 return (("?", "Help"), ("Esc", "Close"), *after[1:])
 
@@ -167,7 +167,7 @@ class PayScreen(Guarded[bool]):
         amount = "" if self.view is None else format_amount(self.view.amount_u)
         match self.phase:
             case "review" if self._urgency == "blocked":
-                return "BLOCKED", "$text-error", "This cannot be paid."
+                return "BLOCKED", "$text-error", self._blocked()
             case "review" if not self.fits:
                 return "TOO SMALL", "$text-error", "Enlarge the window: it must show everything before you can pay."
             case "review" if not self.armed:
@@ -177,7 +177,7 @@ class PayScreen(Guarded[bool]):
             case "review":
                 return "READY", "$text-success", f"p pays {amount}."
             case "changed":
-                return "CHANGED", "$text-error", f"{self._why}. Nothing was paid; o looks again."
+                return "CHANGED", "$text-error", f"{self._why}. Nothing was paid; u looks again."
             case "signing":
                 return "SIGNING", "$text-warning", f"{amount} to {self._peer()}…"
             case "sent":
@@ -185,13 +185,19 @@ class PayScreen(Guarded[bool]):
             case "paid":
                 return "PAID", "$text-success", f"{amount}, acknowledged by {self._peer()}."
             case "failed":
-                return "FAILED", "$text-error", f"{self._why} o looks again."
+                return "FAILED", "$text-error", f"{self._why} u looks again."
             case "declined":
-                return "DECLINED", "$text-warning", "not paid, still owed. o asks again."
+                return "DECLINED", "$text-warning", "not paid, still owed. u asks again."
             case "expired":
-                return "EXPIRED", "$text-warning", "not paid, still owed. o asks again."
+                return "EXPIRED", "$text-warning", "not paid, still owed. u asks again."
             case _:
                 return "GONE", "$text-muted", self._why
+
+    def _blocked(self) -> str:
+        """What stands against paying, and what to do about it."""
+        if self.view is not None and not self.view.channel_id:
+            return f"This cannot be paid yet: open a channel with {self._peer()} first (Esc, 4, o)."
+        return "This cannot be paid."
 
     @property
     def fits(self) -> bool:

@@ -21,6 +21,7 @@ _FIELD_NAMES = (
     "urgency",
     "verified",
 )
+FAULTS = {"payer": "the program's fault", "executor": "the executor's fault"}
 HELP = """\
 A peer ran a job for you and asks to be paid. Nothing is paid until you press p, or type the amount where that is asked.
 
@@ -30,7 +31,7 @@ Esc  Later: close. The request keeps waiting until its time is over; then it cou
 n  Next: go to the next waiting request.
 v  Raw receipt: the signed receipt as anyone can verify it offline.
 y  Copy: this text to the clipboard.
-o  Look again: after a change, or to ask again for a declined or expired request.
+u  Look again: after a change, or to ask again for a declined or expired request.
 
 VERIFIED: signatures, job, module and amount were checked against the agreement you signed.
 CHANGED: something a payment commits to is different from what is shown. Nothing was paid; look again.
@@ -53,7 +54,7 @@ def fields(v: ApprovalView) -> Fields:
     """The lines of a request."""
     name, me = payee(v), "you: " + safe(v.my_role, 12)
     outcome = "no exit code" if v.exit_code is None else f"exit {v.exit_code}"
-    fault = "" if v.fault == "none" else f"  fault: {v.fault}"
+    fault = f"  {FAULTS[v.fault]}" if v.fault in FAULTS else ""
     length, memory = exact_seconds(v.duration_us), exact_mebibytes(v.memory_bytes)
     capped = " (at the cap)" if v.amount_u == v.max_cost_u else ""
     known = "named by you, " if v.peer_named else ""
@@ -68,7 +69,8 @@ def fields(v: ApprovalView) -> Fields:
         else "none open with this peer"
     )
     guild = (
-        f"{safe(v.guild_name, 24)}  {me}  {name}: {safe(v.peer_role, 12)}  score {v.score:.2f} of {v.completed} jobs"
+        f"{safe(v.guild_name, 24)}  {me}  {name}: {safe(v.peer_role, 12)}  score {v.score:.2f} of {v.completed} "
+        + ("job" if v.completed == 1 else "jobs")
     )
     why = "Blocked" if v.urgency == "blocked" else "Why ask"
     to = f"  {long_key(v.peer_id)}  ({known}first seen {ago(v.peer_first_seen_at)})"

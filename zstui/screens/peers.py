@@ -160,7 +160,9 @@ class PeersPane(Pane[PeerView]):
         where = plain(network).split(" ", 1)[0].split(":", 1)[0] or "the network"
         return [
             f"Nobody yet on {where}.",
-            "i  make an invite code     c  connect to an address     f  check the firewall",
+            "i  make an invite code",
+            "c  connect to an address",
+            "f  check the firewall",
         ]
 
     # --- actions ------------------------------------------------------------------------------------------------------

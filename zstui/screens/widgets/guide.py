@@ -21,6 +21,8 @@ def next_step(bridge: Bridge, pane: str) -> str:
         first = min(waiting, key=lambda a: a.expires_at)
         here = "" if pane == "Approve" else "Press a, then "
         what = f"{plain(first.peer_name)} asks {format_amount(first.amount_u)} for {plain(first.module)}"
+        if first.urgency == "blocked":
+            return f"{what}, which cannot be paid now: {plain(first.why)}. {here}Enter shows it."
         return f"{what}. {here}Enter opens it: check the receipt, then p pays (play money)."
     running = [j for j in bridge.jobs.values() if j.mine and j.state in ("queued", "running")]
     if running:
@@ -32,5 +34,5 @@ def next_step(bridge: Bridge, pane: str) -> str:
         if pane != "Ranks":
             return "Paid. Press 5 for Ranks: the receipt now counts in the score of the peer that did the work."
         return "Enter shows the signed receipts behind a score. That was the whole way; 3 then n starts another job."
-    here = "Press 3, then n" if pane != "Jobs" else "Press n"
+    here = "press 3, then n" if pane != "Jobs" else "press n"
     return f"Send a job: {here}, type primes (a sample that comes with zstui) and press Enter."
