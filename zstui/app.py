@@ -14,7 +14,7 @@ from textual.theme import Theme
 
 from zstui.bridge import Bridge
 from zstui.engine.commands import Engine
-from zstui.engine.errors import ZsError
+from zstui.engine.errors import CANNOT_WRITE, ZsError
 from zstui.engine.jobs.samples import samples
 from zstui.screens.dialogs import FirstRunScreen
 from zstui.screens.main import MainScreen
@@ -130,8 +130,24 @@ class ZstuiApp(App[None]):
                     loop.remove_signal_handler(number)
 
 
-async def run_app(engine: Engine, on_exit: Callable[[], Awaitable[None]] | None = None) -> int:
-    """Run the app in this terminal until it ends, then ``on_exit``; returns the exit status."""
+async def run_app(
+    engine: Engine, on_exit: Callable[[], Awaitable[None]] | None = None, failed: asyncio.Event | None = None
+) -> int:
+    """Run the app in this terminal until it ends, then ``on_exit``; returns the exit status.
+
+    It also ends, with status 1 and a sentence, once ``failed`` is set: the node cannot write its database.
+    """
     app = ZstuiApp(engine, on_exit=on_exit)
-    await app.run_async()
+
+    async def watch(failed: asyncio.Event) -> None:
+        await failed.wait()
+        app.exit(return_code=1, message=f"zstui: {CANNOT_WRITE}")
+
+    watching = asyncio.create_task(watch(failed), name="database watch") if failed is not None else None
+    try:
+        await app.run_async()
+    finally:
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
     return app.return_code or 0

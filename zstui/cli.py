@@ -21,7 +21,7 @@ from zstui import arguments, tables
 from zstui.engine import commands as c
 from zstui.engine.config import Settings, load
 from zstui.engine.control import ControlClient, ControlServer
-from zstui.engine.errors import BadInput, HomeLocked, NotRunning, ZsError
+from zstui.engine.errors import CANNOT_WRITE, BadInput, HomeLocked, NotRunning, StoreError, ZsError
 from zstui.engine.home import Home, default_home
 
 
@@ -197,7 +197,7 @@ async def _node(settings: Settings, home: Home, stop_with_stdin: bool) -> int:
         await server.stop()
     finally:
         await node.stop()
-    return 1 if node.failed.is_set() else 0
+    return _fail(StoreError(CANNOT_WRITE), 1) if node.failed.is_set() else 0
 
 
 async def _app(home: Home) -> int:
@@ -224,7 +224,7 @@ async def _app(home: Home) -> int:
     gc.freeze()  # what is loaded by now stays for good
     try:
         await server.start()
-        return await run_app(node, on_exit=stop)
+        return await run_app(node, on_exit=stop, failed=node.failed)
     finally:
         await stop()
 

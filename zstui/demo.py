@@ -150,7 +150,7 @@ async def run_app() -> int:
     async with network() as (node, peers):
         populate = asyncio.create_task(_populate(peers))
         try:
-            return await run(node)
+            return await run(node, failed=node.failed)
         finally:
             populate.cancel()
             await asyncio.gather(populate, return_exceptions=True)

@@ -74,3 +74,31 @@ def test_a_node_that_is_gone_at_the_start_is_one_sentence() -> None:
         assert b"Traceback" not in out
     finally:
         program.stop()
+
+
+BROKEN = textwrap.dedent(
+    """
+    import asyncio
+    from tests.support.fake_engine import FakeEngine
+    from tests.support import samples
+    from zstui.app import run_app
+
+    async def run():
+        failed = asyncio.Event()
+        asyncio.get_running_loop().call_later(1, failed.set)
+        return await run_app(FakeEngine(samples.empty()), failed=failed)
+
+    print(f"STATUS {asyncio.run(run())} END", flush=True)
+    """
+)
+
+
+def test_a_node_that_cannot_write_ends_the_app_with_a_sentence() -> None:
+    program = PtyProgram([sys.executable, "-c", BROKEN], 80, 24, {})
+    try:
+        out = program.drain(4.0, 20.0)
+        assert b"STATUS 1 END" in out
+        assert b"The database could not be written" in out[out.index(ALTERNATE_SCREEN_OFF) :]
+        assert b"Traceback" not in out
+    finally:
+        program.stop()

@@ -43,6 +43,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+CANNOT_WRITE = "The database could not be written; the node stopped to keep what it has."
+"""What a person is told once a node's ``failed`` is set."""
+
 
 class ZsError(Exception):
     """Root of the tree; ``str(error)`` is one sentence for a person."""
