@@ -32,7 +32,7 @@ class PeerDisconnected(Event, frozen=True):
 
 
 class PeerChanged(Event, frozen=True):
-    """Address, RTT, state, name or capabilities of a peer changed."""
+    """Address, RTT, state, name or capabilities of a peer changed, or it was forgotten."""
 
     peer_id: str
 

@@ -36,6 +36,8 @@ class Directory:
         """The record of ``peer``, made now if it is new."""
         record, forgotten = self._book.add(peer, self._clock.now_us())
         self._forgotten.update(forgotten)
+        for other in forgotten:
+            self._bus.publish(PeerChanged(other))
         return record
 
     def changed(self, peer: PeerId) -> None:
