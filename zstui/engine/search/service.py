@@ -12,6 +12,9 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.search.embedding import card_words, embed, query_words
 from zstui.engine.search.index import CapabilityIndex
 
+TURN = 32
+"""Cards read before others on the loop get their turn."""
+
 
 class PeerSearch:
     """Follows the cards of known peers. ``start`` before use; ``known`` and ``card_of`` say what there is."""
@@ -29,8 +32,10 @@ class PeerSearch:
 
     async def start(self) -> None:
         self._changes = self._bus.subscribe(PeerChanged)
-        for peer in self._known():
+        for number, peer in enumerate(tuple(self._known()), 1):
             self._take(peer)
+            if number % TURN == 0:
+                await asyncio.sleep(0)
         self._task = asyncio.create_task(self._follow(self._changes), name="peer search")
 
     async def stop(self) -> None:
