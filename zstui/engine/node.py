@@ -107,6 +107,8 @@ class Node:
         except ZsError:
             await self.stop()
             raise
+        if s.sandbox.notice:
+            s.bus.publish(Notice("warning", "jobs", s.sandbox.notice))
         if tainted:
             s.bus.publish(
                 Notice(

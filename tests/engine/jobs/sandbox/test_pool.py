@@ -185,6 +185,7 @@ async def test_a_worker_has_nothing_of_ours(one: Sandbox, cache_dir: Path) -> No
     proc = Path(f"/proc/{pid}")
     status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line)
     assert one.hardening == "seccomp, no_new_privs, rlimits"
+    assert one.notice == ""
     assert status["Seccomp"].strip() == "2"
     assert status["NoNewPrivs"].strip() == "1"
     try:

@@ -52,6 +52,7 @@ class Artifacts:
         self._compiling = asyncio.Lock()
         self._spare: asyncio.Task[tuple[Child, Ready]] | None = None
         self._fingerprint = ""
+        """What compiled code depends on: wasmtime's version, settings and this processor's features."""
         self._active: Child | None = None
         self._stopped = False
 
@@ -79,11 +80,6 @@ class Artifacts:
     @property
     def empty_dir(self) -> Path:
         return self._cache.empty_dir
-
-    @property
-    def fingerprint(self) -> str:
-        """What compiled code depends on: wasmtime's version, settings and this processor's features."""
-        return self._fingerprint
 
     async def get(self, module: bytes) -> Artifact:
         """Raises InvalidModule for what is not WebAssembly or does not compile within the limits, JobError without a compiler."""

@@ -10,7 +10,7 @@ import sys
 import threading
 
 from zstui.engine.jobs.sandbox import seccomp
-from zstui.engine.jobs.sandbox.messages import HEADER, FromChild, ToChild, encode, to_child
+from zstui.engine.jobs.sandbox.messages import ALL_IN_FORCE, HEADER, FromChild, ToChild, encode, to_child
 
 _FILE_BYTES = 64 << 20
 """Largest file that the process may write to: it has none but its stderr, and memory files of wasmtime."""
@@ -72,7 +72,7 @@ def lock_down(data_bytes: int, cpu_seconds: int) -> str:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(which, (value, value))
     missing = seccomp.install()
-    return f"rlimits only ({missing})" if missing else "seccomp, no_new_privs, rlimits"
+    return f"rlimits only ({missing})" if missing else ALL_IN_FORCE
 
 
 def main() -> None:

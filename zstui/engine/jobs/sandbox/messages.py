@@ -19,6 +19,8 @@ number that is not running is ignored."""
 MAX_FROM_WORKER = 1 << 20
 MAX_FROM_COMPILER = 512 << 20
 OUTPUT_CHUNK = 64 << 10
+ALL_IN_FORCE = "seccomp, no_new_privs, rlimits"
+"""``Ready.hardening`` where nothing is missing."""
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from zstui.engine.errors import BadInput, InvalidModule, JobError
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.sandbox.artifacts import Artifact, Artifacts, CompileLimits
 from zstui.engine.jobs.sandbox.cache import QUOTA_BYTES
-from zstui.engine.jobs.sandbox.messages import Run
+from zstui.engine.jobs.sandbox.messages import ALL_IN_FORCE, Run
 from zstui.engine.jobs.sandbox.model import (
     MAX_ARGUMENTS,
     MAX_MEMORY,
@@ -74,9 +74,9 @@ class Sandbox:
         return self._hardening
 
     @property
-    def fingerprint(self) -> str:
-        """The runtime: wasmtime's version, settings and the processor's features."""
-        return self._artifacts.fingerprint
+    def notice(self) -> str:
+        """What the owner should know of how jobs are confined here; "" where all of it is in force."""
+        return "" if self._hardening in ("", ALL_IN_FORCE) else f"Jobs are confined by {self._hardening}."
 
     @property
     def pids(self) -> tuple[int, ...]:
