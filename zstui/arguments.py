@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zstui import __version__
 from zstui.engine import commands as c
+from zstui.engine.config import host_and_port
 from zstui.engine.errors import BadInput
 from zstui.engine.money import parse_amount, parse_rate
 
@@ -37,6 +38,19 @@ def rate(text: str) -> int:
         return parse_rate(text)
     except BadInput as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def endpoint(text: str) -> str:
+    """Text that ``host_and_port`` takes, as it stands."""
+    try:
+        host_and_port(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def endpoint_or_none(text: str) -> str:
+    return text if text == "none" else endpoint(text)
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -162,10 +176,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _node_options(node: argparse.ArgumentParser) -> None:
-    node.add_argument("--listen", metavar="HOST:PORT")
+    node.add_argument("--listen", type=endpoint, metavar="HOST:PORT")
     node.add_argument("--mdns-interface", metavar="ADDR|none")
     node.add_argument("--network", metavar="NAME", help="discover only nodes started with the same name")
-    node.add_argument("--metrics", metavar="HOST:PORT|none")
+    node.add_argument("--metrics", type=endpoint_or_none, metavar="HOST:PORT|none")
     node.add_argument("--peer", action="append", dest="peers", metavar="ADDRESS", help="stay connected to it")
     node.add_argument("--name", help="shown to other peers")
     node.add_argument("--executor", action="store_true", default=None, help="consent to run others' jobs")
