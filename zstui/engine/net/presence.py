@@ -7,8 +7,7 @@ import ipaddress
 from collections.abc import Callable
 
 from zstui.engine.bus import Bus
-from zstui.engine.config import Settings
-from zstui.engine.errors import BadInput
+from zstui.engine.config import Settings, host_and_port
 from zstui.engine.events import AddressesChanged
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.net.endpoint import Endpoint
@@ -16,7 +15,7 @@ from zstui.engine.net.interfaces import advertised, list_interfaces
 from zstui.engine.net.limits import MAX_ADDRESSES, WATCH_S
 from zstui.engine.net.mdns import Discovery
 from zstui.engine.net.model import Interface, is_local, path_to
-from zstui.engine.net.multiaddr import Multiaddr, parse_host_port
+from zstui.engine.net.multiaddr import Multiaddr
 from zstui.engine.views import PathKind
 
 
@@ -34,9 +33,8 @@ class Presence:
         gone: Callable[[PeerId], None],
         moved: Callable[[], None],
     ) -> None:
-        host, self._port_asked = parse_host_port(settings.listen)
+        self._host, self._port_asked = host_and_port(settings.listen)
         self._listen = settings.listen
-        self._host = _listen_ip(host)
         self._me = me
         self._endpoint = endpoint
         self._bus = bus
@@ -123,12 +121,3 @@ class Presence:
         self._problem = ""
         if not as_asked:
             self._port_notice = f"UDP port {self._port_asked} is in use; using {self._endpoint.port}."
-
-
-def _listen_ip(host: str) -> str:
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        raise BadInput(f"The listen address {host!r} must be an IP address, such as 0.0.0.0.") from None
