@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from zstui.engine.money import format_amount, format_rate
+from zstui.engine.money import format_amount
 from zstui.engine.views import (
     ApprovalView,
     ChannelView,
     GuildMessageView,
     GuildView,
     InviteView,
-    JobOutputView,
     JobView,
     LedgerView,
     PeerView,
@@ -157,12 +156,7 @@ def render(result: object, element: type | None = None) -> str:
         return _policy(result)
     if isinstance(result, InviteView):
         return f"{result.invite}\nconfirmation code: {result.code}   valid until {clock(result.expires_at)}"
-    if isinstance(result, JobOutputView):
-        return result.stdout.decode(errors="replace").rstrip("\n")
     if type(result) in _LISTS:
         head, row = _LISTS[type(result)]
         return table(head, [row(result)])
     return msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
-
-
-__all__ = ["format_rate", "render", "table"]

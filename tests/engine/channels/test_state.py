@@ -16,7 +16,6 @@ from zstui.engine.channels.state import (
     Move,
     State,
     balances,
-    draw,
     judge_ack,
     judge_close,
     judge_pay,
@@ -31,15 +30,6 @@ START = Half.start(CHANNEL)
 
 def digest(pay: Pay) -> bytes:
     return repr(pay).encode()[-32:].rjust(32)
-
-
-def test_the_table_is_drawn() -> None:
-    drawn = draw()
-    print(drawn)
-    rows = {row.split()[0]: row for row in drawn.splitlines()[1:]}
-    assert set(rows) == {s.value for s in State}
-    assert set(rows["closed"].split()[1:]) == {"·"}
-    assert rows["opening"].split()[1:].count("active") == 2
 
 
 @pytest.mark.parametrize(("state", "move"), list(itertools.product(State, Move)))

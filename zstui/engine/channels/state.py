@@ -96,17 +96,6 @@ def step(state: State, move: Move) -> State:
     return after
 
 
-def draw() -> str:
-    """The table as text: one row a state, one column a move."""
-    moves = list(Move)
-    width = max(len(s.value) for s in State) + 2
-    rows = ["".ljust(width) + "".join(m.value.ljust(12) for m in moves)]
-    for state in State:
-        cells = (TRANSITIONS.get((state, m)) for m in moves)
-        rows.append(state.value.ljust(width) + "".join((c.value if c else "·").ljust(12) for c in cells))
-    return "\n".join(row.rstrip() for row in rows)
-
-
 SOFT_DISPUTES = frozenset({"unilateral", "unanswered", "expired"})
 """Reasons for a dispute that accuse nobody: what arrives late is still taken, and a peer's Close is answered."""
 
