@@ -10,9 +10,12 @@ from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.theme import Theme
 
 from zstui.bridge import Bridge
+from zstui.driver import TerminalDriver
 from zstui.engine.commands import Engine
 from zstui.engine.errors import CANNOT_WRITE, ZsError
 from zstui.engine.jobs.samples import samples
@@ -97,6 +100,10 @@ class ZstuiApp(App[None]):
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = "ansi-dark" if self.no_color else "zs-dark"
+
+    def get_driver_class(self) -> type[Driver]:
+        chosen = super().get_driver_class()
+        return TerminalDriver if chosen is LinuxDriver else chosen
 
     async def on_mount(self) -> None:
         try:
