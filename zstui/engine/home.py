@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import platformdirs
@@ -61,15 +62,13 @@ class Home:
             fd = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise HomeError(f"Cannot use the home directory {self.path}: {error.strerror or error}.") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(fd):
             pid = os.pread(fd, 32, 0).decode(errors="replace").strip()
             os.close(fd)
             raise HomeLocked(
                 f"A zstui node{f' (process {pid})' if pid.isdigit() else ''} already runs on {self.path}; "
                 "attach to it with plain zstui, or give another --home."
-            ) from None
+            )
         os.ftruncate(fd, 0)
         os.pwrite(fd, str(os.getpid()).encode(), 0)
         self._lock_fd = fd
@@ -112,3 +111,15 @@ class Home:
             temporary.rename(self.boots)
         except OSError as error:
             raise HomeError(f"Cannot write in the home directory {self.path}: {error.strerror or error}.") from error
+
+
+def _locked(fd: int) -> bool:
+    """Take the lock; a few tries, for ``running`` elsewhere may be holding it for an instant."""
+    for _ in range(5):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False

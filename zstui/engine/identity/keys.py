@@ -107,6 +107,9 @@ class Identity:
                     file.flush()
                     os.fsync(file.fileno())
                 os.rename(temporary, path)
+                folder = os.open(path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
             if path.stat().st_mode & 0o077:
                 raise HomeError(f"The key file {path} can be read by others; run: chmod 600 {path}")
             seed = path.read_bytes()
