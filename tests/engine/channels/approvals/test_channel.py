@@ -45,8 +45,7 @@ class Payer(Node):
     async def stop(self) -> None:
         await self.memory.stop()
         await self.approvals.stop()
-        await self.service.stop()
-        await self.db.close()
+        await super().stop()
 
 
 class World:
