@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from msgspec.structs import replace
@@ -31,7 +32,7 @@ def status(s: Services) -> v.StatusView:
         addresses=s.net.addresses(),
         peers=len(s.net.connected()),
         guilds=sum(g.state == "joined" for g in s.guilds.views()),
-        jobs_running=sum(j.state in ("queued", "running") for j in s.jobs.views()),
+        jobs_running=len(s.jobs.active()),
         approvals=s.approvals.waiting(),
         owed_to_me_u=owed_to_me,
         i_owe_u=i_owe,
@@ -48,27 +49,30 @@ def status(s: Services) -> v.StatusView:
 
 
 def peer(s: Services, peer_id: str) -> v.PeerView:
-    until = s.reputation.blocked_until(peer_id)
-    view = s.net.view(peer_id)
+    return _standing(s, s.net.view(peer_id))
+
+
+def peers(s: Services) -> list[v.PeerView]:
+    return [_standing(s, view) for view in s.net.views()]
+
+
+def _standing(s: Services, view: v.PeerView) -> v.PeerView:
+    until = s.reputation.blocked_until(view.peer_id)
     return replace(
         view,
-        score=s.reputation.score(peer_id),
+        score=s.reputation.score(view.peer_id),
         blocked_until=until,
         state="blocked" if until is not None and view.state != "online" else view.state,
     )
 
 
-def peers(s: Services) -> list[v.PeerView]:
-    return [peer(s, view.peer_id) for view in s.net.views()]
-
-
 def guild(s: Services, guild_id: str) -> v.GuildView:
-    running = sum(j.guild_id == guild_id and j.state in ("queued", "running") for j in s.jobs.views())
-    return replace(s.guilds.view(guild_id), jobs=running)
+    return replace(s.guilds.view(guild_id), jobs=sum(j.guild_id == guild_id for j in s.jobs.active()))
 
 
 def guilds(s: Services) -> list[v.GuildView]:
-    return [guild(s, view.guild_id) for view in s.guilds.views()]
+    jobs = Counter(j.guild_id for j in s.jobs.active())
+    return [replace(view, jobs=jobs[view.guild_id]) for view in s.guilds.views()]
 
 
 def snapshot(s: Services) -> v.Snapshot:
@@ -93,6 +97,8 @@ class Projector:
         self._source: Subscription[e.Event] = services.bus.subscribe(e.Event, limit=100_000)
         self._dirty: dict[tuple[v.Area, str], None] = {}
         self._status = False
+        self._standing_changed = False
+        """What a waiting payment would do may be different: it depends on its channel and on the payee's standing."""
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         services.logs.on_line = lambda line: self._feed.publish(v.Logged(line=line))
@@ -134,13 +140,13 @@ class Projector:
                     self._mark("jobs", key)
                 case e.ChannelChanged(channel_id=key):
                     self._mark("channels", key)
-                    self._mark_waiting()
+                    self._standing_changed = True
                 case e.ApprovalChanged(request_id=key) | e.ApprovalAsked(request_id=key):
                     self._mark("approvals", key)
                 case e.ReputationChanged(peer_id=key) | e.TrustEvent(peer_id=key):
                     self._mark("ranks", "")
                     self._mark("peers", key)
-                    self._mark_waiting()
+                    self._standing_changed = True
                 case e.AddressesChanged():
                     self._mark_status()
                 case _:
@@ -154,12 +160,6 @@ class Projector:
         self._dirty[area, key] = None
         self._mark_status()
 
-    def _mark_waiting(self) -> None:
-        """What a waiting payment would do depends on its channel and on the payee's standing."""
-        for approval in self._s.approvals.views():
-            if approval.state == "waiting":
-                self._dirty["approvals", approval.request_id] = None
-
     def _mark_status(self) -> None:
         self._status = True
         self._wake.set()
@@ -168,6 +168,10 @@ class Projector:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._standing_changed:
+                self._standing_changed = False
+                waiting = (a.request_id for a in self._s.approvals.views() if a.state == "waiting")
+                self._dirty.update((("approvals", request_id), None) for request_id in waiting)
             dirty, self._dirty = self._dirty, {}
             for area, key in dirty:
                 self._feed.publish(self._view(area, key))
@@ -177,10 +181,10 @@ class Projector:
             await asyncio.sleep(PERIOD_S)
 
     async def _tick(self) -> None:
-        """Running jobs show their elapsed time; waiting approvals and guilds run out of theirs."""
+        """Running jobs show their elapsed time."""
         while True:
             await asyncio.sleep(TICK_S)
-            for job in self._s.jobs.views():
+            for job in self._s.jobs.active():
                 if job.state == "running":
                     self._mark("jobs", job.job_id)
 
