@@ -22,8 +22,6 @@ from zstui.engine.jobs.samples import samples
 from zstui.screens.dialogs import FirstRunScreen
 from zstui.screens.main import MainScreen
 
-Guide = Callable[[Bridge, str], str]
-"""Tells the next step for somebody new, from the bridge and the title of the pane on screen."""
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 DARK = Theme(
@@ -73,8 +71,8 @@ LIGHT = Theme(
 class ZstuiApp(App[None]):
     """Shows what a node does and asks it for more. The engine is the caller's: the app neither starts nor stops it.
 
-    ``on_exit`` runs once, after the terminal is restored. ``guide`` shows a strip with the next step; None: only where
-    the node is a demo, with built-in steps. The introduction opens where the owner has not chosen a name yet.
+    ``on_exit`` runs once, after the terminal is restored. The introduction opens where the owner has not chosen a
+    name yet, the guide to the next step where the node is a demo.
     """
 
     TITLE = "zstui"
@@ -90,13 +88,11 @@ class ZstuiApp(App[None]):
         engine: Engine,
         *,
         on_exit: Callable[[], Awaitable[None]] | None = None,
-        guide: Guide | None = None,
     ) -> None:
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.use_command_palette = True
         self.bridge = Bridge(engine, tuple(samples()))
         self._on_exit = on_exit
-        self._guide = guide
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = "ansi-dark" if self.no_color else "zs-dark"
@@ -111,7 +107,7 @@ class ZstuiApp(App[None]):
         except (ZsError, OSError) as error:
             self.exit(return_code=1, message=str(error))
             return
-        await self.push_screen(MainScreen(self.bridge, self._guide))
+        await self.push_screen(MainScreen(self.bridge))
         if self.bridge.status is not None and self.bridge.status.first_run:
             await self.push_screen(FirstRunScreen(self.bridge))
 

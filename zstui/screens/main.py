@@ -81,13 +81,11 @@ class MainScreen(Screen[None]):
         Binding("q,ctrl+q,ctrl+c", "leave", "Quit", id="view.quit", tooltip="Quit; asks while jobs or payments run"),
     ]
 
-    def __init__(self, bridge: Bridge, guide: Callable[[Bridge, str], str] | None = None) -> None:
-        """``guide`` tells the next step from the bridge and the pane's title; None: a built-in one, in a demo only."""
+    def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self.bridge = bridge
         self.panes: tuple[Pane[Any], ...] = tuple(pane(bridge) for pane in PANES)
-        self._guide_step = guide or next_step
-        self._guide_shown = guide is not None or bool(bridge.status and bridge.status.demo)
+        self._guide_shown = bool(bridge.status and bridge.status.demo)
         self._index = 0
         self._before = 0
         self._frozen = False
@@ -107,7 +105,7 @@ class MainScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield HeaderBar(self.bridge)
         yield TabBar([pane.TITLE for pane in PANES], lambda index: index == APPROVE and bool(self._waiting))
-        yield GuideBar(lambda: self._guide_step(self.bridge, self.pane.TITLE))
+        yield GuideBar(lambda: next_step(self.bridge, self.pane.TITLE))
         with Horizontal(id="body"):
             with Vertical(id="left"):
                 with Vertical(id="panes"):
