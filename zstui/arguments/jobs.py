@@ -1,0 +1,85 @@
+"""``zstui job ...``, ``receipt ...`` and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from zstui.arguments.types import Family, Group, Verb, amount, module_name, pair, rate
+from zstui.engine import commands as c
+from zstui.engine.errors import BadInput
+
+
+def job_spec(args: argparse.Namespace) -> c.JobSpec:
+    try:
+        stdin = Path(args.stdin).read_bytes() if args.stdin else b""
+    except OSError as error:
+        raise BadInput(f"Cannot read {args.stdin}: {error.strerror}.") from error
+    return c.JobSpec(
+        module=module_name(args.module),
+        guild=args.guild,
+        executor=args.to,
+        function=args.function,
+        args=tuple(args.arg),
+        env=tuple(args.env),
+        stdin=stdin,
+        memory_mib=args.memory,
+        timeout_s=args.timeout,
+        price_per_second_nano=args.price_per_second,
+        price_per_mib_nano=args.price_per_mib,
+        max_price_u=args.max_price,
+        witnesses=args.witnesses,
+    )
+
+
+def add(sub: Group, family: Family, verb: Verb) -> None:
+    _job(family("job", "submit and follow jobs"), verb)
+    _receipt(family("receipt", "signed proof of what ran"), verb)
+    _run(verb(sub, "run", "run one module here, in the job sandbox, without a node"))
+
+
+def _job(job: Group, verb: Verb) -> None:
+    submit = verb(job, "submit", "run a WASM module on another machine", lambda a: c.SubmitJob(spec=job_spec(a)))
+    submit.add_argument("module", metavar="MODULE.wasm", help="a file, or the name of a sample")
+    submit.add_argument("--guild", required=True, metavar="ID")
+    submit.add_argument("--to", metavar="PEER", help="the executor; otherwise the best ranked")
+    submit.add_argument("--function", default="_start", metavar="NAME")
+    submit.add_argument("--arg", action="append", default=[], metavar="A")
+    submit.add_argument("--env", action="append", type=pair, default=[], metavar="K=V")
+    submit.add_argument("--stdin", metavar="FILE")
+    submit.add_argument("--memory", type=int, default=128, metavar="MIB")
+    submit.add_argument("--timeout", type=int, default=30, metavar="S")
+    submit.add_argument("--price-per-second", type=rate, metavar="U")
+    submit.add_argument("--price-per-mib", type=rate, metavar="U")
+    submit.add_argument("--max-price", type=amount, default=1_000_000, metavar="U")
+    submit.add_argument("--witnesses", type=int, default=0, metavar="N", help="members who re-run it and attest")
+    submit.add_argument("--wait", action="store_true", help="return when it has ended; exit 1 unless it is done")
+    verb(job, "list", "jobs of mine and run for others", lambda a: c.ListJobs())
+    for name, text, command in (
+        ("show", "one job", c.ShowJob),
+        ("output", "what it printed", c.GetOutput),
+        ("cancel", "stop it", c.CancelJob),
+        ("rerun", "submit it again", c.RerunJob),
+        ("wait", "return when it has ended", c.WaitJob),
+    ):
+        verb(job, name, text, lambda a, command=command: command(job=a.job)).add_argument("job")
+
+
+def _receipt(receipt: Group, verb: Verb) -> None:
+    verb(
+        receipt, "show", "a receipt with all that verifies it", lambda a: c.ShowReceipt(receipt=a.receipt)
+    ).add_argument("receipt", help="receipt id or job id")
+    verify = verb(receipt, "verify", "verify a receipt file offline", prints=True)
+    verify.add_argument("file", type=Path)
+
+
+def _run(run: argparse.ArgumentParser) -> None:
+    run.add_argument("module", type=Path)
+    run.add_argument("--function", default="_start")
+    run.add_argument("--env", type=pair, action="append", default=[], metavar="K=V")
+    run.add_argument("--stdin", type=Path, metavar="FILE")
+    run.add_argument("--memory", type=int, default=128, metavar="MIB")
+    run.add_argument("--timeout", type=int, default=30, metavar="S")
+    run.add_argument("--fuel", type=int, metavar="N")
+    run.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report of the run")
+    run.usage = "zstui run MODULE.wasm [options] [-- ARGS ...]"

@@ -1,0 +1,75 @@
+"""``zstui channel ...``, ``approve ...`` and ``policy ...``."""
+
+from __future__ import annotations
+
+from zstui.arguments.types import Family, Verb, amount, duration
+from zstui.engine import commands as c
+
+
+def add(family: Family, verb: Verb) -> None:
+    channel = family("channel", "payment channels")
+    opened = verb(
+        channel,
+        "open",
+        "open a channel; the deposit is a promise, not a payment",
+        lambda a: c.OpenChannel(peer=a.peer, amount_u=a.amount, theirs_u=a.theirs, expires_s=a.expires),
+    )
+    opened.add_argument("peer")
+    opened.add_argument("amount", type=amount)
+    opened.add_argument("--theirs", type=amount, default=0, metavar="AMOUNT", help="what the peer deposits")
+    opened.add_argument("--expires", type=duration, default=86_400, metavar="24h")
+    verb(channel, "list", "channels", lambda a: c.ListChannels())
+    verb(channel, "show", "one channel", lambda a: c.ShowChannel(channel=a.channel)).add_argument("channel")
+    close = verb(
+        channel, "close", "close a channel", lambda a: c.CloseChannel(channel=a.channel, unilateral=a.unilateral)
+    )
+    close.add_argument("channel")
+    close.add_argument("--unilateral", action="store_true", help="without the peer: a dispute starts")
+    verb(channel, "ledger", "what is owed over all closed channels", lambda a: c.ListLedger())
+
+    approve = family("approve", "payments that wait for you")
+    verb(approve, "list", "what waits", lambda a: c.ListApprovals())
+    pay = verb(
+        approve,
+        "pay",
+        "sign one payment",
+        lambda a: c.PayApproval(request=a.request, amount_u=a.amount, typed=a.amount is not None),
+    )
+    pay.add_argument("request")
+    pay.add_argument("--amount", type=amount, help="refuse unless exactly this; asked for where it must be typed")
+    for name, text, command in (
+        ("reject", "decline; it stays recorded as owed", c.RejectApproval),
+        ("reopen", "ask again for one declined or expired", c.ReopenApproval),
+    ):
+        verb(approve, name, text, lambda a, command=command: command(request=a.request)).add_argument("request")
+
+    policy = family("policy", "spending grants and limits")
+    verb(policy, "show", "grants and limits", lambda a: c.ShowPolicy())
+    grant = verb(
+        policy,
+        "grant",
+        "pay without asking inside these limits; all zero takes the grant back",
+        lambda a: c.SetGrant(
+            scope=a.scope,
+            subject=a.subject,
+            per_payment_u=a.per_payment,
+            per_day_u=a.per_day,
+            total_u=a.total,
+            expires_s=a.expires,
+        ),
+    )
+    grant.add_argument("scope", choices=("node", "guild", "peer", "job"))
+    grant.add_argument("subject", nargs="?", default="")
+    for option in ("--per-payment", "--per-day", "--total"):
+        grant.add_argument(option, type=amount, default=0, metavar="U")
+    grant.add_argument("--expires", type=duration, metavar="7d")
+    limits = verb(
+        policy,
+        "set",
+        "change limits",
+        lambda a: c.SetLimits(
+            typed_above_u=a.typed_above, credit_member_u=a.credit_member, credit_stranger_u=a.credit_stranger
+        ),
+    )
+    for option in ("--typed-above", "--credit-member", "--credit-stranger"):
+        limits.add_argument(option, type=amount, metavar="U")

@@ -1,0 +1,70 @@
+"""What one argument may be, and how the grammar is put together."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from zstui.engine import commands as c
+from zstui.engine.config import host_and_port
+from zstui.engine.errors import BadInput
+from zstui.engine.money import parse_amount, parse_rate
+
+Build = Callable[[argparse.Namespace], c.Command[object]]
+Group = argparse._SubParsersAction[argparse.ArgumentParser]
+Verb = Callable[..., argparse.ArgumentParser]
+"""``(group, name, help, build)`` adds one subcommand; it leaves ``build`` in the parsed arguments."""
+Family = Callable[[str, str], Group]
+"""``(name, help)`` adds a subcommand that has subcommands."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration(text: str) -> int:
+    """ "90", "90s", "15m", "1h", "2d" in whole seconds."""
+    match = re.fullmatch(r"(\d{1,7})([smhd]?)", text)
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 90s, 15m, 1h or 2d")
+    return int(match[1]) * _UNITS[match[2] or "s"]
+
+
+def amount(text: str) -> int:
+    try:
+        return parse_amount(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def rate(text: str) -> int:
+    try:
+        return parse_rate(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def endpoint(text: str) -> str:
+    """Text that ``host_and_port`` takes, as it stands."""
+    try:
+        host_and_port(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def endpoint_or_none(text: str) -> str:
+    return text if text == "none" else endpoint(text)
+
+
+def pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return key, value
+
+
+def module_name(text: str) -> str:
+    """An existing file becomes its absolute path, for the node may run elsewhere; anything else may name a sample."""
+    path = Path(text).expanduser()
+    return str(path.absolute()) if path.exists() or "/" in text or text.endswith(".wasm") else text

@@ -1,0 +1,101 @@
+"""Channels, approvals and spending policy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from zstui.engine.commands.base import Command
+from zstui.engine.views import ApprovalView, ChannelView, LedgerView, PolicyView
+
+
+class OpenChannel(Command[ChannelView], frozen=True, kw_only=True):
+    """Returns once both sides have signed."""
+
+    peer: str
+    amount_u: int
+    theirs_u: int = 0
+    expires_s: int = 86_400
+
+
+class ListChannels(Command[list[ChannelView]], frozen=True, kw_only=True):
+    pass
+
+
+class ShowChannel(Command[ChannelView], frozen=True, kw_only=True):
+    channel: str
+
+
+class CloseChannel(Command[ChannelView], frozen=True, kw_only=True):
+    """Cooperative: returns once closed, or with state "closing" if the peer is away."""
+
+    channel: str
+    unilateral: bool = False
+
+
+class ListLedger(Command[list[LedgerView]], frozen=True, kw_only=True):
+    pass
+
+
+class ListApprovals(Command[list[ApprovalView]], frozen=True, kw_only=True):
+    pass
+
+
+class PayApproval(Command[ApprovalView], frozen=True, kw_only=True):
+    """Sign one payment. Single use; refused if the request no longer asks for exactly ``amount_u``."""
+
+    request: str
+    amount_u: int | None = None
+    """The amount that the person saw. A screen always passes it; None (a script that named the request) takes the current."""
+    typed: bool = False
+    """The person typed the amount, as urgency "typed" asks."""
+
+
+class RejectApproval(Command[ApprovalView], frozen=True, kw_only=True):
+    """Decline. The item stays in the records as declined and owed."""
+
+    request: str
+
+
+class ReopenApproval(Command[ApprovalView], frozen=True, kw_only=True):
+    """Ask again: a declined or expired request, still owed, gets a fresh snapshot and a new time limit."""
+
+    request: str
+
+
+class ShowPolicy(Command[PolicyView], frozen=True, kw_only=True):
+    pass
+
+
+class SetGrant(Command[PolicyView], frozen=True, kw_only=True):
+    """Allow payments without a keypress inside finite limits. All-zero limits take the grant away."""
+
+    scope: Literal["node", "guild", "peer", "job"]
+    subject: str = ""
+    per_payment_u: int = 0
+    per_day_u: int = 0
+    total_u: int = 0
+    expires_s: int | None = None
+
+
+class SetLimits(Command[PolicyView], frozen=True, kw_only=True):
+    """None leaves a value as it is."""
+
+    typed_above_u: int | None = None
+    credit_member_u: int | None = None
+    credit_stranger_u: int | None = None
+
+
+MoneyCommand = (
+    OpenChannel
+    | ListChannels
+    | ShowChannel
+    | CloseChannel
+    | ListLedger
+    | ListApprovals
+    | PayApproval
+    | RejectApproval
+    | ReopenApproval
+    | ShowPolicy
+    | SetGrant
+    | SetLimits
+)

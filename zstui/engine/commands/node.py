@@ -1,0 +1,49 @@
+"""The node, its peers and their standing."""
+
+from __future__ import annotations
+
+from zstui.engine.commands.base import Command
+from zstui.engine.views import PeerView, RankView, StatusView
+
+
+class Status(Command[StatusView], frozen=True, kw_only=True):
+    pass
+
+
+class ListPeers(Command[list[PeerView]], frozen=True, kw_only=True):
+    like: str = ""
+    """What a peer should offer, in words: only such peers, the most similar first. "" for all."""
+
+
+class Connect(Command[PeerView], frozen=True, kw_only=True):
+    address: str
+    """Multiaddr, "host:port" (the peer proves its key, which is then shown), or a known peer's id or name."""
+
+
+class NamePeer(Command[PeerView], frozen=True, kw_only=True):
+    """Give a peer a name of my own; "" takes it back."""
+
+    peer: str
+    name: str
+
+
+class SetName(Command[StatusView], frozen=True, kw_only=True):
+    """The name that other peers see for this node. Kept in the home; a ``name`` in the settings wins at the next start."""
+
+    name: str
+
+
+class BlockPeer(Command[RankView], frozen=True, kw_only=True):
+    peer: str
+    hours: int = 24
+
+
+class UnblockPeer(Command[RankView], frozen=True, kw_only=True):
+    peer: str
+
+
+class Rank(Command[list[RankView]], frozen=True, kw_only=True):
+    category: str | None = None
+
+
+NodeCommand = Status | ListPeers | Connect | NamePeer | SetName | BlockPeer | UnblockPeer | Rank

@@ -1,0 +1,90 @@
+"""What the outside sees of a node: frozen structs, the same for screens, scripts and JSON output.
+
+Conventions: ``_u`` integer micro-units, ``_nano`` integer nano-units, ``_us`` a duration in integer microseconds, ``_at``
+and ``_until`` Unix time in integer seconds (None: never). Ids are text: peer ids in base58, all others in lower-case hex.
+All text that a peer chose has been stripped of control and bidi characters before it gets here, but may still contain
+characters that a markup language gives a meaning.
+"""
+
+from __future__ import annotations
+
+from zstui.engine.views.base import View
+from zstui.engine.views.feed import (
+    ApprovalUpdated,
+    Area,
+    ChannelUpdated,
+    Feed,
+    FeedEvent,
+    GuildMessage,
+    GuildUpdated,
+    JobOutput,
+    JobUpdated,
+    Logged,
+    PeerUpdated,
+    RanksUpdated,
+    Removed,
+    StatusUpdated,
+)
+from zstui.engine.views.guilds import GuildMemberView, GuildMessageView, GuildStateName, GuildView, InviteView, Role
+from zstui.engine.views.jobs import CheckView, EstimateView, ExecutorView, Fault, JobOutputView, JobState, JobView
+from zstui.engine.views.money import (
+    ApprovalState,
+    ApprovalView,
+    ChannelStateName,
+    ChannelView,
+    GrantView,
+    LedgerView,
+    PolicyView,
+    Urgency,
+)
+from zstui.engine.views.node import LogLevel, LogLine, Snapshot, StatusView
+from zstui.engine.views.peers import CapabilitiesView, PathKind, PeerState, PeerView
+from zstui.engine.views.reputation import RankView
+
+__all__ = [
+    "ApprovalState",
+    "ApprovalUpdated",
+    "ApprovalView",
+    "Area",
+    "CapabilitiesView",
+    "ChannelStateName",
+    "ChannelUpdated",
+    "ChannelView",
+    "CheckView",
+    "EstimateView",
+    "ExecutorView",
+    "Fault",
+    "Feed",
+    "FeedEvent",
+    "GrantView",
+    "GuildMemberView",
+    "GuildMessage",
+    "GuildMessageView",
+    "GuildStateName",
+    "GuildUpdated",
+    "GuildView",
+    "InviteView",
+    "JobOutput",
+    "JobOutputView",
+    "JobState",
+    "JobUpdated",
+    "JobView",
+    "LedgerView",
+    "LogLevel",
+    "LogLine",
+    "Logged",
+    "PathKind",
+    "PeerState",
+    "PeerUpdated",
+    "PeerView",
+    "PolicyView",
+    "RankView",
+    "RanksUpdated",
+    "Removed",
+    "Role",
+    "Snapshot",
+    "StatusUpdated",
+    "StatusView",
+    "Urgency",
+    "View",
+]

@@ -1,0 +1,64 @@
+"""The node itself, and all of it at one moment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from zstui.engine.views.base import View
+from zstui.engine.views.guilds import GuildView
+from zstui.engine.views.jobs import JobView
+from zstui.engine.views.money import ApprovalView, ChannelView
+from zstui.engine.views.peers import PeerView
+from zstui.engine.views.reputation import RankView
+
+
+class StatusView(View, frozen=True, kw_only=True):
+    peer_id: str
+    name: str
+    addresses: tuple[str, ...]
+    peers: int
+    """Connected peers."""
+    guilds: int
+    jobs_running: int
+    approvals: int
+    owed_to_me_u: int
+    i_owe_u: int
+    balance_u: int = 0
+    """Sum of my balances in open channels."""
+    network: str = ""
+    """Interface and address in use, or why there is no network."""
+    executor: bool = False
+    metrics: str = ""
+    home: str = ""
+    version: str = ""
+    demo: bool = False
+    first_run: bool = False
+    """The owner has not chosen a name yet."""
+    notices: tuple[str, ...] = ()
+    """Things a person should know, e.g. that another port was chosen."""
+
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class LogLine(View, frozen=True, kw_only=True):
+    at_us: int
+    level: LogLevel
+    area: str
+    text: str
+    subject: str = ""
+    """Id of the job, channel, guild or peer it is about."""
+
+
+class Snapshot(View, frozen=True, kw_only=True):
+    """All of it at one moment."""
+
+    status: StatusView
+    peers: tuple[PeerView, ...] = ()
+    guilds: tuple[GuildView, ...] = ()
+    jobs: tuple[JobView, ...] = ()
+    channels: tuple[ChannelView, ...] = ()
+    approvals: tuple[ApprovalView, ...] = ()
+    """Those that wait, are being paid, or are still owed: declined, expired or failed."""
+    ranks: tuple[RankView, ...] = ()
+    log: tuple[LogLine, ...] = ()

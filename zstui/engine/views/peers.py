@@ -1,0 +1,45 @@
+"""What is known of peers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from zstui.engine.views.base import View
+
+PeerState = Literal["online", "connecting", "offline", "blocked"]
+PathKind = Literal["lan", "direct", "relay"]
+
+
+class CapabilitiesView(View, frozen=True, kw_only=True):
+    """What a peer says it offers, from its signed capability card."""
+
+    executor: bool = False
+    """Whether it runs others' jobs at all."""
+    cores: int = 0
+    memory_mib: int = 0
+    """Memory it gives one job at most."""
+    timeout_s: int = 0
+    price_per_second_nano: int = 0
+    price_per_mib_nano: int = 0
+    tags: tuple[str, ...] = ()
+
+
+class PeerView(View, frozen=True, kw_only=True):
+    peer_id: str
+    name: str
+    address: str
+    """Multiaddr last used, "" if none is known."""
+    state: PeerState
+    path: PathKind | None = None
+    """None while not connected."""
+    rtt_ms: float | None = None
+    score: float = 0.5
+    capabilities: CapabilitiesView = CapabilitiesView()
+    rtt_history_ms: tuple[float, ...] = ()
+    """Up to 12 latest round trips, oldest first."""
+    first_seen_at: int = 0
+    last_seen_at: int = 0
+    agent: str = ""
+    why: str = ""
+    """Why the peer is not online, or why this path was chosen; "" if there is nothing to say."""
+    blocked_until: int | None = None

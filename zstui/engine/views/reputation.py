@@ -1,0 +1,31 @@
+"""The leaderboard."""
+
+from __future__ import annotations
+
+from zstui.engine.views.base import View
+
+
+class RankView(View, frozen=True, kw_only=True):
+    rank: int | None
+    """None: fewer than five jobs, or blacklisted."""
+    peer_id: str
+    name: str
+    score: float
+    """After decay, in [0, 1]."""
+    completed: int
+    failed: int
+    avg_duration_us: int
+    avg_cost_u: int
+    blacklisted_until: int | None
+    blacklist_reason: str = ""
+    success_part: float = 0.0
+    """This and the next three, weighted, add up to the score before decay."""
+    speed_part: float = 0.0
+    cost_part: float = 0.0
+    longevity_part: float = 0.0
+    first_seen_at: int = 0
+    last_seen_at: int = 0
+    trend: tuple[float, ...] = ()
+    """Scores after each of the last outcomes, oldest first."""
+    receipts: tuple[str, ...] = ()
+    """Receipt ids behind the latest outcomes."""
