@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,14 @@ async def test_a_notice_becomes_a_line_in_memory_on_disk_and_for_the_callback(ri
     assert rig.book.lines() == [line]
     assert rig.told == [line]
     assert rig.written() == [
-        {"at_us": line.at_us, "level": "warning", "area": "jobs", "text": "south went away.", "subject": "j1"}
+        {
+            "at_us": line.at_us,
+            "level": "warning",
+            "area": "jobs",
+            "text": "south went away.",
+            "subject": "j1",
+            "detail": "",
+        }
     ]
     assert (rig.directory / FILE).stat().st_mode & 0o077 == 0
 
@@ -57,8 +65,8 @@ async def test_a_notice_becomes_a_line_in_memory_on_disk_and_for_the_callback(ri
 @pytest.mark.parametrize(
     ("event", "level", "area", "text", "subject"),
     [
-        (e.PaymentProcessed("c1", "sent", 1_250_000), "info", "channels", "Payment sent: 1.250.", "c1"),
-        (e.GuildJoined("g1", 20_000), "info", "guilds", "You joined a guild, in 20 ms.", "g1"),
+        (e.PaymentProcessed("c1", "sent", 1_250_000), "info", "channels", "Payment sent, to south: 1.250.", "c1"),
+        (e.GuildJoined("g1", 20_000), "info", "guilds", "You joined south, in 20 ms.", "g1"),
         (e.PeerDisconnected("p1", "cut"), "info", "network", "south is gone: cut.", "p1"),
         (e.OutcomeRecorded("p1", False, 0.25), "info", "reputation", "south failed a job; its score is 0.250.", "p1"),
         (
@@ -81,6 +89,27 @@ def test_every_kind_of_event_has_an_area_of_its_own() -> None:
     assert len(kinds) > 15
     for kind in kinds:
         assert any(kind.__name__.startswith(prefix) for prefix, _ in logs._AREAS), kind
+
+
+async def test_a_fault_of_the_program_is_kept_with_its_traceback_and_stops_with_the_book(rig: Rig) -> None:
+    await rig.book.start()
+    log = logging.getLogger("zstui.engine.some.room")
+
+    def fail() -> None:
+        try:
+            raise ValueError("a bug")
+        except ValueError:
+            log.exception("The %s failed.", "handler")
+
+    await asyncio.to_thread(fail)
+    log.info("nothing that matters")
+    await asyncio.sleep(0)
+    await rig.book.stop()
+    [line] = rig.written()
+    assert (line["level"], line["area"], line["text"]) == ("error", "node", "The handler failed.")
+    assert "ValueError: a bug" in line["detail"]
+    log.error("after the end")
+    assert len(rig.written()) == 1
 
 
 async def test_what_a_job_prints_and_that_records_changed_is_not_logged(rig: Rig) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import os
+import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ import msgspec
 from zstui.engine import events as e
 from zstui.engine.bus import Bus
 from zstui.engine.clock import US, Clock, SystemClock
+from zstui.engine.identity.text import clean_text
 from zstui.engine.money import format_amount
 from zstui.engine.views import LogLevel, LogLine
 
@@ -30,6 +33,8 @@ MAX_FILES = 3
 TOLD_LINES, DEBUG_LINES = 800, 200
 """Lines kept in memory, of debug and of all other levels: 1,000 together."""
 PER_SECOND: dict[LogLevel, int] = {"debug": 50, "info": 200, "warning": 100, "error": 100}
+MAX_TEXT, MAX_DETAIL = 500, 8_000
+"""Characters kept of what a library says, and of the traceback that comes with it."""
 UNWRITTEN = 10_000
 """Lines that may wait for a slow disk."""
 TURN = 256
@@ -53,7 +58,7 @@ _AREAS = (
 
 
 def line_of(event: e.Event, at_us: int, name_of: Callable[[str], str] = str) -> LogLine | None:
-    """One event in words, None if it is not told; ``name_of`` gives a peer's name."""
+    """One event in words, None if it is not told; ``name_of`` gives the name of a peer, a guild, or a channel's peer."""
     if isinstance(event, e.Notice):
         return LogLine(at_us=at_us, level=event.level, area=event.area, text=event.text, subject=event.subject)
     sentence = _sentence(event, name_of)
@@ -75,26 +80,26 @@ def _sentence(event: e.Event, name_of: Callable[[str], str]) -> str:
             return f"{name_of(peer)} connected."
         case e.PeerDisconnected(peer_id=peer, reason=reason):
             return f"{name_of(peer)} is gone: {reason}."
-        case e.GuildCreated():
-            return "You formed a guild."
-        case e.GuildJoined(latency_us=latency):
-            return f"You joined a guild, in {latency / 1000:.0f} ms."
-        case e.GuildEnded(reason=reason):
-            return f"A guild is over for you: {reason}."
-        case e.GuildMessageReceived():
-            return "A guild has a new message."
+        case e.GuildCreated(guild_id=guild):
+            return f"You formed {name_of(guild)}."
+        case e.GuildJoined(guild_id=guild, latency_us=latency):
+            return f"You joined {name_of(guild)}, in {latency / 1000:.0f} ms."
+        case e.GuildEnded(guild_id=guild, reason=reason):
+            return f"{name_of(guild)} is over for you: {reason}."
+        case e.GuildMessageReceived(guild_id=guild):
+            return f"{name_of(guild)} has a new message."
         case e.JobMoved(mine=mine, module=module, other=other, state=state, why=why):
             return f"{module} {'at' if mine else 'for'} {name_of(other)}: {state}{f', {why}' if why else '.'}"
         case e.ExecutionStarted():
             return "A job began to run here."
         case e.ExecutionFinished(status=status, duration_us=duration, memory_bytes=memory):
             return f"A job ran here: {status}, {duration / US:.3f} s, {memory / 2**20:.1f} MiB."
-        case e.ChannelOpened():
-            return "A payment channel is open."
-        case e.ChannelClosed(reason=reason):
-            return f"A payment channel is closed: {reason}."
-        case e.PaymentProcessed(status=status, amount_u=amount):
-            return f"Payment {status}: {format_amount(amount)}."
+        case e.ChannelOpened(channel_id=channel):
+            return f"The payment channel with {name_of(channel)} is open."
+        case e.ChannelClosed(channel_id=channel, reason=reason):
+            return f"The payment channel with {name_of(channel)} is closed: {reason}."
+        case e.PaymentProcessed(channel_id=channel, status=status, amount_u=amount):
+            return f"Payment {status}, {'from' if status == 'received' else 'to'} {name_of(channel)}: {format_amount(amount)}."
         case e.OutcomeRecorded(peer_id=peer, success=success, score=score):
             return f"{name_of(peer)} {'did' if success else 'failed'} a job; its score is {score:.3f}."
         case e.TrustEvent(peer_id=peer, kind=kind):
@@ -123,9 +128,11 @@ class LogBook:
         self._tasks: list[asyncio.Task[None]] = []
         self._broken = False
         self._ending = False
+        self._faults = _Faults(self._fault)
         self.on_line: Callable[[LogLine], None] = lambda line: None
 
     async def start(self) -> None:
+        self._faults.attach(asyncio.get_running_loop())
         self._tasks = [
             asyncio.create_task(self._follow(), name="log"),
             asyncio.create_task(self._write(), name="log file"),
@@ -133,6 +140,7 @@ class LogBook:
 
     async def stop(self) -> None:
         """Take in what was published so far, and write it. Idempotent."""
+        self._faults.detach()
         self._events.close()
         if not self._tasks:
             return
@@ -147,6 +155,9 @@ class LogBook:
     def lines(self) -> list[LogLine]:
         """The latest lines of all levels, oldest first."""
         return list(heapq.merge(self._told, self._debug, key=lambda line: line.at_us))
+
+    def _fault(self, level: LogLevel, text: str, detail: str) -> None:
+        self._take(LogLine(at_us=self._clock.now_us(), level=level, area="node", text=text, detail=detail))
 
     async def _follow(self) -> None:
         handled = 0
@@ -197,6 +208,33 @@ class LogBook:
                 self.on_line(line)
         else:
             self._broken = False
+
+
+class _Faults(logging.Handler):
+    """Brings what the engine and its libraries log as a warning or worse into the book, instead of onto the terminal."""
+
+    _SOURCES = ("zstui", "asyncio", "aioquic", "zeroconf")
+
+    def __init__(self, take: Callable[[LogLevel, str, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._take = take
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        for source in self._SOURCES:
+            logging.getLogger(source).addHandler(self)
+
+    def detach(self) -> None:
+        for source in self._SOURCES:
+            logging.getLogger(source).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+        level: LogLevel = "error" if record.levelno >= logging.ERROR else "warning"
+        text = clean_text(record.getMessage(), MAX_TEXT)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._take, level, text, trace[-MAX_DETAIL:])
 
 
 class _RotatedFile:

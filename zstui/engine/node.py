@@ -23,7 +23,7 @@ from zstui.engine.channels.service import ChannelService
 from zstui.engine.clock import Clock, SystemClock
 from zstui.engine.commands import Command
 from zstui.engine.config import Settings
-from zstui.engine.errors import ApprovalError, UnknownGuild, UnknownPeer, ZsError
+from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownPeer, ZsError
 from zstui.engine.events import GuildEnded, GuildJoined, Notice
 from zstui.engine.guilds import store as guild_store
 from zstui.engine.guilds.service import GuildService
@@ -245,6 +245,13 @@ class Node:
             except ApprovalError:
                 return None
 
+        def named(identifier: str) -> str:
+            with contextlib.suppress(UnknownGuild):
+                return guilds.view(identifier).name
+            with contextlib.suppress(UnknownChannel):
+                return channels.view(identifier).peer_name
+            return net.name_of(identifier)
+
         net = NetService(identity, settings, db, bus, clock, admits=admits, my_card=my_card)
         reputation = ReputationService(db, bus, clock, name_of=net.name_of)
         guilds = GuildService(
@@ -317,5 +324,5 @@ class Node:
             market=market,
             search=PeerSearch(bus, known=lambda: [p.peer_id for p in net.views()], card_of=net.card_of),
             telemetry=telemetry,
-            logs=LogBook(bus, self._home.logs, clock, net.name_of),
+            logs=LogBook(bus, self._home.logs, clock, named),
         )

@@ -148,6 +148,8 @@ class LogPane(Pane[Entry]):
             *field("Area", line.area, "", width),
             *field("Text", line.text, "", width),
         ]
+        for number, row in enumerate(line.detail.splitlines()):
+            lines += field("" if number else "Trace", row, "muted", width)
         if not line.subject:
             return lines
         lines += field("About", line.subject, "muted", width)

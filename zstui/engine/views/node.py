@@ -48,6 +48,8 @@ class LogLine(View, frozen=True, kw_only=True):
     text: str
     subject: str = ""
     """Id of the job, channel, guild or peer it is about."""
+    detail: str = ""
+    """The traceback of a fault of the program itself."""
 
 
 class Snapshot(View, frozen=True, kw_only=True):
