@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from zstui.engine import commands as c
 from zstui.engine.config import host_and_port
@@ -13,7 +14,7 @@ from zstui.engine.errors import BadInput
 from zstui.engine.money import parse_amount, parse_rate
 
 Build = Callable[[argparse.Namespace], c.Command[object]]
-Group = argparse._SubParsersAction[argparse.ArgumentParser]
+Group: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Verb = Callable[..., argparse.ArgumentParser]
 """``(group, name, help, build)`` adds one subcommand; it leaves ``build`` in the parsed arguments."""
 Family = Callable[[str, str], Group]
