@@ -124,7 +124,7 @@ async def test_rule_3_the_snapshot_is_held_by_id_while_requests_come_and_go() ->
         await s.arm()
         others = [samples.approval(f"new{n}", amount_u=n, created_at=n) for n in range(1, 6)]
         await s.push(*(v.ApprovalUpdated(view=o) for o in others), v.Removed(area="approvals", key=TYPED.request_id))
-        assert window(s).view == ASK
+        assert window(s).review.view == ASK
         assert window(s).armed
         await s.press("p")
         assert [x.request for x in signed(s)] == [ASK.request_id]
@@ -154,7 +154,7 @@ async def test_rule_4_a_changed_signed_field_disarms(change: dict[str, Any], sho
         await s.press("p", "enter")
         assert not signed(s)
         await s.press("o")
-        assert window(s).view == fresh
+        assert window(s).review.view == fresh
         assert not window(s).armed
 
 
@@ -163,7 +163,7 @@ async def test_rule_4_what_is_not_signed_may_change() -> None:
         await s.arm()
         await s.change(ASK.request_id, score=0.1, completed=121)
         assert window(s).armed
-        assert window(s).view == ASK
+        assert window(s).review.view == ASK
 
 
 async def test_rule_4_a_change_that_was_not_announced_yet_is_noticed_on_paying() -> None:
@@ -172,7 +172,7 @@ async def test_rule_4_a_change_that_was_not_announced_yet_is_noticed_on_paying()
         s.bridge.approvals[ASK.request_id] = msgspec.structs.replace(ASK, amount_u=99_000_000)
         await s.press("p")
         assert not signed(s)
-        assert window(s).phase == "changed"
+        assert window(s).review.phase == "changed"
 
 
 async def test_rule_5_nothing_but_its_own_keys_signs_or_quits() -> None:
@@ -269,7 +269,7 @@ async def test_the_amount_must_be_typed_where_that_is_asked() -> None:
         await s.write("3.000")
         await s.press("enter")
         await s.arm()
-        assert window(s).typed == ""
+        assert window(s).review.typed == ""
         await s.press("p", "enter")
         await s.write("30")
         await s.press("enter")
@@ -289,7 +289,7 @@ async def test_what_was_typed_is_forgotten_after_a_change() -> None:
         await s.press("o")
         await s.arm()
         await s.press("enter")
-        assert window(s).typed == ""
+        assert window(s).review.typed == ""
         assert not signed(s)
 
 
@@ -319,7 +319,7 @@ async def test_expiry_means_not_paid_and_can_be_asked_anew() -> None:
         await s.press("o")
         await s.pilot.pause(0.2)
         assert s.engine.commands(c.ReopenApproval) == [c.ReopenApproval(request=ASK.request_id)]
-        assert window(s).phase == "review"
+        assert window(s).review.phase == "review"
         assert not window(s).armed
 
 
@@ -327,7 +327,7 @@ async def test_time_that_ran_out_unnoticed_still_forbids_paying() -> None:
     soon = msgspec.structs.replace(ASK, expires_at=int(time.time()) + 60)
     async with pay(waiting=(soon,)) as s:
         await s.arm()
-        window(s).view = msgspec.structs.replace(soon, expires_at=int(time.time()) - 1)
+        window(s).review.view = msgspec.structs.replace(soon, expires_at=int(time.time()) - 1)
         window(s).action_pay()
         await s.pilot.pause()
         assert not signed(s)
@@ -402,7 +402,7 @@ async def test_reject_declines_and_can_be_taken_back() -> None:
         await s.arm()
         await s.press("p", "o")
         await s.pilot.pause(0.2)
-        assert window(s).phase == "review"
+        assert window(s).review.phase == "review"
         assert not signed(s)
 
 
@@ -413,7 +413,7 @@ async def test_next_goes_round_the_waiting_requests_and_arms_anew() -> None:
         for _ in range(3):
             await s.press("n")
             assert not window(s).armed
-            view = window(s).view
+            view = window(s).review.view
             assert view is not None
             seen.append(view.request_id)
             await s.press("p")
