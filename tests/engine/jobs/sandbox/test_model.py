@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zstui.engine.errors import BadInput
-from zstui.engine.jobs.sandbox.model import Signature, format_result, parse_arguments
+from zstui.engine.jobs.sandbox.model import Signature, check_name, format_result, parse_arguments
 
 
 def one(kind: str, text: str) -> int | float:
@@ -54,3 +54,32 @@ def test_what_does_not_fit_is_refused(kind: str, text: str) -> None:
 def test_the_number_of_arguments_must_match() -> None:
     with pytest.raises(BadInput, match="takes 2 arguments, not 1"):
         parse_arguments(Signature(("i32", "i32"), ()), ("1",))
+
+
+@pytest.mark.parametrize("name", ["a", "scene/a.json", "ä b/..c", "x" * 255])
+def test_plain_relative_names_are_file_names(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/etc/passwd",
+        "..",
+        "a/../b",
+        "./a",
+        "a//b",
+        "a/",
+        "a\0b",
+        "a\nb",
+        "a\x1bb",
+        "a\\b",
+        "\u202ea",
+        "x" * 256,
+        "\ud800",
+    ],
+)
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(BadInput):
+        check_name(name)

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from zstui.engine.errors import BadInput
+from zstui.engine.identity.text import clean_text
 
 RunStatus = Literal["success", "failure", "timeout", "cancelled", "error"]
 RunFault = Literal["none", "payer", "executor"]
@@ -22,11 +23,47 @@ MAX_MEMORY = 4 << 30
 MAX_ARGUMENTS = 1 << 20
 """Arguments and environment together, in bytes."""
 MAX_STDIN = 16 << 20
+MAX_FILES = 256
+"""Files that one run may leave in /out."""
+MAX_INPUTS = 4096
+MAX_INPUT_BYTES = 64 << 20
+"""Content of all input files of one run together."""
+MAX_NAME = 255
 
 HOST_CALL_GAS = 5_000
 """Gas of one call of an import that the sandbox serves itself."""
 BYTE_GAS = 10
 """Gas of one byte written to stdout or stderr, or drawn from the random source."""
+
+
+class InputFile(msgspec.Struct, frozen=True):
+    """A file that the run finds at ``/in/<name>``, and cannot change."""
+
+    name: str
+    """Relative path with "/" between its parts; see ``check_name``."""
+    path: str
+    """File of this machine with the content, which must not change while the run lasts."""
+
+
+class OutputFile(msgspec.Struct, frozen=True):
+    """A file that the run left at ``/out/<name>``."""
+
+    name: str
+    path: str
+    """File of this machine, inside ``Execution.out_dir``."""
+    size: int
+    sha256: bytes
+
+
+def check_name(name: str) -> None:
+    """Raises BadInput unless ``name`` is a relative path of plain parts that means the same file name everywhere."""
+    parts = name.split("/")
+    if not name or len(name.encode("utf-8", "replace")) > MAX_NAME:
+        raise BadInput(f"A file name must have 1 to {MAX_NAME} bytes.")
+    if any(part in ("", ".", "..") for part in parts):
+        raise BadInput(f"{clean_text(name, 60)!r} is not a plain relative file name.")
+    if "\\" in name or not name.isprintable():
+        raise BadInput(f"{clean_text(name, 60)!r} has characters that a file name must not have.")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +79,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """About one unit per WebAssembly instruction."""
     output_bytes: int = 1 << 20
     """Per stream. A write beyond it fails with EPIPE inside the guest, and nothing more is kept."""
+    files_bytes: int = 16 << 20
+    """Content of all files under /out together, at most ``MAX_FILES`` of them. A write beyond it fails with ENOSPC."""
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +97,10 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     seed: bytes = bytes(32)
     """32 bytes from which the guest's clock and random numbers are drawn: the same seed, the same run."""
+    inputs: tuple[InputFile, ...] = ()
+    """Files under /in."""
+    out_dir: str = ""
+    """Empty directory of this machine for what the run leaves under /out; "" where it gets no /out."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +125,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     stdout_bytes: int
     results: tuple[str, ...] = ()
     """What an exported function returned, as text."""
+    outputs: tuple[OutputFile, ...] = ()
+    """What was left in /out, sorted by name; also after a failure."""
 
 
 class Signature(msgspec.Struct, frozen=True, array_like=True):
