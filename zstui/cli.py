@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from zstui import arguments, tables
+from zstui.arguments.types import passphrase
 from zstui.engine import commands as c
 from zstui.engine.config import Settings, load
 from zstui.engine.control import ControlClient, ControlServer
@@ -59,6 +60,8 @@ def _dispatch(args: argparse.Namespace, home: Home) -> Coroutine[Any, Any, int]:
         return _run(args, home)
     if args.command == "receipt":
         return _verify(args)
+    if args.command == "restore":
+        return _restore(args, home)
     return _app(home)
 
 
@@ -156,6 +159,53 @@ async def _run(args: argparse.Namespace, home: Home) -> int:
     if result.status != "success" and result.exit_code is None:
         return _fail(BadInput(result.reason), 1)
     return result.exit_code or 0
+
+
+# --- restoring --------------------------------------------------------------------------------------------------------
+
+
+async def _restore(args: argparse.Namespace, home: Home) -> int:
+    from zstui.engine.backup import restore
+    from zstui.engine.node import SCHEMA
+
+    if (args.file is None) is not args.from_peers:
+        return _fail(BadInput("Give either the file of a backup or --from-peers."), 2)
+    if home.running():
+        return _fail(HomeLocked(f"A node runs on {home.path}; stop it first."), 1)
+    if args.from_peers:
+        if not _confirmed(args.yes, restore.from_peers_words(home)):
+            return 1
+        restore.forget_database(home)
+        print("Start the node: it asks every peer it meets.")
+        return 0
+    try:
+        secret = passphrase(args.passphrase_file, new=False)
+    except BadInput as error:
+        return _fail(error, 2)
+    view = restore.preview(args.file, secret, home)
+    if args.json:
+        print(msgspec.json.encode(view).decode())
+    if not _confirmed(args.yes, "" if args.json else restore.words(view)):
+        return 1
+    await restore.restore(args.file, secret, home, SCHEMA)
+    if not args.json:
+        print("Restored. Start the node; nothing is signed in a channel before its peer was heard.")
+    return 0
+
+
+def _confirmed(yes: bool, text: str) -> bool:
+    """Say ``text`` and ask; without a terminal only ``--yes`` goes on."""
+    if text:
+        print(text, flush=True)
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        print("zstui: Nothing was changed; add --yes to go on.", file=sys.stderr)
+        return False
+    if input('Type "yes" to go on: ').strip().lower() == "yes":
+        return True
+    print("zstui: Nothing was changed.", file=sys.stderr)
+    return False
 
 
 # --- the node --------------------------------------------------------------------------------------------------------

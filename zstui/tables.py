@@ -10,6 +10,7 @@ import msgspec
 from zstui.engine.money import format_amount
 from zstui.engine.views import (
     ApprovalView,
+    BackupView,
     ChannelView,
     GuildMessageView,
     GuildView,
@@ -152,6 +153,11 @@ def render(result: object, element: type | None = None) -> str:
         return table(head, [row(v) for v in result])
     if isinstance(result, StatusView):
         return _status(result)
+    if isinstance(result, BackupView):
+        return (
+            f"{result.path}  {result.size_bytes / 1e6:.1f} MB  {len(result.channels)} open channels\n"
+            "Whoever has this file and its passphrase owns this node; keep both, apart from each other."
+        )
     if isinstance(result, PolicyView):
         return _policy(result)
     if isinstance(result, InviteView):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zstui import __version__
-from zstui.arguments import guilds, jobs, money, node
+from zstui.arguments import backup, guilds, jobs, money, node
 from zstui.arguments.types import Build, Group
 
 
@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--headless", action="store_true", help="walk the whole workflow and print each step")
 
     node.add(sub, verb)
+    backup.add(sub, verb)
     guilds.add(family("guild", "ephemeral encrypted groups"), verb)
     jobs.add(sub, family, verb)
     money.add(family, verb)

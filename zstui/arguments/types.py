@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -63,6 +65,23 @@ def pair(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
     return key, value
+
+
+def passphrase(file: Path | None, *, new: bool) -> str:
+    """The first line of ``file``, or what is typed, twice for a ``new`` one. Raises BadInput."""
+    if file is not None:
+        try:
+            return file.read_text().splitlines()[0]
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"Cannot read {file}: {error}.") from error
+        except IndexError:
+            raise BadInput(f"{file} is empty.") from None
+    if not sys.stdin.isatty():
+        raise BadInput("Without a terminal the passphrase comes from a file: --passphrase-file FILE.")
+    typed = getpass.getpass("Passphrase: ")
+    if new and getpass.getpass("Once more: ") != typed:
+        raise BadInput("The two passphrases differ.")
+    return typed
 
 
 def module_name(text: str) -> str:

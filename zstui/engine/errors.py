@@ -10,6 +10,7 @@ The message of each is one sentence that a person can act on; ``code`` is the st
     │   ├── HomeLocked          another node runs on it
     │   └── DatabaseTooNew      written by a newer zstui
     ├── StoreError              the database failed; the node stops and recovers at its next start
+    ├── BackupError             a backup could not be written, read or restored
     ├── NotRunning              no node runs for this home
     ├── NetError
     │   ├── UnknownPeer         no such peer, or its name is ambiguous
@@ -71,6 +72,10 @@ class DatabaseTooNew(HomeError):
 
 class StoreError(ZsError):
     code = "store"
+
+
+class BackupError(ZsError):
+    code = "backup"
 
 
 class NotRunning(ZsError):

@@ -52,7 +52,7 @@ from zstui.engine.views import ApprovalState, Feed, Snapshot
 
 R = TypeVar("R")
 
-_SCHEMA = (
+SCHEMA = (
     *meta.SCHEMA,
     *net_store.SCHEMA,
     *guild_store.SCHEMA,
@@ -80,7 +80,7 @@ class Node:
         self._home.acquire()
         try:
             identity = Identity.load_or_create(self._home.key)
-            db = await Database.open(self._home.database, _SCHEMA)
+            db = await Database.open(self._home.database, SCHEMA)
         except ZsError:
             self._home.release()
             raise
@@ -125,11 +125,13 @@ class Node:
             s.net.card_changed()
 
     async def _count_boot(self, db: Database) -> bool:
+        """Count this start; True if the database is older than the home, or came without the home's own count."""
+        counted = self._home.boots.exists()
         outside, inside = self._home.read_boots(), await db.read(meta.boots)
         count = max(outside, inside) + 1
         await db.write(lambda tx: meta.set_boots(tx, count))
         self._home.write_boots(count)
-        return inside < outside
+        return inside < outside or (inside > 0 and not counted)
 
     async def stop(self) -> None:
         """Finish or hand back what runs, say goodbye to peers, close the database, free the home. Idempotent."""

@@ -48,6 +48,7 @@ from zstui.engine.commands.money import (
     ShowPolicy,
 )
 from zstui.engine.commands.node import (
+    Backup,
     BlockPeer,
     Connect,
     ListPeers,
@@ -63,6 +64,7 @@ AnyCommand = NodeCommand | GuildsCommand | JobsCommand | MoneyCommand
 
 __all__ = [
     "AnyCommand",
+    "Backup",
     "BlockPeer",
     "CancelJob",
     "CloseChannel",

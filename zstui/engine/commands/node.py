@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zstui.engine.commands.base import Command
-from zstui.engine.views import PeerView, RankView, StatusView
+from zstui.engine.views import BackupView, PeerView, RankView, StatusView
 
 
 class Status(Command[StatusView], frozen=True, kw_only=True):
@@ -42,8 +42,16 @@ class UnblockPeer(Command[RankView], frozen=True, kw_only=True):
     peer: str
 
 
+class Backup(Command[BackupView], frozen=True, kw_only=True):
+    """Write an encrypted copy of the key, the database and the settings to a new file on the node's machine."""
+
+    path: str
+    """Absolute."""
+    passphrase: str
+
+
 class Rank(Command[list[RankView]], frozen=True, kw_only=True):
     category: str | None = None
 
 
-NodeCommand = Status | ListPeers | Connect | NamePeer | SetName | BlockPeer | UnblockPeer | Rank
+NodeCommand = Status | ListPeers | Connect | NamePeer | SetName | BlockPeer | UnblockPeer | Rank | Backup

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from zstui.engine import commands as c
 from zstui.engine import projection, views
+from zstui.engine.backup.restore import backup_view
+from zstui.engine.backup.take import take
 from zstui.engine.errors import BadInput
 from zstui.engine.identity.text import clean_text
 from zstui.engine.services import NAME_LIMIT, Services
@@ -58,6 +62,22 @@ async def _rank(s: Services, command: c.Rank) -> list[views.RankView]:
     return s.reputation.rank(command.category)
 
 
+async def _backup(s: Services, command: c.Backup) -> views.BackupView:
+    path = Path(command.path)
+    if not path.is_absolute():
+        raise BadInput("The path of a backup must be absolute.")
+    manifest, size = await take(
+        s.home,
+        path,
+        command.passphrase,
+        peer_id=s.identity.peer_id,
+        name=s.profile.name,
+        name_of=s.net.name_of,
+        now_us=s.clock.now_us(),
+    )
+    return backup_view(manifest, path, size)
+
+
 VERBS: dict[type, Verb] = {
     c.Status: _status,
     c.ListPeers: _peers,
@@ -67,4 +87,5 @@ VERBS: dict[type, Verb] = {
     c.BlockPeer: _block,
     c.UnblockPeer: _unblock,
     c.Rank: _rank,
+    c.Backup: _backup,
 }

@@ -8,6 +8,7 @@ characters that a markup language gives a meaning.
 
 from __future__ import annotations
 
+from zstui.engine.views.backup import BackupChannelView, BackupView, RestoreView
 from zstui.engine.views.base import View
 from zstui.engine.views.feed import (
     ApprovalUpdated,
@@ -46,6 +47,8 @@ __all__ = [
     "ApprovalUpdated",
     "ApprovalView",
     "Area",
+    "BackupChannelView",
+    "BackupView",
     "CapabilitiesView",
     "ChannelStateName",
     "ChannelUpdated",
@@ -81,6 +84,7 @@ __all__ = [
     "RankView",
     "RanksUpdated",
     "Removed",
+    "RestoreView",
     "Role",
     "Snapshot",
     "StatusUpdated",

@@ -1,0 +1,78 @@
+"""Backups and restores between real processes, by the commands a person types."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from tests.e2e.conftest import Start
+from tests.e2e.test_workflow import form, link, request_for
+from tests.support.nodes import NodeProcess, eventually, zstui
+
+
+def pay_a_job(payer: NodeProcess, guild: str) -> int:
+    """Run and pay one job; returns what it cost."""
+    job = payer.ask("job", "submit", "hello", "--guild", guild, "--wait")
+    payer.ask("approve", "pay", request_for(payer, job["job_id"])["request_id"])
+    eventually("payment", lambda: payer.ask("job", "show", job["job_id"])["paid"] == "paid")
+    return int(job["cost_u"])
+
+
+def test_pay_back_up_pay_more_lose_everything_and_restore(start: Start, tmp_path: Path) -> None:
+    payer, worker = start("payer", mdns=False), start("worker", mdns=False)
+    link(payer, worker)
+    guild = form(payer, (worker, "executor"))
+    spent = pay_a_job(payer, guild)
+    secret, file = tmp_path / "secret", tmp_path / "backup"
+    secret.write_text("correct horse battery\n")
+    taken = payer.ask("backup", str(file), "--passphrase-file", str(secret))
+    assert taken["channels"][0]["theirs_u"] == spent
+    spent += pay_a_job(payer, guild)
+    channel = payer.ask("channel", "list")[0]
+    assert channel["theirs_u"] == spent
+    payer.kill()
+    shutil.rmtree(payer.home)
+
+    restore = ("restore", str(file), "--passphrase-file", str(secret))
+    asked = payer.run(*restore)
+    assert (asked.returncode, payer.home.exists()) == (1, False), "nothing without being told"
+    assert f"theirs {taken['channels'][0]['theirs_u'] / 1e6:.3f}" in asked.stdout
+    assert worker.peer_id in asked.stdout
+    preview = msgspec.json.decode(payer.run(*restore, "--yes", "--json").stdout)
+    assert preview["backup"]["channels"] == taken["channels"]
+    payer.start()
+    assert "stop it first" in payer.refuses("restore", str(file), "--passphrase-file", str(secret), "--yes")
+    payer.ask("connect", worker.address)
+    there = eventually(
+        "the latest balance", lambda: [c for c in payer.ask("channel", "list") if c["theirs_u"] == spent]
+    )[0]
+    assert (there["mine_u"], there["sequence"]) == (channel["mine_u"], channel["sequence"])
+    assert worker.ask("channel", "list")[0]["mine_u"] == spent
+
+    payer.ask("channel", "close", there["channel_id"])
+    eventually("close", lambda: all(c["state"] == "closed" for c in worker.ask("channel", "list")))
+    assert payer.ask("status")["i_owe_u"] == worker.ask("status")["owed_to_me_u"] == spent
+    fresh = payer.ask("channel", "open", worker.peer_id, "1")
+    assert (fresh["state"], fresh["epoch"]) == ("active", channel["epoch"] + 1)
+
+
+def test_what_cannot_be_restored_is_said_in_one_sentence(start: Start, tmp_path: Path) -> None:
+    node, other = start("node", mdns=False), start("other", mdns=False)
+    secret, file = tmp_path / "secret", tmp_path / "backup"
+    secret.write_text("correct horse battery\n")
+    node.ask("backup", str(file), "--passphrase-file", str(secret))
+    assert "exists already" in node.refuses("backup", str(file), "--passphrase-file", str(secret))
+    wrong = tmp_path / "wrong"
+    wrong.write_text("another horse\n")
+    node.stop()
+    other.stop()
+    assert "wrong" in node.refuses("restore", str(file), "--passphrase-file", str(wrong), "--yes")
+    assert "another identity" in other.refuses("restore", str(file), "--passphrase-file", str(secret), "--yes")
+    cut = tmp_path / "cut"
+    cut.write_bytes(file.read_bytes()[:-100])
+    before = (node.home / "zstui.db").read_bytes()
+    assert "cut short" in node.refuses("restore", str(cut), "--passphrase-file", str(secret), "--yes")
+    assert (node.home / "zstui.db").read_bytes() == before
+    assert zstui("restore", home=node.home).returncode == 2
