@@ -17,6 +17,8 @@ from zstui.engine.errors import ZsError
 from zstui.engine.views import (
     ApprovalUpdated,
     ApprovalView,
+    BatchUpdated,
+    BatchView,
     ChannelUpdated,
     ChannelView,
     GuildMessage,
@@ -39,7 +41,7 @@ from zstui.engine.views import (
 
 R = TypeVar("R")
 WatchedArea = Literal[
-    "status", "peers", "guilds", "jobs", "channels", "approvals", "ranks", "log", "output", "messages"
+    "status", "peers", "guilds", "jobs", "channels", "approvals", "ranks", "batches", "log", "output", "messages"
 ]
 MAX_HZ = 10
 TURN = 256
@@ -63,6 +65,7 @@ class Bridge:
         self.peers: dict[str, PeerView] = {}
         self.guilds: dict[str, GuildView] = {}
         self.jobs: dict[str, JobView] = {}
+        self.batches: dict[str, BatchView] = {}
         self.channels: dict[str, ChannelView] = {}
         self.approvals: dict[str, ApprovalView] = {}
         self.ranks: tuple[RankView, ...] = ()
@@ -99,6 +102,7 @@ class Bridge:
         self.peers = {v.peer_id: v for v in snapshot.peers}
         self.guilds = {v.guild_id: v for v in snapshot.guilds}
         self.jobs = {v.job_id: v for v in snapshot.jobs}
+        self.batches = {v.batch_id: v for v in snapshot.batches}
         self.channels = {v.channel_id: v for v in snapshot.channels}
         self.approvals = {v.request_id: v for v in snapshot.approvals}
         self.ranks = snapshot.ranks
@@ -141,6 +145,9 @@ class Bridge:
             case JobUpdated(view=view):
                 self.jobs[view.job_id] = view
                 self._mark("jobs", view.job_id)
+            case BatchUpdated(view=view):
+                self.batches[view.batch_id] = view
+                self._mark("batches", view.batch_id)
             case ChannelUpdated(view=view):
                 self.channels[view.channel_id] = view
                 self._mark("channels", view.channel_id)

@@ -21,6 +21,7 @@ EVENTS: dict[str, str] = {
     "peers": "peer_id",
     "guilds": "guild_id",
     "jobs": "job_id",
+    "batches": "batch_id",
     "channels": "channel_id",
     "approvals": "request_id",
 }
@@ -47,6 +48,8 @@ class FakeEngine:
         self.peers = {view.peer_id: view for view in start.peers}
         self.guilds = {view.guild_id: view for view in start.guilds}
         self.jobs = {view.job_id: view for view in start.jobs}
+        self.batches = {view.batch_id: view for view in start.batches}
+        self.work = v.WorkView(accepting=True, max_jobs=2, memory_mib=128)
         self.channels = {view.channel_id: view for view in start.channels}
         self.approvals = {view.request_id: view for view in start.approvals}
         self.ranks = start.ranks
@@ -79,6 +82,8 @@ class FakeEngine:
         match event:
             case v.StatusUpdated(view=status):
                 self.status = status
+            case v.BatchUpdated(view=batch):
+                self.batches[batch.batch_id] = batch
             case v.PeerUpdated() | v.GuildUpdated() | v.JobUpdated() | v.ChannelUpdated() | v.ApprovalUpdated():
                 area = type(event).__name__.removesuffix("Updated").lower() + "s"
                 getattr(self, area)[getattr(event.view, EVENTS[area])] = event.view
@@ -101,6 +106,7 @@ class FakeEngine:
             peers=tuple(self.peers.values()),
             guilds=tuple(self.guilds.values()),
             jobs=tuple(self.jobs.values()),
+            batches=tuple(self.batches.values()),
             channels=tuple(self.channels.values()),
             approvals=tuple(self.approvals.values()),
             ranks=self.ranks,
@@ -210,6 +216,29 @@ class FakeEngine:
                 job = _find(self.jobs, text, UnknownJob)
                 fresh = f"{len(self.jobs):02x}" + job.job_id[2:]
                 return self._put(msgspec.structs.replace(job, job_id=fresh, state="queued", why=""))
+            case c.SubmitBatch():
+                return self._put(samples.submitted_batch(command, self.guilds, len(self.batches)))
+            case c.ListBatches():
+                return list(self.batches.values())
+            case c.ShowBatch(batch=text) | c.WaitBatch(batch=text):
+                return _find(self.batches, text, UnknownJob)
+            case c.CancelBatch(batch=text):
+                batch = _find(self.batches, text, UnknownJob)
+                ended = batch.queued + batch.running
+                return self._put(
+                    msgspec.structs.replace(batch, state="cancelled", queued=0, running=0, cancelled=ended)
+                )
+            case c.ShowWork():
+                return self.work
+            case c.SetWorking(accept=accept):
+                return self._work(accepting=accept, why="" if accept else "its owner takes no new work")
+            case c.StopAllJobs():
+                return self._work(accepting=False, why="its owner takes no new work", running=0, waiting=0)
+            case c.SetHours(start=start, end=end):
+                return self._work(hours_start=start, hours_end=end)
+            case c.SetJobLimits():
+                given = {f: x for f in command.__struct_fields__ if (x := getattr(command, f)) is not None}
+                return self._work(**given)
             case c.ShowReceipt(receipt=text):
                 return {"receipt": text, "signature": "ab" * 32, "attestations": []}
             case c.OpenChannel():
@@ -271,6 +300,12 @@ class FakeEngine:
             case _:
                 raise NotImplementedError(type(command).__name__)
 
+    def _work(self, **changes: Any) -> v.WorkView:
+        self.work = msgspec.structs.replace(self.work, **changes)
+        status = msgspec.structs.replace(self.status, accepting=self.work.accepting, draining_why=self.work.why)
+        self.push(v.StatusUpdated(view=status))
+        return self.work
+
     def _put(self, view: V) -> V:
         event: v.Feed
         match view:
@@ -280,6 +315,8 @@ class FakeEngine:
                 event = v.GuildUpdated(view=view)
             case v.JobView():
                 event = v.JobUpdated(view=view)
+            case v.BatchView():
+                event = v.BatchUpdated(view=view)
             case v.ChannelView():
                 event = v.ChannelUpdated(view=view)
             case v.ApprovalView():

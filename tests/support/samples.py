@@ -494,6 +494,20 @@ def submitted_job(me: v.StatusView, spec: c.JobSpec, known: dict[str, v.GuildVie
     )
 
 
+def submitted_batch(command: c.SubmitBatch, known: dict[str, v.GuildView], number: int) -> v.BatchView:
+    guild = next((g for g in known.values() if command.spec.guild in (g.guild_id, g.name)), None)
+    total = len(command.map_lines if command.map_lines is not None else command.map_files or ())
+    return v.BatchView(
+        batch_id=hex_id(f"batch{number}"),
+        name=command.name or command.spec.module.rsplit("/", 1)[-1],
+        guild_id=guild.guild_id if guild else command.spec.guild,
+        total=total,
+        queued=total,
+        max_cost_u=command.spec.max_price_u,
+        created_at=int(time.time()),
+    )
+
+
 def opened_channel(with_peer: v.PeerView, command: c.OpenChannel, number: int) -> v.ChannelView:
     return channel(
         f"opened{number}",
@@ -522,6 +536,10 @@ def estimate(spec: c.JobSpec, known: list[v.PeerView]) -> v.EstimateView:
             price_per_mib_nano=p.capabilities.price_per_mib_nano,
             online=p.state == "online",
             refusal="" if p.state == "online" else f"{p.state}: {p.why}",
+            speed=1.5 / n,
+            speed_tested=n == 1,
+            expected_us=4_000_000 * n,
+            expected_cost_u=800_000 * n,
         )
         for n, p in enumerate(known, 1)
     )
@@ -530,4 +548,5 @@ def estimate(spec: c.JobSpec, known: list[v.PeerView]) -> v.EstimateView:
         typical_cost_u=12_500_000,
         typical_duration_us=20_400_000,
         candidates=candidates,
+        here_us=12_000_000,
     )

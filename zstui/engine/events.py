@@ -98,6 +98,10 @@ class JobMoved(Event, frozen=True):
     why: str
 
 
+class WorkChanged(Event, frozen=True):
+    """What this node takes from others is different now."""
+
+
 class JobOutputReceived(Event, frozen=True):
     job_id: str
     stream: Literal["stdout", "stderr"]

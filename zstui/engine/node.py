@@ -24,7 +24,7 @@ from zstui.engine.clock import Clock, SystemClock
 from zstui.engine.commands import Command
 from zstui.engine.config import Settings
 from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownPeer, ZsError
-from zstui.engine.events import GuildEnded, GuildJoined, Notice
+from zstui.engine.events import GuildEnded, GuildJoined, Notice, WorkChanged
 from zstui.engine.guilds import store as guild_store
 from zstui.engine.guilds.service import GuildService
 from zstui.engine.home import Home
@@ -188,7 +188,7 @@ class Node:
                     name=profile.name,
                     executor=settings.executor or runs_jobs(),
                     cores=os.cpu_count() or 1,
-                    memory_mib=settings.max_memory_mib,
+                    memory_mib=jobs.owner.memory_mib,
                     timeout_s=settings.max_timeout_s,
                     price_per_second_nano=settings.price_per_second_nano,
                     price_per_mib_nano=settings.price_per_mib_nano,
@@ -295,6 +295,12 @@ class Node:
             fund=Funding(channels, net.name_of, settings.credit_member_u),
             payment_state=payment_state,
         )
+
+        def offer_changed() -> None:
+            net.card_changed()
+            bus.publish(WorkChanged())
+
+        jobs.owner.changed = offer_changed
         market = Market(jobs=jobs, guilds=guilds, reputation=reputation, net=net, settings=settings)
         telemetry = Telemetry(
             bus,

@@ -26,6 +26,7 @@ FEED_LIMIT = 20_000
 
 def status(s: Services) -> v.StatusView:
     owed_to_me, i_owe = s.channels.owed()
+    closed = s.jobs.owner.closed()
     return v.StatusView(
         peer_id=s.identity.peer_id,
         name=s.profile.name,
@@ -39,6 +40,8 @@ def status(s: Services) -> v.StatusView:
         balance_u=sum(ch.mine_u for ch in s.channels.views() if ch.state in ("active", "closing")),
         network=s.net.describe(),
         executor=s.settings.executor,
+        accepting=not closed,
+        draining_why=closed,
         metrics=s.telemetry.address,
         home=str(s.home.path),
         version=__version__,
@@ -147,7 +150,7 @@ class Projector:
                     self._mark("ranks", "")
                     self._mark("peers", key)
                     self._standing_changed = True
-                case e.AddressesChanged():
+                case e.AddressesChanged() | e.WorkChanged():
                     self._mark_status()
                 case _:
                     pass
@@ -202,6 +205,8 @@ class Projector:
                     return v.ChannelUpdated(view=s.channels.view(key))
                 case "approvals":
                     return v.ApprovalUpdated(view=s.approvals.view(key))
+                case "batches":
+                    return v.Removed(area=area, key=key)
                 case "ranks":
                     return v.RanksUpdated(views=tuple(s.reputation.rank()))
         except ZsError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from zstui.engine.clock import US
 from zstui.engine.errors import UnknownGuild
-from zstui.engine.jobs.model import Job
+from zstui.engine.jobs.cid import digest_of_cid
+from zstui.engine.jobs.model import Job, StoredFile
 from zstui.engine.jobs.room import Room
-from zstui.engine.views import JobView
+from zstui.engine.views import FileView, JobView
 
 
 def job_view(room: Room, job: Job, guild_names: dict[str, str]) -> JobView:
@@ -28,8 +29,8 @@ def job_view(room: Room, job: Job, guild_names: dict[str, str]) -> JobView:
         guild_name=guild_names[job.guild_id],
         submitter=job.submitter,
         submitter_name=room.name_of(job.submitter),
-        executor=job.executor,
-        executor_name=room.name_of(job.executor),
+        executor=job.executor or None,
+        executor_name=room.name_of(job.executor) if job.executor else "",
         state=job.state,
         progress=1.0 if job.state == "done" else room.records.progress(job.job_id),
         elapsed_us=max(0, end - job.started_us) if job.started_us else 0,
@@ -50,4 +51,19 @@ def job_view(room: Room, job: Job, guild_names: dict[str, str]) -> JobView:
         why=job.why,
         created_at=job.created_us // US,
         finished_at=job.finished_us // US if job.finished_us else None,
+        batch_id=job.batch_id,
+        batch_index=job.batch_index,
+        inputs=tuple(FileView(name=f.name, size=f.size, sha256=digest_of_cid(f.cid).hex()) for f in job.inputs),
+        outputs=tuple(_output(room, job, f) for f in job.outputs),
+        priority=job.priority,
+        attempts=job.attempt,
+        retry_of=job.retry_of,
+        retried_as=job.retried_as,
+        queued_until=job.queued_until_us // US if job.state == "queued" and job.queued_until_us else None,
     )
+
+
+def _output(room: Room, job: Job, file: StoredFile) -> FileView:
+    path = room.outputs.file(job.job_id, file.name)
+    here = str(path) if path.is_file() else ""
+    return FileView(name=file.name, size=file.size, sha256=digest_of_cid(file.cid).hex(), path=here)

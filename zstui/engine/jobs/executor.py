@@ -58,6 +58,15 @@ class Executor:
         """End a job if it has not ended; ``how`` says by whom."""
         self._runs.cancel(job_id, how)
 
+    async def stop_all(self, how: Ended) -> None:
+        """End everything that runs or waits here; returns once each has its receipt, or after a moment."""
+        await self._runs.end_all(how)
+
+    def load(self) -> tuple[int, int]:
+        """How many run here for others, and how many wait."""
+        waiting = sum(1 for _ in self._runs.waiting())
+        return len(self._runs) - waiting, waiting
+
     # --- what it takes -----------------------------------------------------------------------------------------------
 
     def at_risk(self, peer: PeerId) -> int:
@@ -74,7 +83,7 @@ class Executor:
         reason = reason or can_execute(m, room.offer(m.guild_id))
         if reason:
             return "refused", reason
-        reason = self._full(peer)
+        reason = room.owner.closed() or self._full(peer)
         if reason:
             return "busy", reason
         reason = self._short(peer, m)

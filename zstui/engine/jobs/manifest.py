@@ -33,6 +33,13 @@ MAX_FUEL = 300_000_000_000
 MAX_STACK = 8 * MIB
 MAX_MEMORY = 4096 * MIB
 MAX_TIMEOUT_US = 24 * 3600 * 1_000_000
+MAX_INPUTS = 64
+MAX_INPUT_BYTES = 64 * MIB
+"""Of all input files together."""
+MAX_NAMES = 8 * 1024
+"""Bytes of all input names, or all output names, together."""
+DEFAULT_PRIORITY = 4
+MAX_PRIORITY = 9
 EMPTY_HASH = hashlib.sha256(b"").digest()
 
 
@@ -73,6 +80,19 @@ class DataSpec(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A JSON Schema document for format "json"; "" for any."""
 
 
+class FileRef(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A file by its content."""
+
+    name: str
+    """Relative POSIX path under /in or /out."""
+    sha256: bytes
+    size: int
+
+    @property
+    def cid(self) -> str:
+        return cid_of_digest(self.sha256)
+
+
 class Manifest(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     submitter: PeerId
     guild: bytes
@@ -97,6 +117,12 @@ class Manifest(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     """16 random bytes: the same job submitted twice is two jobs."""
     seed: bytes
     """32 bytes from which the sandbox derives the job's clock and random numbers."""
+    inputs: tuple[FileRef, ...] = ()
+    """Read-only files at /in, sorted by name; their contents travel as artifacts. This field and those below may be absent."""
+    outputs: bool = False
+    """Whether what the job writes to /out is collected."""
+    priority: int = DEFAULT_PRIORITY
+    """The higher, the sooner among the submitter's own jobs."""
 
     @property
     def guild_id(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
-from zstui.engine.jobs.manifest import Manifest, Terms, price
+from zstui.engine.jobs.manifest import DEFAULT_PRIORITY, FileRef, Manifest, Terms, price
 from zstui.engine.jobs.receipt import MAX_REASON, Agreement, Receipt
 from zstui.engine.views import Fault, JobState
 
@@ -41,6 +42,14 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Output and progress are sent at most this often."""
     drain: float = 3.0
     """At stop, running jobs get this long to end by themselves, and receipts to be delivered."""
+
+
+class StoredFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file of a job, as a row keeps it."""
+
+    name: str
+    cid: str
+    size: int
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +100,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     agreed_us: int = 0
     started_us: int = 0
     finished_us: int = 0
+    inputs: tuple[StoredFile, ...] = ()
+    outputs: tuple[StoredFile, ...] = ()
+    priority: int = DEFAULT_PRIORITY
+    wanted: str = ""
+    """The executor that was asked for; "" for any."""
+    queued_until_us: int = 0
+    """When a job that nobody has taken is given up."""
+    attempt: int = 1
+    attempts: int = 1
+    """Most attempts."""
+    retry_of: str = ""
+    retried_as: str = ""
+    batch_id: str = ""
+    batch_index: int | None = None
 
     @property
     def peer(self) -> PeerId:
@@ -114,6 +137,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.final and self.paid not in OWED and self.outcome in ("", "recorded") and self.audit != "pending"
 
 
+def stored(files: Iterable[FileRef]) -> tuple[StoredFile, ...]:
+    return tuple(StoredFile(f.name, f.cid, f.size) for f in files)
+
+
 def new_job(job_id: str, m: Manifest, executor: PeerId, *, mine: bool, terms: Terms, now_us: int) -> Job:
     """The row of a fresh job, at the prices of ``terms``."""
     return Job(
@@ -135,6 +162,8 @@ def new_job(job_id: str, m: Manifest, executor: PeerId, *, mine: bool, terms: Te
         exposure_u=price(m, terms.price_per_second_nano, terms.price_per_mib_nano).total_u,
         witnesses=m.witnesses,
         created_us=now_us,
+        inputs=stored(m.inputs),
+        priority=m.priority,
     )
 
 

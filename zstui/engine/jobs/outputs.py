@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,10 @@ class Outputs:
 
     def path(self, job_id: str, stream: StreamName) -> Path:
         return self._directory / f"{job_id}.{stream}"
+
+    def file(self, job_id: str, name: str) -> Path:
+        """Where a file that the job wrote to /out is kept; ``name`` has been checked."""
+        return self._directory / f"{job_id}.files" / name
 
     def size(self, job_id: str, stream: StreamName) -> int:
         try:
@@ -86,3 +91,4 @@ class Outputs:
     def remove(self, job_id: str) -> None:
         for stream in STREAMS:
             self.path(job_id, stream).unlink(missing_ok=True)
+        shutil.rmtree(self._directory / f"{job_id}.files", ignore_errors=True)

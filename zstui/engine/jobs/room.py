@@ -20,8 +20,10 @@ from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs.artifacts import Artifacts
 from zstui.engine.jobs.model import Timing
 from zstui.engine.jobs.outputs import Outputs
+from zstui.engine.jobs.owner import Owner
 from zstui.engine.jobs.ports import Admits, CardOf, ChannelPort, GuildPort, NameOf, SandboxPort
 from zstui.engine.jobs.records import Records
+from zstui.engine.jobs.slots import Slots
 from zstui.engine.net.link import Network
 from zstui.engine.store.database import Database
 
@@ -58,8 +60,8 @@ class Room:
     timing: Timing
     engine: str
     """Runtime and version, as receipts name it."""
-    slots: asyncio.Semaphore
-    """One for each module that may run at the same time, first come first served."""
+    slots: Slots
+    owner: Owner
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -96,7 +98,7 @@ class Room:
     def offer(self, guild_id: str) -> Offer:
         return Offer(
             executor=self.consents(guild_id),
-            memory_mib=self.settings.max_memory_mib,
+            memory_mib=self.owner.memory_mib,
             timeout_s=self.settings.max_timeout_s,
             price_per_second_nano=self.settings.price_per_second_nano,
             price_per_mib_nano=self.settings.price_per_mib_nano,

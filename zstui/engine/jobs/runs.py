@@ -106,6 +106,17 @@ class Runs:
         if live is not None:
             live.end(how)
 
+    async def end_all(self, how: Ended) -> None:
+        """End everything that runs or waits; returns once each has its receipt, or after a moment."""
+        for live in tuple(self._runs.values()):
+            live.end(how)
+        carries = [r.carry for r in self._runs.values() if r.carry is not None]
+        if carries:
+            await asyncio.wait(carries, timeout=self._room.timing.drain)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
     def begin(self, job_id: str, m: Manifest) -> None:
         """Carry an agreed job to its receipt."""
         live = self._runs[job_id] = Run(job_id, m)
@@ -152,7 +163,7 @@ class Runs:
         missing = await fetch(room, room.records[job_id].submitter, job_id, live.manifest)
         if missing is not None:
             return missing
-        async with room.slots:
+        async with room.slots.hold(room.records[job_id].submitter, live.manifest.priority):
             live.began_us = room.clock.monotonic_us()
             await room.records.change(job_id, state="running", started_us=room.clock.now_us())
             room.bus.publish(ExecutionStarted(job_id))

@@ -24,6 +24,7 @@ from zstui.engine.jobs.artifacts import Artifacts, Cache
 from zstui.engine.jobs.describe import job_view
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.executor import Executor
+from zstui.engine.jobs.hours import format_minute
 from zstui.engine.jobs.manifest import (
     Manifest,
     estimate_price,
@@ -33,6 +34,7 @@ from zstui.engine.jobs.manifest import (
 from zstui.engine.jobs.messages import Attach, Attested, Audit, Offer
 from zstui.engine.jobs.model import Job, Paid, Timing
 from zstui.engine.jobs.outputs import STREAMS, Outputs
+from zstui.engine.jobs.owner import Owner
 from zstui.engine.jobs.ports import (
     Admits,
     CardOf,
@@ -51,12 +53,13 @@ from zstui.engine.jobs.receipt import make_bundle
 from zstui.engine.jobs.records import Records
 from zstui.engine.jobs.room import Room, slots_of
 from zstui.engine.jobs.settling import Settler
+from zstui.engine.jobs.slots import Slots
 from zstui.engine.jobs.submission import prepare
 from zstui.engine.jobs.submitter import Submitter
 from zstui.engine.jobs.witness import Auditor, Witness
 from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
 from zstui.engine.store.database import Database, Tx
-from zstui.engine.views import ApprovalState, JobOutputView, JobView
+from zstui.engine.views import ApprovalState, JobOutputView, JobView, WorkView
 
 SWEEP_S = 60.0
 """Between two looks at what may be forgotten."""
@@ -112,6 +115,8 @@ class JobService:
             pinned=records.artifacts,
             timeout=timing.fetch,
         )
+        slots = Slots(slots_of(settings), clock.monotonic_us)
+        self.owner = Owner(db, clock, slots, settings.max_memory_mib)
         self._room = Room(
             identity=identity,
             settings=settings,
@@ -130,7 +135,8 @@ class JobService:
             admits=admits,
             timing=timing,
             engine=f"wasmtime {version('wasmtime')}",
-            slots=asyncio.Semaphore(slots_of(settings)),
+            slots=slots,
+            owner=self.owner,
         )
         auditor = Auditor(self._room)
         self._settler = Settler(self._room, auditor, request_payment=request_payment, record_outcome=record_outcome)
@@ -150,12 +156,14 @@ class JobService:
         self._loop = asyncio.get_running_loop()
         self._events = self._room.bus.subscribe(PeerConnected, ApprovalChanged)
         await self._room.records.load()
+        await self.owner.load()
         await self._forget()
         await self._executor.start()
         self._ready = True
         self._submitter.resume()
         self._room.spawn(self._follow(self._events), "following payments")
         self._room.spawn(self._sweep(), "forgetting old jobs")
+        self._room.spawn(self.owner.follow_hours(), "following the owner's hours")
 
     async def stop(self) -> None:
         """Finish or hand back what runs. Idempotent."""
@@ -266,6 +274,12 @@ class JobService:
             await self._room.records.changed(job_id, 0.5)
         return self.view(job_id)
 
+    async def stop_all(self) -> None:
+        """The owner's panic key: take no new work, and end what runs or waits here; its submitters are told."""
+        await self.owner.set_accepting(False)
+        how = Ended(status="cancelled", fault="executor", reason="Stopped by the owner of the executor.")
+        await self._executor.stop_all(how)
+
     def _mine(self, job_id: str, what: str) -> Job:
         job = self._room.records[job_id]
         if not job.mine:
@@ -305,6 +319,21 @@ class JobService:
         if not job.receipt_id:
             raise UnknownJob("The job has no receipt yet.")
         return make_bundle(await self._room.db.read(lambda tx: store.evidence(tx, job)))
+
+    def work(self) -> WorkView:
+        """What this node does for others, and its owner's limits."""
+        running, waiting = self._executor.load()
+        closed, hours = self.owner.closed(), self.owner.hours
+        return WorkView(
+            accepting=not closed,
+            why=closed,
+            running=running,
+            waiting=waiting,
+            max_jobs=self._room.slots.limit,
+            memory_mib=self.owner.memory_mib,
+            hours_start="" if hours.always else format_minute(hours.start),
+            hours_end="" if hours.always else format_minute(hours.end),
+        )
 
     def at_risk(self, peer: PeerId) -> int:
         """µ that ``peer`` may yet owe me: receipts not paid, and work under way at its dearest."""

@@ -46,12 +46,45 @@ SCHEMA: tuple[Migration, ...] = (
         ) STRICT
         """,
     ),
+    Migration(
+        "jobs",
+        2,
+        """
+        ALTER TABLE job ADD COLUMN inputs TEXT NOT NULL DEFAULT '[]';
+        ALTER TABLE job ADD COLUMN outputs TEXT NOT NULL DEFAULT '[]';
+        ALTER TABLE job ADD COLUMN priority INTEGER NOT NULL DEFAULT 4;
+        ALTER TABLE job ADD COLUMN wanted TEXT NOT NULL DEFAULT '';
+        ALTER TABLE job ADD COLUMN queued_until_us INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE job ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE job ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE job ADD COLUMN retry_of TEXT NOT NULL DEFAULT '';
+        ALTER TABLE job ADD COLUMN retried_as TEXT NOT NULL DEFAULT '';
+        ALTER TABLE job ADD COLUMN batch_id TEXT NOT NULL DEFAULT '';
+        ALTER TABLE job ADD COLUMN batch_index INTEGER;
+        CREATE INDEX job_in_batch ON job (batch_id, batch_index) WHERE batch_id != '';
+        CREATE TABLE job_batch (
+            batch_id TEXT PRIMARY KEY, name TEXT NOT NULL, guild_id TEXT NOT NULL, spec BLOB NOT NULL,
+            total INTEGER NOT NULL, max_cost_u INTEGER NOT NULL, state TEXT NOT NULL, why TEXT NOT NULL,
+            created_us INTEGER NOT NULL, finished_us INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE job_batch_item (
+            batch_id TEXT NOT NULL REFERENCES job_batch (batch_id) ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            input TEXT NOT NULL,
+            state TEXT NOT NULL,
+            cost_u INTEGER NOT NULL,
+            job_id TEXT NOT NULL,
+            PRIMARY KEY (batch_id, number)
+        ) STRICT;
+        CREATE TABLE job_owner (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), wishes BLOB NOT NULL) STRICT
+        """,
+    ),
 )
 
 Kind = Literal["manifest", "bid", "agreement", "receipt", "attestation", "checks"]
 _FIELDS = msgspec.structs.fields(Job)
 _COLUMNS = tuple(f.name for f in _FIELDS)
-_LISTS = frozenset({"args", "attestations"})
+_LISTS = frozenset({"args", "attestations", "inputs", "outputs"})
 _FLAGS = frozenset({"mine", "cancel", "agreed", "gas_exact", "delivered"})
 
 
@@ -170,3 +203,13 @@ def attestation_count(tx: Tx, job_id: str) -> int:
 def drop(tx: Tx, job_ids: Iterable[str]) -> None:
     """Forget jobs and their evidence."""
     tx.executemany("DELETE FROM job WHERE job_id = ?", [(j,) for j in job_ids])
+
+
+def wishes(tx: Tx) -> bytes:
+    """What the owner set, as stored; b"" if nothing was."""
+    row = tx.execute("SELECT wishes FROM job_owner").fetchone()
+    return b"" if row is None else bytes(row[0])
+
+
+def set_wishes(tx: Tx, raw: bytes) -> None:
+    tx.execute("INSERT OR REPLACE INTO job_owner VALUES (1, ?)", (raw,))

@@ -45,7 +45,7 @@ class Witness:
 
     async def audit(self, s: SealedStream, audit: Audit) -> None:
         peer = s.peer
-        refused = self._room.refuses_peer(peer, s.guild_id) or self._busy(peer)
+        refused = self._room.refuses_peer(peer, s.guild_id) or self._room.owner.closed() or self._busy(peer)
         if refused:
             await s.send(Refusal("refused", refused))
             return
@@ -115,7 +115,7 @@ class Witness:
             if name == "stdout":
                 output.extend(data[: max(0, m.resources.output_bytes - len(output))])
 
-        async with room.slots:
+        async with room.slots.hold(peer, 0):
             room.bus.publish(ExecutionStarted(job_id))
             how = Ended(status="cancelled", fault="network", reason="The asker is gone.")
             try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from zstui.engine import commands as c
 from zstui.engine import views
+from zstui.engine.errors import BadInput
+from zstui.engine.jobs.hours import parse_hours
 from zstui.engine.services import Services
 from zstui.engine.verbs.base import Verb
 
@@ -44,6 +46,38 @@ async def _receipt(s: Services, command: c.ShowReceipt) -> dict[str, object]:
     return await s.jobs.bundle(command.receipt)
 
 
+async def _batches_later(s: Services, command: c.Command[object]) -> None:
+    raise BadInput("Batches are not built in yet.")
+
+
+async def _list_batches(s: Services, _: c.ListBatches) -> list[views.BatchView]:
+    return []
+
+
+async def _show_work(s: Services, _: c.ShowWork) -> views.WorkView:
+    return s.jobs.work()
+
+
+async def _set_working(s: Services, command: c.SetWorking) -> views.WorkView:
+    await s.jobs.owner.set_accepting(command.accept)
+    return s.jobs.work()
+
+
+async def _stop_all(s: Services, _: c.StopAllJobs) -> views.WorkView:
+    await s.jobs.stop_all()
+    return s.jobs.work()
+
+
+async def _set_hours(s: Services, command: c.SetHours) -> views.WorkView:
+    await s.jobs.owner.set_hours(parse_hours(command.start, command.end))
+    return s.jobs.work()
+
+
+async def _set_job_limits(s: Services, command: c.SetJobLimits) -> views.WorkView:
+    await s.jobs.owner.set_limits(command.max_jobs, command.memory_mib)
+    return s.jobs.work()
+
+
 VERBS: dict[type, Verb] = {
     c.EstimateJob: _estimate,
     c.SubmitJob: _submit,
@@ -54,4 +88,14 @@ VERBS: dict[type, Verb] = {
     c.CancelJob: _cancel,
     c.RerunJob: _rerun,
     c.ShowReceipt: _receipt,
+    c.SubmitBatch: _batches_later,
+    c.ListBatches: _list_batches,
+    c.ShowBatch: _batches_later,
+    c.WaitBatch: _batches_later,
+    c.CancelBatch: _batches_later,
+    c.ShowWork: _show_work,
+    c.SetWorking: _set_working,
+    c.StopAllJobs: _stop_all,
+    c.SetHours: _set_hours,
+    c.SetJobLimits: _set_job_limits,
 }

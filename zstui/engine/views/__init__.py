@@ -13,6 +13,7 @@ from zstui.engine.views.base import View
 from zstui.engine.views.feed import (
     ApprovalUpdated,
     Area,
+    BatchUpdated,
     ChannelUpdated,
     Feed,
     FeedEvent,
@@ -27,7 +28,19 @@ from zstui.engine.views.feed import (
     StatusUpdated,
 )
 from zstui.engine.views.guilds import GuildMemberView, GuildMessageView, GuildStateName, GuildView, InviteView, Role
-from zstui.engine.views.jobs import CheckView, EstimateView, ExecutorView, Fault, JobOutputView, JobState, JobView
+from zstui.engine.views.jobs import (
+    BatchState,
+    BatchView,
+    CheckView,
+    EstimateView,
+    ExecutorView,
+    Fault,
+    FileView,
+    JobOutputView,
+    JobState,
+    JobView,
+    WorkView,
+)
 from zstui.engine.views.money import (
     ApprovalState,
     ApprovalView,
@@ -49,6 +62,9 @@ __all__ = [
     "Area",
     "BackupChannelView",
     "BackupView",
+    "BatchState",
+    "BatchUpdated",
+    "BatchView",
     "CapabilitiesView",
     "ChannelStateName",
     "ChannelUpdated",
@@ -59,6 +75,7 @@ __all__ = [
     "Fault",
     "Feed",
     "FeedEvent",
+    "FileView",
     "GrantView",
     "GuildMemberView",
     "GuildMessage",
@@ -91,4 +108,5 @@ __all__ = [
     "StatusView",
     "Urgency",
     "View",
+    "WorkView",
 ]

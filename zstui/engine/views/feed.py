@@ -6,13 +6,13 @@ from typing import Literal
 
 from zstui.engine.views.base import View
 from zstui.engine.views.guilds import GuildMessageView, GuildView
-from zstui.engine.views.jobs import JobView
+from zstui.engine.views.jobs import BatchView, JobView
 from zstui.engine.views.money import ApprovalView, ChannelView
 from zstui.engine.views.node import LogLine, StatusView
 from zstui.engine.views.peers import PeerView
 from zstui.engine.views.reputation import RankView
 
-Area = Literal["peers", "guilds", "jobs", "channels", "approvals", "ranks"]
+Area = Literal["peers", "guilds", "jobs", "channels", "approvals", "ranks", "batches"]
 
 
 class FeedEvent(View, frozen=True, tag=True):
@@ -33,6 +33,10 @@ class GuildUpdated(FeedEvent, frozen=True, kw_only=True):
 
 class JobUpdated(FeedEvent, frozen=True, kw_only=True):
     view: JobView
+
+
+class BatchUpdated(FeedEvent, frozen=True, kw_only=True):
+    view: BatchView
 
 
 class ChannelUpdated(FeedEvent, frozen=True, kw_only=True):
@@ -72,6 +76,7 @@ Feed = (
     | PeerUpdated
     | GuildUpdated
     | JobUpdated
+    | BatchUpdated
     | ChannelUpdated
     | ApprovalUpdated
     | RanksUpdated

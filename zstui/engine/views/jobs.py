@@ -18,6 +18,17 @@ class CheckView(View, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class FileView(View, frozen=True, kw_only=True):
+    """A file that a job was given or wrote."""
+
+    name: str
+    """Relative to /in or /out."""
+    size: int
+    sha256: str
+    path: str = ""
+    """On the node's machine; "" until its content is here."""
+
+
 class JobView(View, frozen=True, kw_only=True):
     job_id: str
     mine: bool
@@ -57,6 +68,20 @@ class JobView(View, frozen=True, kw_only=True):
     """One sentence: why it waits, failed, or was refused, naming each peer."""
     created_at: int = 0
     finished_at: int | None = None
+    batch_id: str = ""
+    batch_index: int | None = None
+    inputs: tuple[FileView, ...] = ()
+    outputs: tuple[FileView, ...] = ()
+    """What it wrote to /out, as its receipt says."""
+    priority: int = 4
+    attempts: int = 1
+    """Which attempt this is, from 1 on: each is a job of its own, with its own agreement and receipt."""
+    retry_of: str = ""
+    """The attempt before this one."""
+    retried_as: str = ""
+    """The attempt after this one."""
+    queued_until: int | None = None
+    """While it waits for an executor: when it is given up."""
 
 
 class JobOutputView(View, frozen=True, kw_only=True):
@@ -77,6 +102,8 @@ class EstimateView(View, frozen=True, kw_only=True):
     """From finished jobs with the same module; None if there are none."""
     typical_duration_us: int | None
     candidates: tuple[ExecutorView, ...]
+    here_us: int | None = None
+    """How long it would take on this machine; None where nothing is known of the module or this machine's speed."""
 
 
 class ExecutorView(View, frozen=True, kw_only=True):
@@ -91,3 +118,52 @@ class ExecutorView(View, frozen=True, kw_only=True):
     price_per_mib_nano: int
     online: bool
     refusal: str = ""
+    speed: float | None = None
+    """Verified gas per second of this peer over that of the reference machine; its own claim where nothing was verified."""
+    speed_tested: bool = False
+    """``speed`` comes from runs that this node had verified."""
+    expected_us: int | None = None
+    expected_cost_u: int | None = None
+
+
+BatchState = Literal["running", "done", "failed", "cancelled"]
+
+
+class BatchView(View, frozen=True, kw_only=True):
+    """One module over many inputs. A job that is tried again counts once."""
+
+    batch_id: str
+    name: str
+    guild_id: str
+    total: int
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    running: int = 0
+    queued: int = 0
+    """Waiting for an executor, begun or not."""
+    cost_u: int = 0
+    """Of the receipts so far."""
+    max_cost_u: int = 0
+    """The cap over all of it."""
+    state: BatchState = "running"
+    """"done": every job is; "failed": all have ended, and some are not done."""
+    jobs: tuple[str, ...] = ()
+    """Latest attempt of each, by index, "" where none has begun; left out of lists and the feed."""
+    why: str = ""
+    created_at: int = 0
+    finished_at: int | None = None
+
+
+class WorkView(View, frozen=True, kw_only=True):
+    """What this node does for others, and its owner's limits."""
+
+    accepting: bool
+    why: str = ""
+    """Why nothing is taken now, as peers are told."""
+    running: int = 0
+    waiting: int = 0
+    max_jobs: int = 0
+    memory_mib: int = 0
+    hours_start: str = ""
+    hours_end: str = ""

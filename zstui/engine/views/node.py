@@ -6,7 +6,7 @@ from typing import Literal
 
 from zstui.engine.views.base import View
 from zstui.engine.views.guilds import GuildView
-from zstui.engine.views.jobs import JobView
+from zstui.engine.views.jobs import BatchView, JobView
 from zstui.engine.views.money import ApprovalView, ChannelView
 from zstui.engine.views.peers import PeerView
 from zstui.engine.views.reputation import RankView
@@ -28,6 +28,10 @@ class StatusView(View, frozen=True, kw_only=True):
     network: str = ""
     """Interface and address in use, or why there is no network."""
     executor: bool = False
+    accepting: bool = True
+    """Whether new work is taken from others, as far as the owner's switch and hours go."""
+    draining_why: str = ""
+    """Why not, "" while it is."""
     metrics: str = ""
     home: str = ""
     version: str = ""
@@ -59,6 +63,7 @@ class Snapshot(View, frozen=True, kw_only=True):
     peers: tuple[PeerView, ...] = ()
     guilds: tuple[GuildView, ...] = ()
     jobs: tuple[JobView, ...] = ()
+    batches: tuple[BatchView, ...] = ()
     channels: tuple[ChannelView, ...] = ()
     approvals: tuple[ApprovalView, ...] = ()
     """Those that wait, are being paid, or are still owed: declined, expired or failed."""
