@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar
 
 from rich.cells import cell_len
+from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from textual.scroll_view import ScrollView
@@ -30,6 +32,12 @@ STYLES = (
 )
 
 
+@lru_cache(16_384)
+def _two_colours(name: str) -> Style:
+    front, _, back = name.partition(" on ")
+    return Style.from_color(Color.from_rgb(*bytes.fromhex(front[1:])), Color.from_rgb(*bytes.fromhex(back[1:])))
+
+
 class LineStyles(ScrollView):
     """A scroll view that paints spans by style name; the names are component classes."""
 
@@ -44,7 +52,9 @@ class LineStyles(ScrollView):
         super().notify_style_update()
 
     def style_named(self, name: str) -> Style:
-        """Rich style of "warn" or of a mix such as "warn strong"."""
+        """Rich style of "warn", of a mix such as "warn strong", or of two colours, "#5fb3b3 on #0f1317"."""
+        if name.startswith("#"):
+            return _two_colours(name)
         style = self._styles_seen.get(name)
         if style is None:
             style = Style()

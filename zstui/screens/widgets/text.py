@@ -23,7 +23,10 @@ _MULTIADDR = re.compile(r"/(ip4|ip6|dns4|dns6|dns)/([^/]+)(?:/(?:udp|tcp)/(\d+))
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of text in one named style: "", muted, strong, accent, ok, warn, error, info, bar or a mix "warn strong"."""
+    """A run of text in one style: "", muted, strong, accent, ok, warn, error, info, bar or a mix "warn strong".
+
+    For pictures a style is two colours, front and back: "#5fb3b3 on #0f1317".
+    """
 
     text: str
     style: str = ""
