@@ -1,10 +1,11 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both make .venv if it is missing.
+# `make test-interop` fetches other libp2p implementations and talks to them; it needs npm and, for one of them, Go.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types unit clean
+.PHONY: demo test test-interop check lint types unit clean
 
 demo: $(STAMP)
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/zstui demo; else exec $(BIN)/zstui demo --headless; fi
@@ -18,7 +19,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/interop
+
+test-interop: $(STAMP)
+	$(BIN)/python -m tests.interop.prepare
+	$(BIN)/pytest tests/interop
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) zstui/prerequisites.py
@@ -27,4 +32,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .interop

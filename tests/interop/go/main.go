@@ -1,0 +1,133 @@
+// A go-libp2p peer over QUIC. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+)
+
+type command struct {
+	Op       string `json:"op"`
+	Address  string `json:"address"`
+	PeerID   string `json:"peer_id"`
+	Protocol string `json:"protocol"`
+}
+
+type answer map[string]any
+
+func main() {
+	node, err := libp2p.New(
+		libp2p.ListenAddrStrings("/ip4/127.0.0.1/udp/0/quic-v1"),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.DisableRelay(),
+	)
+	if err != nil {
+		panic(err)
+	}
+	defer node.Close()
+	addresses := []string{}
+	for _, a := range node.Addrs() {
+		addresses = append(addresses, fmt.Sprintf("%s/p2p/%s", a, node.ID()))
+	}
+	say(answer{"peer_id": node.ID().String(), "addresses": addresses})
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		var c command
+		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
+			panic(err)
+		}
+		result, err := carryOut(node, c)
+		if err != nil {
+			result = answer{"error": err.Error()}
+		}
+		say(result)
+	}
+}
+
+func say(value answer) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(text))
+}
+
+func dial(ctx context.Context, node host.Host, address string) (*peer.AddrInfo, error) {
+	info, err := peer.AddrInfoFromString(address)
+	if err != nil {
+		return nil, err
+	}
+	return info, node.Connect(ctx, *info)
+}
+
+func carryOut(node host.Host, c command) (answer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	switch c.Op {
+	case "ping":
+		info, err := dial(ctx, node, c.Address)
+		if err != nil {
+			return nil, err
+		}
+		result := <-ping.Ping(ctx, node, info.ID)
+		return answer{"rtt_ms": float64(result.RTT.Microseconds()) / 1000}, result.Error
+	case "identify":
+		info, err := dial(ctx, node, c.Address)
+		if err != nil {
+			return nil, err
+		}
+		return known(node, info.ID)
+	case "known":
+		id, err := peer.Decode(c.PeerID)
+		if err != nil {
+			return nil, err
+		}
+		return known(node, id)
+	case "connections":
+		ids := []string{}
+		for _, id := range node.Network().Peers() {
+			ids = append(ids, id.String())
+		}
+		return answer{"peers": ids}, nil
+	case "handle":
+		node.SetStreamHandler(protocol.ID(c.Protocol), func(s network.Stream) { s.Close() })
+		return answer{}, nil
+	case "hangup":
+		info, err := peer.AddrInfoFromString(c.Address)
+		if err != nil {
+			return nil, err
+		}
+		return answer{}, node.Network().ClosePeer(info.ID)
+	}
+	return nil, fmt.Errorf("no operation %q", c.Op)
+}
+
+// known is what the peer said of itself; Connect returns after identify.
+func known(node host.Host, id peer.ID) (answer, error) {
+	store := node.Peerstore()
+	agent, err := store.Get(id, "AgentVersion")
+	if err != nil {
+		return nil, err
+	}
+	protocols, err := store.GetProtocols(id)
+	if err != nil {
+		return nil, err
+	}
+	addresses := []string{}
+	for _, a := range store.Addrs(id) {
+		addresses = append(addresses, a.String())
+	}
+	return answer{"peer_id": id.String(), "agent": agent, "protocols": protocols, "listen": addresses, "addresses": addresses}, nil
+}

@@ -1,0 +1,62 @@
+// A js-libp2p peer over QUIC. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
+import { createInterface } from 'node:readline'
+import { quic } from '@chainsafe/libp2p-quic'
+import { identify, identifyPush } from '@libp2p/identify'
+import { ping } from '@libp2p/ping'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
+
+const node = await createLibp2p({
+  addresses: { listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] },
+  transports: [quic()],
+  connectionGater: { denyDialMultiaddr: () => false },
+  services: { identify: identify(), identifyPush: identifyPush(), ping: ping() }
+})
+
+const say = (value) => process.stdout.write(JSON.stringify(value) + '\n')
+const withDeadline = () => ({ signal: AbortSignal.timeout(8000) })
+
+const operations = {
+  async ping ({ address }) {
+    return { rtt_ms: await node.services.ping.ping(multiaddr(address), withDeadline()) }
+  },
+  async identify ({ address }) {
+    const connection = await node.dial(multiaddr(address), withDeadline())
+    const found = await node.services.identify.identify(connection, withDeadline())
+    return {
+      peer_id: found.peerId.toString(),
+      agent: found.agentVersion,
+      protocols: found.protocols,
+      listen: found.listenAddrs.map(String),
+      observed: found.observedAddr?.toString() ?? ''
+    }
+  },
+  async known ({ peer_id: peerId }) {
+    const peers = await node.peerStore.all()
+    const peer = peers.find((p) => p.id.toString() === peerId)
+    return { addresses: peer?.addresses.map((a) => a.multiaddr.toString()) ?? [], protocols: peer?.protocols ?? [] }
+  },
+  async connections () {
+    return { peers: node.getConnections().filter((c) => c.status === 'open').map((c) => c.remotePeer.toString()) }
+  },
+  async handle ({ protocol }) {
+    await node.handle(protocol, () => {})
+    return {}
+  },
+  async hangup ({ address }) {
+    await node.hangUp(multiaddr(address))
+    return {}
+  }
+}
+
+say({ peer_id: node.peerId.toString(), addresses: node.getMultiaddrs().map(String) })
+for await (const line of createInterface({ input: process.stdin })) {
+  const { op, ...rest } = JSON.parse(line)
+  try {
+    say(await operations[op](rest))
+  } catch (error) {
+    say({ error: String(error?.message ?? error) })
+  }
+}
+await node.stop()
+process.exit(0)

@@ -1,0 +1,90 @@
+"""A py-libp2p peer over QUIC, run by its own interpreter.
+
+First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
+"""
+
+import json
+import logging
+import sys
+import time
+
+import trio
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.host.ping import PingService
+from libp2p.identity.identify.identify import ID as IDENTIFY
+from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.utils import read_length_prefixed_protobuf
+from multiaddr import Multiaddr
+
+logging.disable(logging.CRITICAL)
+
+
+def say(value):
+    print(json.dumps(value), flush=True)
+
+
+async def connected(host, address):
+    info = info_from_p2p_addr(Multiaddr(address))
+    await host.connect(info)
+    return info.peer_id
+
+
+async def ping(host, address, **_):
+    peer = await connected(host, address)
+    began = time.perf_counter()
+    await PingService(host).ping(peer)
+    return {"rtt_ms": (time.perf_counter() - began) * 1000}
+
+
+async def identify(host, address, **_):
+    peer = await connected(host, address)
+    stream = await host.new_stream(peer, [IDENTIFY])
+    found = Identify()
+    found.ParseFromString(await read_length_prefixed_protobuf(stream, use_varint_format=True))
+    await stream.close()
+    return {
+        "peer_id": peer.to_string(),
+        "agent": found.agent_version,
+        "protocols": list(found.protocols),
+        "listen": [str(Multiaddr(a)) for a in found.listen_addrs],
+        "observed": str(Multiaddr(found.observed_addr)),
+    }
+
+
+async def known(host, peer_id, **_):
+    peer = ID.from_base58(peer_id)
+    store = host.get_peerstore()
+    return {"addresses": [str(a) for a in store.addrs(peer)], "protocols": store.get_protocols(peer)}
+
+
+async def connections(host, **_):
+    return {"peers": [p.to_string() for p in host.get_network().connections]}
+
+
+async def hangup(host, address, **_):
+    await host.disconnect(info_from_p2p_addr(Multiaddr(address)).peer_id)
+    return {}
+
+
+OPERATIONS = {f.__name__: f for f in (ping, identify, known, connections, hangup)}
+
+
+async def main():
+    host = new_host(key_pair=create_new_key_pair(), enable_quic=True, enable_tcp=False)
+    async with host.run([Multiaddr("/ip4/127.0.0.1/udp/0/quic-v1")]):
+        addresses = [str(a) for a in host.get_addrs()]
+        say({"peer_id": host.get_id().to_string(), "addresses": addresses})
+        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            command = json.loads(line)
+            try:
+                with trio.fail_after(8):
+                    answer = await OPERATIONS[command.pop("op")](host, **command)
+            except Exception as error:
+                answer = {"error": repr(error)}
+            say(answer)
+
+
+trio.run(main)
