@@ -29,6 +29,8 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
         price_per_mib_nano=args.price_per_mib,
         max_price_u=args.max_price,
         witnesses=args.witnesses,
+        inputs=tuple(str(Path(p).expanduser().absolute()) for p in args.inputs),
+        outputs=args.outputs,
     )
 
 
@@ -53,6 +55,8 @@ def _job(job: Group, verb: Verb) -> None:
     submit.add_argument("--price-per-mib", type=rate, metavar="U")
     submit.add_argument("--max-price", type=amount, default=1_000_000, metavar="U")
     submit.add_argument("--witnesses", type=int, default=0, metavar="N", help="members who re-run it and attest")
+    submit.add_argument("--in", dest="inputs", action="append", default=[], metavar="FILE", help="readable at /in/NAME")
+    submit.add_argument("--out", dest="outputs", action="store_true", help="bring back what the job writes to /out")
     submit.add_argument("--wait", action="store_true", help="return when it has ended; exit 1 unless it is done")
     verb(job, "list", "jobs of mine and run for others", lambda a: c.ListJobs())
     for name, text, command in (

@@ -19,7 +19,7 @@ from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.model import Timing
 from zstui.engine.jobs.room import Offer
-from zstui.engine.jobs.sandbox.model import Execution, RunResult
+from zstui.engine.jobs.sandbox.model import Execution, OutputFile, RunResult
 from zstui.engine.jobs.service import JobService
 from zstui.engine.net.memory import MemoryHub
 from zstui.engine.reputation.score import Outcome
@@ -145,7 +145,9 @@ class Guest:
         memory_bytes: int = 1 << 20,
         gas: int = 4242,
         hold: asyncio.Event | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
+        """``files`` is what it leaves in /out; the one named "echo" holds what it read at /in."""
         self.printed = printed
         self.status = status
         self.fault = fault
@@ -154,6 +156,7 @@ class Guest:
         self.memory_bytes = memory_bytes
         self.gas = gas
         self.hold = hold
+        self.files = files or {}
 
 
 class SandboxDouble:
@@ -212,7 +215,22 @@ class SandboxDouble:
             memory_bytes=guest.memory_bytes,
             stdout_hash=hashlib.sha256(printed).digest(),
             stdout_bytes=len(printed),
+            outputs=self._leave(guest, execution),
         )
+
+    def _leave(self, guest: Guest, execution: Execution) -> tuple[OutputFile, ...]:
+        """Write the guest's files; "echo" holds all that it found in /in."""
+        if not execution.out_dir:
+            return ()
+        left = []
+        for name, content in sorted(guest.files.items()):
+            if name == "echo":
+                content = b"".join(f.name.encode() + b"=" + Path(f.path).read_bytes() for f in execution.inputs)
+            path = Path(execution.out_dir) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            left.append(OutputFile(name, str(path), len(content), hashlib.sha256(content).digest()))
+        return tuple(left)
 
 
 class Peer:

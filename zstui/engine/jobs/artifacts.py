@@ -37,6 +37,10 @@ class Cache:
         """None if it is not here, or is damaged: a damaged file is removed."""
         return await asyncio.to_thread(self._get, cid)
 
+    def path(self, cid: str) -> Path:
+        """Where it is, if it is here."""
+        return self._directory / cid
+
     def _put(self, content: bytes, pinned: frozenset[str]) -> str:
         cid = cid_of(content)
         path = self._directory / cid

@@ -67,6 +67,13 @@ class Executor:
         waiting = sum(1 for _ in self._runs.waiting())
         return len(self._runs) - waiting, waiting
 
+    def entitled(self, peer: PeerId, guild_id: str, job_id: str) -> frozenset[str]:
+        """What a job that ran here left in /out is its submitter's."""
+        job = self._room.records.get(job_id)
+        if job is None or job.mine or (job.submitter, job.guild_id) != (peer, guild_id):
+            return frozenset()
+        return frozenset(f.cid for f in job.outputs)
+
     # --- what it takes -----------------------------------------------------------------------------------------------
 
     def at_risk(self, peer: PeerId) -> int:

@@ -56,7 +56,7 @@ class Feeds:
                 if job.final:
                     raw = await room.db.read(lambda tx: store.raw(tx, job_id, "receipt"))
                     await s.send(Done(raw))
-                    await asyncio.wait({listener}, timeout=room.timing.answer)
+                    await asyncio.wait({listener}, timeout=room.timing.fetch if job.outputs else room.timing.answer)
                     break
                 await self._pause(job_id, live, listener)
             if acked.is_set():

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, Protocol
 
 from zstui.engine.errors import BadInput, InvalidManifest, ProtocolError
@@ -15,6 +17,7 @@ from zstui.engine.identity.keys import PeerId, public_key_of
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.cid import cid_of_digest, digest_of_cid
 from zstui.engine.jobs.cost import Cost, cost
+from zstui.engine.jobs.sandbox.model import check_name
 from zstui.engine.money import MAX_AMOUNT_U, format_rate
 
 MIB = 1 << 20
@@ -207,8 +210,34 @@ def validate(m: Manifest) -> None:
         _range(f"The {what} asked for", value, 0, 1000, "thousandths")
     _spec("input", m.input)
     _spec("output", m.output)
+    check_files("input", m.inputs, MAX_INPUTS, MAX_INPUT_BYTES)
+    _range("The priority", m.priority, 0, MAX_PRIORITY, "steps")
     _range("The number of witnesses", m.witnesses, 0, MAX_WITNESSES, "peers")
     _range("The creation time", m.created_us, 0, 2**53, "µs")
+
+
+def check_files(what: str, files: Sequence[FileRef], most: int, most_bytes: int) -> None:
+    """Raises InvalidManifest unless these are sound names in order, none of which lies below another, within the caps."""
+    _range(f"The number of {what} files", len(files), 0, most, "files")
+    names = [f.name for f in files]
+    try:
+        for name in names:
+            check_name(name)
+    except BadInput as error:
+        raise InvalidManifest(str(error)) from None
+    taken = {"/".join(n.split("/")[:depth]) for n in names for depth in range(1, n.count("/") + 1)}
+    _require(
+        all(a < b for a, b in pairwise(names)) and taken.isdisjoint(names),
+        f"The {what} files are not in order, or two have the same name.",
+    )
+    _require(
+        sum(len(n.encode()) for n in names) <= MAX_NAMES,
+        f"The names of the {what} files together are over {MAX_NAMES // 1024} KiB.",
+    )
+    _require(
+        all(len(f.sha256) == 32 and f.size >= 0 for f in files) and sum(f.size for f in files) <= most_bytes,
+        f"The {what} files together are over {most_bytes // MIB} MiB.",
+    )
 
 
 def _resources(r: Resources) -> None:

@@ -134,5 +134,5 @@ AnyMessage = (
     | Get
     | Chunk
 )
-OPENABLE = (Refusal, Agreed, Attach, Progress, Output, Done, Ack, Cancel, Attested)
+OPENABLE = (Refusal, Agreed, Attach, Progress, Output, Done, Ack, Cancel, Attested, Get, Chunk)
 """What may travel without the guild's key once the guild is over."""

@@ -121,6 +121,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.executor if self.mine else self.submitter
 
     @property
+    def artifacts(self) -> frozenset[str]:
+        """Content ids of what the job needs to run, and of what it left."""
+        files = (f.cid for f in (*self.inputs, *self.outputs))
+        return frozenset(filter(None, (self.module_cid, self.stdin_cid, *files)))
+
+    @property
     def final(self) -> bool:
         return self.state in FINAL
 
@@ -194,6 +200,7 @@ def finished_changes(receipt_id: bytes, r: Receipt, now_us: int) -> dict[str, ob
         "duration_us": r.active_us,
         "memory_bytes": r.memory_bytes,
         "cost_u": r.total_due_u,
+        "outputs": stored(r.outputs),
         "paid": "unpaid" if r.total_due_u else "free",
         "finished_us": now_us,
     }

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import os
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from zstui.engine.errors import JobError
@@ -25,6 +27,29 @@ class Outputs:
     def file(self, job_id: str, name: str) -> Path:
         """Where a file that the job wrote to /out is kept; ``name`` has been checked."""
         return self._directory / f"{job_id}.files" / name
+
+    def scratch(self, wanted: bool) -> AbstractContextManager[str]:
+        """An empty directory for one run, gone afterwards; "" unless ``wanted``."""
+        if not wanted:
+            return nullcontext("")
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return TemporaryDirectory(prefix=".out-", dir=self._directory, ignore_cleanup_errors=True)
+
+    async def keep_file(self, job_id: str, name: str, content: bytes) -> None:
+        """Store a file that the job left in /out; ``name`` has been checked. Raises JobError."""
+
+        def write() -> None:
+            path = self.file(job_id, name)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:
+            raise JobError(f"Cannot write the job's files to {self._directory}: {error.strerror}.") from error
 
     def size(self, job_id: str, stream: StreamName) -> int:
         try:

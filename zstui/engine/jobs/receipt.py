@@ -13,11 +13,12 @@ from typing import Literal
 
 import msgspec
 
-from zstui.engine.errors import InvalidReceipt, ZsError
+from zstui.engine.errors import InvalidManifest, InvalidReceipt, ZsError
 from zstui.engine.identity.envelope import Body, Signed, open_envelope
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cost import Cost, cost
-from zstui.engine.jobs.manifest import Manifest, open_manifest
+from zstui.engine.jobs.manifest import FileRef, Manifest, check_files, open_manifest
+from zstui.engine.jobs.sandbox.model import MAX_FILES
 from zstui.engine.money import format_amount
 from zstui.engine.views import CheckView
 
@@ -33,6 +34,8 @@ MAX_REASON = 300
 MAX_FIGURE = 2**53 - 1
 MAX_RESULTS = 64
 MAX_ATTESTATIONS = 16
+MAX_OUTPUT_BYTES = 16 << 20
+"""Of all output files together."""
 BUNDLE_VERSION = 1
 
 
@@ -91,6 +94,8 @@ class Receipt(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     total_due_u: int
     started_us: int
     finished_us: int
+    outputs: tuple[FileRef, ...] = ()
+    """What the job left in /out, sorted by name. May be absent."""
 
 
 class Attestation(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -105,6 +110,8 @@ class Attestation(Body, frozen=True, array_like=True, forbid_unknown_fields=True
     gas_exact: bool
     match: bool
     at_us: int
+    outputs_hash: bytes = b""
+    """``files_hash`` of what it left in /out. May be absent."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,10 +142,19 @@ def amount_due(m: Manifest, a: Agreement, fault: ReceiptFault, active_us: int, m
     )
 
 
-def same_result(r: Receipt, output_hash: bytes, exit_code: int | None, gas: int, gas_exact: bool) -> bool:
+def files_hash(files: Iterable[FileRef]) -> bytes:
+    """One hash over names, sizes and contents; b"" for no files."""
+    listed = [(f.name, f.sha256, f.size) for f in files]
+    return hashlib.sha256(msgspec.msgpack.encode(listed)).digest() if listed else b""
+
+
+def same_result(
+    r: Receipt, output_hash: bytes, exit_code: int | None, gas: int, gas_exact: bool, outputs_hash: bytes = b""
+) -> bool:
     """Whether a second run gave what the receipt says. Gas counts only where both sides metered it exactly."""
     gas_ok = gas == r.gas or not (gas_exact and r.gas_exact)
-    return output_hash == r.output_hash and exit_code == r.exit_code and gas_ok
+    same_files = outputs_hash == files_hash(r.outputs)
+    return output_hash == r.output_hash and exit_code == r.exit_code and gas_ok and same_files
 
 
 def open_agreement(mine: bytes, theirs: bytes, submitter: PeerId, executor: PeerId) -> tuple[bytes, Agreement]:
@@ -178,6 +194,10 @@ def receipt_of(raw: bytes, executor: PeerId, agreement: bytes, manifest: bytes) 
         raise InvalidReceipt("The receipt has impossible values.")
     if len(receipt.reason) > MAX_REASON or len(receipt.results) > MAX_RESULTS:
         raise InvalidReceipt("The receipt's texts are too long.")
+    try:
+        check_files("output", receipt.outputs, MAX_FILES, MAX_OUTPUT_BYTES)
+    except InvalidManifest as error:
+        raise InvalidReceipt(str(error)) from None
     return signed, receipt
 
 
@@ -189,6 +209,7 @@ def receipt_checks(m: Manifest, a: Agreement, r: Receipt) -> tuple[CheckView, ..
         r.memory_bytes <= m.resources.memory_bytes
         and r.active_us <= m.resources.timeout_us + RUNTIME_SLACK_US
         and r.output_bytes <= m.resources.output_bytes
+        and (m.outputs or not r.outputs)
     )
     rates = (
         a.price_per_second_nano <= m.terms.price_per_second_nano
@@ -217,7 +238,7 @@ def attestation_check(raw: bytes, receipt_id: bytes, r: Receipt) -> tuple[CheckV
     signed = open_envelope(raw)
     a = signed.decode(Attestation)
     belongs = (a.receipt, a.manifest, a.witness) == (receipt_id, r.manifest, signed.signer)
-    same = same_result(r, a.output_hash, a.exit_code, a.gas, a.gas_exact)
+    same = same_result(r, a.output_hash, a.exit_code, a.gas, a.gas_exact, a.outputs_hash)
     if not belongs or signed.signer in (r.executor, r.submitter):
         ok, detail = False, "for another receipt, or by a party of the job"
     elif a.match != same:
@@ -261,6 +282,7 @@ def make_bundle(evidence: Evidence) -> dict[str, object]:
             "reason": r.reason,
             "output_hash": r.output_hash.hex(),
             "results": list(r.results),
+            "outputs": [{"name": f.name, "size": f.size, "sha256": f.sha256.hex()} for f in r.outputs],
             "duration_us": r.active_us,
             "memory_bytes": r.memory_bytes,
             "gas": r.gas,

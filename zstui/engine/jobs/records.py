@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from msgspec.structs import replace
 
@@ -140,7 +141,7 @@ class Records:
 
     def artifacts(self) -> frozenset[str]:
         """Content ids that unfinished jobs still need."""
-        return frozenset(c for j in self._open for c in (self._jobs[j].module_cid, self._jobs[j].stdin_cid) if c)
+        return frozenset(chain.from_iterable(self._jobs[j].artifacts for j in self._open))
 
     def given_up(self, peer: PeerId) -> list[Job]:
         """Jobs of mine that ``peer`` agreed to and that ended only because it was away."""

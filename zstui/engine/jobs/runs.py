@@ -178,7 +178,9 @@ class Runs:
                 room.records.set_progress(job_id, min(1.0, max(0.0, fraction)))
                 live.changed.fire()
 
-            return await run(room, live.manifest, on_output=on_output, on_progress=on_progress, stop=live.stop)
+            return await run(
+                room, live.manifest, on_output=on_output, on_progress=on_progress, stop=live.stop, keep=True
+            )
 
     async def _sign_off(self, live: Run, how: Ended) -> None:
         """Keep output and receipt durably; the feed sends them after that."""
@@ -217,6 +219,7 @@ class Runs:
             total_due_u=amount_due(m, a, how.fault, how.active_us, how.memory_bytes).total_u,
             started_us=job.started_us,
             finished_us=now,
+            outputs=how.outputs,
         )
         raw = seal(room.identity, receipt)
         await room.records.change(

@@ -111,7 +111,7 @@ class JobService:
             network,
             guilds,
             Cache(artifact_dir or output_dir / ".artifacts"),
-            entitled=lambda peer, guild_id, job_id: self._submitter.entitled(peer, guild_id, job_id),
+            entitled=lambda *asked: self._submitter.entitled(*asked) | self._executor.entitled(*asked),
             pinned=records.artifacts,
             timeout=timing.fetch,
         )
@@ -242,7 +242,7 @@ class JobService:
         raw = await room.db.read(lambda tx: store.raw(tx, job_id, "manifest"))
         _, old = open_manifest(raw)
         room.guilds.require(old.guild_id, room.me, "creator", "executor", "member")
-        for cid in filter(None, (job.module_cid, job.stdin_cid)):
+        for cid in job.artifacts - {f.cid for f in job.outputs}:
             if await room.artifacts.cache.get(cid) is None:
                 raise UnknownJob(f"The files of {job.module} are no longer stored here; submit it again.")
         fresh = replace(old, created_us=room.clock.now_us(), nonce=os.urandom(16), seed=os.urandom(32))

@@ -5,13 +5,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from zstui.engine.commands import JobSpec
 from zstui.engine.errors import BadInput, InvalidModule, NoExecutor
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
-from zstui.engine.jobs.manifest import MAX_MODULE, MAX_STDIN, MIB, DataSpec, Manifest, Resources, Sla, Terms
+from zstui.engine.jobs.cid import digest_of_cid
+from zstui.engine.jobs.manifest import (
+    MAX_INPUT_BYTES,
+    MAX_MODULE,
+    MAX_STDIN,
+    MIB,
+    DataSpec,
+    FileRef,
+    Manifest,
+    Resources,
+    Sla,
+    Terms,
+)
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.samples import samples
 
@@ -58,7 +71,36 @@ async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
         created_us=room.clock.now_us(),
         nonce=os.urandom(16),
         seed=os.urandom(32),
+        inputs=await _inputs(room, spec.inputs),
+        outputs=spec.outputs,
+        priority=spec.priority,
     )
+
+
+async def _inputs(room: Room, paths: Sequence[str]) -> tuple[FileRef, ...]:
+    """Keep the files for the executor to fetch. Raises BadInput."""
+    files: dict[str, FileRef] = {}
+    left = MAX_INPUT_BYTES
+    for text in paths:
+        name = Path(text).name
+        try:
+            content = await asyncio.to_thread(_read, text, left + 1)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise BadInput(f"Cannot read the input {clean_text(text, 200)!r}: {reason or error}.") from error
+        left -= len(content)
+        if left < 0:
+            raise BadInput(f"The input files together are over {MAX_INPUT_BYTES // MIB} MiB.")
+        if name in files:
+            raise BadInput(f"Two input files have the name {clean_text(name, 200)!r}: a job finds each at /in/<name>.")
+        cid = await room.artifacts.put(content)
+        files[name] = FileRef(name, digest_of_cid(cid), len(content))
+    return tuple(files[name] for name in sorted(files))
+
+
+def _read(path: str, most: int) -> bytes:
+    with Path(path).expanduser().open("rb") as file:
+        return file.read(most)
 
 
 def _terms(room: Room, spec: JobSpec, executor: PeerId, name: str) -> Terms:

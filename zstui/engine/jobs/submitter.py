@@ -36,6 +36,7 @@ from zstui.engine.jobs.receipt import (
     Agreement,
     Bid,
     open_agreement,
+    receipt_of,
 )
 from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
@@ -111,7 +112,7 @@ class Submitter:
             return frozenset()
         if (job.final or peer != job.executor) and peer not in self._auditor.asked(job_id):
             return frozenset()
-        return frozenset(filter(None, (job.module_cid, job.stdin_cid)))
+        return job.artifacts
 
     def take_late(self, peer: PeerId) -> None:
         """``peer`` is back: fetch receipts of jobs that were given up while it was away."""
@@ -334,7 +335,8 @@ class Submitter:
                     if not job.receipt_id:
                         since = self._agreed.get(job_id)
                         elapsed = None if since is None else room.clock.monotonic_us() - since
-                        await self._settler.finish(job, m, raw, elapsed)
+                        await self._bring_files(job, raw)
+                        await self._settler.finish(room.records[job_id], m, raw, elapsed)
                         self._agreed.pop(job_id, None)
                     await s.send(Ack())
                     await s.close()
@@ -342,6 +344,18 @@ class Submitter:
                     return
                 case _:
                     raise ProtocolError(f"A {type(message).__name__} while a job runs.")
+
+    async def _bring_files(self, job: Job, raw: bytes) -> None:
+        """Fetch what the job left in /out, before its receipt is accepted."""
+        room = self._room
+        _, r = receipt_of(raw, job.executor, bytes.fromhex(job.agreement_id), bytes.fromhex(job.job_id))
+        for file in r.outputs:
+            await room.artifacts.fetch(job.executor, job.guild_id, job.job_id, file.cid, file.size)
+            content = await room.artifacts.cache.get(file.cid)
+            if content is None:
+                raise JobError("A file of the job is no longer stored here.")
+            await room.outputs.keep_file(job.job_id, file.name, content)
+            self._heard(job.job_id)
 
     async def _drain(self, s: SealedStream) -> None:
         """Let the acknowledgement leave before the stream is dropped."""

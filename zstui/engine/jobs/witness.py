@@ -27,6 +27,7 @@ from zstui.engine.jobs.receipt import (
     Attestation,
     Receipt,
     attestation_check,
+    files_hash,
     same_result,
 )
 from zstui.engine.jobs.room import Room, cancel
@@ -76,6 +77,7 @@ class Witness:
             await s.send(Refusal("refused", refused))
             return
         stdout, how = await self._repeat(s, m)
+        outputs_hash = files_hash(how.outputs)
         if how.status not in REPEATABLE or how.fault == "executor":
             await s.send(Refusal("refused", f"it could not be repeated here: {how.reason or how.status}"[:MAX_REASON]))
             return
@@ -88,8 +90,9 @@ class Witness:
             exit_code=how.exit_code,
             gas=how.gas,
             gas_exact=how.gas_exact,
-            match=same_result(r, output_hash, how.exit_code, how.gas, how.gas_exact),
+            match=same_result(r, output_hash, how.exit_code, how.gas, how.gas_exact, outputs_hash),
             at_us=room.clock.now_us(),
+            outputs_hash=outputs_hash,
         )
         await s.send(Attested(seal(room.identity, word)))
         await s.close()
