@@ -12,12 +12,20 @@ def add(family: Family, verb: Verb) -> None:
         channel,
         "open",
         "open a channel; the deposit is a promise, not a payment",
-        lambda a: c.OpenChannel(peer=a.peer, amount_u=a.amount, theirs_u=a.theirs, expires_s=a.expires),
+        lambda a: c.OpenChannel(
+            peer=a.peer, amount_u=a.amount, theirs_u=a.theirs, expires_s=a.expires, witnesses=a.witnesses
+        ),
     )
     opened.add_argument("peer")
     opened.add_argument("amount", type=amount)
     opened.add_argument("--theirs", type=amount, default=0, metavar="AMOUNT", help="what the peer deposits")
     opened.add_argument("--expires", type=duration, default=86_400, metavar="24h")
+    opened.add_argument(
+        "--witnesses",
+        type=int,
+        choices=(0, 1, 4, 7, 10),
+        help="fellow guild members that decide a dispute; by default as many as there are, up to 4",
+    )
     verb(channel, "list", "channels", lambda a: c.ListChannels())
     verb(channel, "show", "one channel", lambda a: c.ShowChannel(channel=a.channel)).add_argument("channel")
     close = verb(

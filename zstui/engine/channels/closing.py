@@ -23,14 +23,18 @@ from zstui.engine.channels.work import Work
 from zstui.engine.errors import ProtocolError
 from zstui.engine.identity.envelope import Signed
 
+VERDICT_GRACE_US = 7 * 86_400 * 1_000_000
+"""How much longer than the challenge witnesses may take; then each side books what its own record says."""
 
-def close(work: Work, id: bytes, unilateral: bool = False) -> Channel:
-    """Freeze and sign my half. Raises IllegalTransition. Where my Close is out already, only ``unilateral`` changes anything."""
+
+def close(work: Work, id: bytes, unilateral: bool = False, reason: str = "unilateral") -> Channel:
+    """Freeze and sign my half. Raises IllegalTransition. Where my Close is out already, only ``unilateral`` changes anything:
+    the channel is then disputed, for ``reason``."""
     channel = work.need(id)
     channel = work.put(channel.move(Move.CLOSE, work.now_us))
     channel = _freeze(work, channel)
     if unilateral and channel.state is State.CLOSING:
-        channel = work.dispute(channel, "unilateral", store.document(work.tx, id, "close", store.OUT) or b"")
+        channel = work.dispute(channel, reason, store.document(work.tx, id, "close", store.OUT) or b"")
     if channel.tainted:
         work.send(work.seal(where_i_am(work.tx, channel)), id)
     return _settle(work, channel)
@@ -121,7 +125,19 @@ def next_deadline(channel: Channel) -> int | None:
 
 def resolved_at(channel: Channel) -> int:
     """When a dispute without a verdict ends."""
-    return channel.since_us + channel.params.challenge_s * 1_000_000
+    grace = VERDICT_GRACE_US if channel.params.witnesses else 0
+    return channel.since_us + channel.params.challenge_s * 1_000_000 + grace
+
+
+def decide(work: Work, id: bytes, paid_u: int, received_u: int) -> None:
+    """The witnesses have decided: close on their balances. Nothing where the channel is closed already."""
+    channel = work.find(id)
+    if channel is None or not channel.open:
+        return
+    if channel.state is not State.DISPUTED:
+        channel = work.dispute(channel, "case")
+    closed = channel.move(Move.VERDICT, work.now_us, "verdict")
+    work.closed(msgspec.structs.replace(closed, decided=(paid_u, received_u)), "decided")
 
 
 def forget(work: Work, id: bytes) -> None:

@@ -62,19 +62,28 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     tainted: bool = False
     """My database went back in time: no Pay, no Close of mine any more."""
     peer_tainted: bool = False
+    decided: tuple[int, int] | None = None
+    """What a verdict fixed, whatever the halves say: (paid by me, received), µ."""
     since_us: int
     """When it entered its state."""
     rev: int = 0
     """Counts the stored versions."""
 
     @property
+    def moved(self) -> tuple[int, int]:
+        """(paid by me, received), µ."""
+        return self.decided or (self.out.cum, self.inn.cum)
+
+    @property
     def balance(self) -> int:
         """What I can spend, µ."""
-        return self.dep_mine - self.out.cum + self.inn.cum
+        paid, received = self.moved
+        return self.dep_mine - paid + received
 
     @property
     def peer_balance(self) -> int:
-        return self.dep_theirs - self.inn.cum + self.out.cum
+        paid, received = self.moved
+        return self.dep_theirs - received + paid
 
     @property
     def unacked_u(self) -> int:
@@ -162,8 +171,10 @@ def draft(
     theirs_u: int,
     now_ms: int,
     expires_s: int,
+    witnesses: tuple[bytes, ...] = (),
+    m: int = 0,
 ) -> Params:
-    """My proposal's params; the peer's nonce is left empty."""
+    """My proposal's params; the peer's nonce is left empty. ``m`` of the ``witnesses`` decide a dispute."""
     mine, theirs = public_key_of(me), public_key_of(peer)
     low = mine < theirs
     return Params(
@@ -178,8 +189,8 @@ def draft(
         created_ms=now_ms,
         expires_ms=now_ms + expires_s * 1000,
         challenge_s=CHALLENGE_S,
-        witnesses=(),
-        m=0,
+        witnesses=witnesses,
+        m=m,
         driver=DRIVER,
     )
 

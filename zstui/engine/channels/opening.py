@@ -28,6 +28,7 @@ from zstui.engine.channels.model import (
     draft,
     record,
 )
+from zstui.engine.channels.panel import check_panel
 from zstui.engine.channels.settlement import owed_by
 from zstui.engine.channels.state import Move, State
 from zstui.engine.channels.work import Answer, Work
@@ -45,8 +46,23 @@ MAX_EPOCH_STEP = 1_000_000
 CHALLENGE_RANGE_S = (3_600, 30 * 86_400)
 
 
+class Panel(msgspec.Struct, frozen=True):
+    """Who decides a dispute: ``m`` of these public keys, which are sorted. None: nobody does."""
+
+    witnesses: tuple[bytes, ...] = ()
+    m: int = 0
+
+
 def propose(
-    work: Work, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int, nonce: bytes, limit_u: int, least_epoch: int
+    work: Work,
+    peer: PeerId,
+    mine_u: int,
+    theirs_u: int,
+    expires_s: int,
+    nonce: bytes,
+    limit_u: int,
+    least_epoch: int,
+    panel: Panel = Panel(),  # noqa: B008  frozen
 ) -> Channel:
     """Write and send my proposal. Raises ChannelError where one is open, CreditExceeded over the peer's limit."""
     existing = work.open_with(peer)
@@ -62,7 +78,10 @@ def propose(
         )
     me = work.context.identity.peer_id
     epoch = max(store.epoch(work.tx, peer) + 1, least_epoch)
-    params = draft(work.context.net, me, peer, epoch, nonce, mine_u, theirs_u, work.now_us // 1000, expires_s)
+    now_ms = work.now_us // 1000
+    params = draft(
+        work.context.net, me, peer, epoch, nonce, mine_u, theirs_u, now_ms, expires_s, panel.witnesses, panel.m
+    )
     id = channel_id(params)
     raw = work.seal(OpenPropose(params))
     store.raise_epoch(work.tx, peer, epoch)
@@ -234,8 +253,7 @@ def _judge(work: Work, params: Params, peer: PeerId, limit_u: int) -> tuple[str,
     if (
         params.net != work.context.net
         or params.driver != DRIVER
-        or params.witnesses
-        or params.m
+        or not _agreed(work, params, peer)
         or not CHALLENGE_RANGE_S[0] <= params.challenge_s <= CHALLENGE_RANGE_S[1]
         or not MIN_EXPIRY_S * 1000 <= life_ms <= MAX_EXPIRY_S * 1000
     ):
@@ -250,6 +268,14 @@ def _judge(work: Work, params: Params, peer: PeerId, limit_u: int) -> tuple[str,
     if store.openings(work.tx) >= MAX_OPENINGS:
         return "BUSY", 0
     return "", 0
+
+
+def _agreed(work: Work, params: Params, peer: PeerId) -> bool:
+    """Whether the witnesses are none, or those agreed with the proposer just before."""
+    keys = params.witnesses
+    if not keys:
+        return params.m == 0
+    return check_panel(params) and frozenset(keys) == work.context.agreed_witnesses(peer)
 
 
 def _refuse(work: Work, params: Params, code: str, value: int = 0) -> None:

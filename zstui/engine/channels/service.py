@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -16,6 +16,7 @@ from zstui.engine.channels.desk import ChannelDesk
 from zstui.engine.channels.links import Links
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.channels.model import Channel, check_terms
+from zstui.engine.channels.opening import Panel
 from zstui.engine.channels.payer import Payer
 from zstui.engine.channels.settlement import LedgerDriver, SettlementDriver
 from zstui.engine.channels.state import CLOSE_TIMEOUT_US, Move, State
@@ -46,6 +47,10 @@ VOID_KEPT_US = 3_600 * US
 """How long a channel that never became active stays on show."""
 
 
+Nominate = Callable[[PeerId, int | None, int], Awaitable[Panel]]
+"""(peer, how many are wanted or None, the channel's life in seconds). Raises ZsError where those asked for cannot be had."""
+
+
 class Payment(msgspec.Struct, frozen=True):
     channel_id: str
     sequence: int
@@ -70,9 +75,14 @@ class ChannelService:
         tainted: bool = False,
         net: str = "zerostate/1",
         driver: SettlementDriver | None = None,
+        nominate: Nominate | None = None,
+        agreed_witnesses: Callable[[PeerId], frozenset[bytes]] = lambda peer: frozenset(),
+        action_in_case: Callable[[str], str] = lambda channel_id: "",
     ) -> None:
         """``on_credit`` and ``on_acknowledged`` run in the channel's transaction, for a line paid to me and for one of mine
-        that the peer holds. ``tainted``: the database went back in time since the last start."""
+        that the peer holds. ``tainted``: the database went back in time since the last start. ``nominate`` finds
+        witnesses for a channel to be, ``agreed_witnesses`` are those agreed on with a peer that is about to propose one, and
+        ``action_in_case`` says who must act in a dispute before witnesses."""
         self._identity = identity
         self._network = network
         self._db = db
@@ -81,7 +91,9 @@ class ChannelService:
         self._name_of = name_of
         self._at_risk = at_risk
         self._tainted = tainted
-        context = Context(identity, net, driver or LedgerDriver(), on_credit, on_acknowledged)
+        self._nominate = nominate
+        self._action_in_case = action_in_case
+        context = Context(identity, net, driver or LedgerDriver(), on_credit, on_acknowledged, agreed_witnesses)
         self._books = Books(context, db, bus, clock, credit_limit)
         self._links = Links(network, bus, ChannelDesk(identity, db, self._books))
         self._books.links = self._links
@@ -113,18 +125,26 @@ class ChannelService:
 
     # -- verbs
 
-    async def open(self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int) -> ChannelView:
+    async def open(
+        self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int, witnesses: int | None = None
+    ) -> ChannelView:
         """Agree on a channel: my deposit and the peer's in µ, life in seconds. Returns once both have signed.
 
-        Raises BadInput, ChannelError (one is open), CreditExceeded, Unreachable, DeadlineExceeded, Refused.
+        ``witnesses``: how many decide a dispute; None: as many as guilds that both are in give, up to four. Raises BadInput,
+        ChannelError (one is open), CreditExceeded, Unreachable, DeadlineExceeded, Refused.
         """
         if peer == self._identity.peer_id:
             raise BadInput("A channel needs another peer; this is your own id.")
         check_terms(mine_u, theirs_u, expires_s)
         name = self._name_of(peer)
+        panel = Panel()
+        if self._nominate is not None and witnesses != 0 and self._books.open_with(peer) is None:
+            panel = await self._nominate(peer, witnesses, expires_s)
+        elif witnesses:
+            raise BadInput("Nobody can be named as a witness here.")
         least_epoch = 1
         for _ in range(EPOCH_TRIES):
-            answer = await self._propose(peer, mine_u, theirs_u, expires_s, least_epoch)
+            answer = await self._propose(peer, mine_u, theirs_u, expires_s, least_epoch, panel)
             if answer.code == "":
                 await self._books.until(peer, ACK_WAIT_S, lambda id=answer.channel: self._is_confirmed(id))  # type: ignore[misc]
                 return self.view(answer.channel.hex())
@@ -163,7 +183,28 @@ class ChannelService:
             await self._books.until(record.peer, ACK_WAIT_S, lambda: not self._record(channel_id).open)
         return self._view(self._record(channel_id))
 
+    async def contest(self, channel_id: str, reason: str) -> ChannelView:
+        """Freeze and sign my half and have the channel disputed, as the peer does or a person asks. Nothing where it is
+        disputed or closed already."""
+        record = self._record(channel_id)
+        if record.state in (State.ACTIVE, State.CLOSING):
+            await self._books.commit(record.peer, lambda work: closing.close(work, record.id, True, reason))
+        return self._view(self._record(channel_id))
+
+    async def decide(self, channel_id: str, paid_u: int, received_u: int) -> None:
+        """Close on what the witnesses have decided: paid by me and received, µ."""
+        record = self._record(channel_id)
+        await self._books.commit(record.peer, lambda work: closing.decide(work, record.id, paid_u, received_u))
+
     # -- views
+
+    def record(self, channel_id: str) -> Channel:
+        """The latest committed record. Raises UnknownChannel."""
+        return self._record(channel_id)
+
+    def disputed(self) -> list[Channel]:
+        """Every channel that is disputed now."""
+        return [c for c in self._books.records.values() if c.agreed and c.state is State.DISPUTED]
 
     def active_with(self, peer: PeerId) -> ChannelView | None:
         """The channel with ``peer`` on which can be paid."""
@@ -213,14 +254,16 @@ class ChannelService:
 
     # -- inside
 
-    async def _propose(self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int, least_epoch: int) -> Answer:
+    async def _propose(
+        self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int, least_epoch: int, panel: Panel
+    ) -> Answer:
         """Propose and wait for the answer. Raises as ``open`` does."""
         await self._links.dial(peer)
         limit, nonce = self._books.limit(peer), os.urandom(32)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def propose(work: Work) -> bytes:
-            channel = opening.propose(work, peer, mine_u, theirs_u, expires_s, nonce, limit, least_epoch)
+            channel = opening.propose(work, peer, mine_u, theirs_u, expires_s, nonce, limit, least_epoch, panel)
             self._books.answers[channel.id] = future
             return channel.id
 
@@ -294,6 +337,7 @@ class ChannelService:
             record.peer in self._network.connected(),
             self._at_risk(record.peer),
             self._clock.now_us(),
+            self._action_in_case(record.id.hex()) if record.state is State.DISPUTED else "",
         )
 
 

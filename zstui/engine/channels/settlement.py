@@ -21,8 +21,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     paid_u: int
     """By me."""
     received_u: int
-    kind: Literal["settled", "claimed"]
-    """claimed: on my own record only, the peer did not sign."""
+    kind: Literal["settled", "claimed", "decided"]
+    """claimed: on my own record only, the peer did not sign; decided: by the channel's witnesses."""
     at_us: int
 
 

@@ -96,7 +96,7 @@ def step(state: State, move: Move) -> State:
     return after
 
 
-SOFT_DISPUTES = frozenset({"unilateral", "unanswered", "expired"})
+SOFT_DISPUTES = frozenset({"unilateral", "unanswered", "expired", "case"})
 """Reasons for a dispute that accuse nobody: what arrives late is still taken, and a peer's Close is answered."""
 
 

@@ -116,12 +116,21 @@ SCHEMA: tuple[Migration, ...] = (
         CREATE INDEX ledger_postings_peer ON ledger_postings (account, peer)
         """,
     ),
+    Migration(
+        "channels",
+        3,
+        """
+        ALTER TABLE channels ADD COLUMN decided_paid INTEGER;
+        ALTER TABLE channels ADD COLUMN decided_received INTEGER
+        """,
+    ),
 )
 
 _COLUMNS = (
     "id, peer, epoch, state, reason, proposer, agreed, params, low, dep_mine, dep_theirs, created_us, expires_us, "
     "out_seq, out_cum, out_head, in_seq, in_cum, in_head, acked, acked_cum, confirmed, frozen, "
-    "close_seq, close_cum, close_head, tainted, peer_tainted, since_us, rev"
+    "close_seq, close_cum, close_head, tainted, peer_tainted, since_us, rev, "
+    "decided_paid, decided_received"
 )
 _SAVE = f"INSERT INTO channels ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
 
@@ -152,6 +161,7 @@ def _channel(row: tuple[Any, ...]) -> Channel:
         peer_tainted=bool(row[27]),
         since_us=row[28],
         rev=row[29],
+        decided=None if row[30] is None else (row[30], row[31]),
     )
 
 
@@ -193,6 +203,7 @@ def save(tx: Tx, channel: Channel) -> Channel:
             c.peer_tainted,
             c.since_us,
             c.rev,
+            *(c.decided or (None, None)),
         ),
     )
     return c

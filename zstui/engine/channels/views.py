@@ -14,8 +14,9 @@ SOON_US = 3_600_000_000
 """Expiry is mentioned from an hour before."""
 
 
-def view(channel: Channel, name: str, online: bool, at_risk_u: int, now_us: int) -> ChannelView:
-    """``at_risk_u``: work done for the peer and not paid; what the peer has not acknowledged is added here."""
+def view(channel: Channel, name: str, online: bool, at_risk_u: int, now_us: int, in_case: str = "") -> ChannelView:
+    """``at_risk_u``: work done for the peer and not paid; what the peer has not acknowledged is added here. ``in_case``:
+    who must act in the case that witnesses hear."""
     c = channel
     return ChannelView(
         channel_id=c.id.hex(),
@@ -33,7 +34,9 @@ def view(channel: Channel, name: str, online: bool, at_risk_u: int, now_us: int)
         expires_at=c.expires_us // 1_000_000,
         at_risk_u=(at_risk_u if c.open else 0) + c.unacked_u,
         unacknowledged=c.out.seq - c.acked,
-        action=action(c, name, online, now_us),
+        action=in_case or action(c, name, online, now_us),
+        witnesses=len(c.params.witnesses),
+        witnesses_needed=c.params.m,
     )
 
 

@@ -34,6 +34,8 @@ class Context(msgspec.Struct, frozen=True):
     driver: SettlementDriver
     on_credit: LineHook
     on_acknowledged: LineHook
+    agreed_witnesses: Callable[[PeerId], frozenset[bytes]] = lambda peer: frozenset()
+    """The witnesses that were agreed with a peer for the channel it is about to propose."""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -237,16 +239,17 @@ class Work:
         self.notice(channel, f"A channel is disputed: {REASONS.get(reason, reason)}.", "error")
         return self.put(channel.move(Move.DISPUTE, self.now_us, reason))
 
-    def closed(self, channel: Channel, kind: Literal["settled", "claimed"]) -> Channel:
+    def closed(self, channel: Channel, kind: Literal["settled", "claimed", "decided"]) -> Channel:
         """Post the balance and release the deposit of a channel that has just entered state closed."""
         driver = self.context.driver
+        paid, received = channel.moved
         driver.settle(
             self.tx,
             Settlement(
                 channel=channel.id,
                 peer=channel.peer,
-                paid_u=channel.out.cum,
-                received_u=channel.inn.cum,
+                paid_u=paid,
+                received_u=received,
                 kind=kind,
                 at_us=self.now_us,
             ),
@@ -273,5 +276,6 @@ REASONS = {
     "unilateral": "closed without the peer",
     "unanswered": "the peer does not answer the closing",
     "expired": "it expired before both sides had closed it",
+    "case": "the peer brought it before the witnesses",
 }
 """A clause for a person, for each reason of a dispute."""

@@ -15,6 +15,8 @@ class OpenChannel(Command[ChannelView], frozen=True, kw_only=True):
     amount_u: int
     theirs_u: int = 0
     expires_s: int = 86_400
+    witnesses: int | None = None
+    """How many decide a dispute: 1, 4, 7 or 10, 0 for none; None: as many as shared guilds give, up to four."""
 
 
 class ListChannels(Command[list[ChannelView]], frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from zstui.engine.verbs.base import Verb
 
 async def _open_channel(s: Services, command: c.OpenChannel) -> views.ChannelView:
     peer = s.net.resolve(command.peer)
-    return await s.channels.open(peer, command.amount_u, command.theirs_u, command.expires_s)
+    return await s.channels.open(peer, command.amount_u, command.theirs_u, command.expires_s, command.witnesses)
 
 
 async def _channels(s: Services, _: c.ListChannels) -> list[views.ChannelView]:

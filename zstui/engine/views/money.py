@@ -31,6 +31,10 @@ class ChannelView(View, frozen=True, kw_only=True):
     unacknowledged: int = 0
     action: str = ""
     """Who must act, by when; "" if nobody."""
+    witnesses: int = 0
+    """How many were named at the opening to decide a dispute; 0: nobody decides one."""
+    witnesses_needed: int = 0
+    """How many equal verdicts of theirs decide."""
 
 
 class LedgerView(View, frozen=True, kw_only=True):
