@@ -12,6 +12,7 @@ from zstui.engine.views import (
     ApprovalView,
     BackupView,
     ChannelView,
+    DecisionView,
     GuildMessageView,
     GuildView,
     InviteView,
@@ -20,6 +21,8 @@ from zstui.engine.views import (
     PeerView,
     PolicyView,
     RankView,
+    RehearsalView,
+    RehearsedCount,
     StatusView,
 )
 
@@ -95,6 +98,19 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
         _approval,
     ),
     RankView: (("#", "PEER", "KEY", "SCORE", "DONE", "FAIL", "AVG", "COST", "NOTE"), _rank),
+    DecisionView: (
+        ("AT", "DECISION", "RULE", "TO", "AMOUNT", "FOR", "JOB", "WHY"),
+        lambda v: (
+            clock(v.at),
+            v.decision,
+            v.rule,
+            v.peer_name,
+            format_amount(v.amount_u),
+            v.kind,
+            v.job_id[:8] or "-",
+            v.why,
+        ),
+    ),
     LedgerView: (
         ("PEER", "OWED TO ME", "I OWE", "CREDIT LIMIT"),
         lambda v: (
@@ -145,6 +161,44 @@ def _policy(v: PolicyView) -> str:
     )
 
 
+def _rehearsed(n: RehearsedCount) -> str:
+    return f"{n.number} of {format_amount(n.amount_u)}"
+
+
+def _rehearsal(v: RehearsalView) -> str:
+    parts = table(
+        ("", "NAME", "PAID", "ASKED", "BLOCKED"),
+        [
+            (p.scope, p.name or short(p.subject), *map(_rehearsed, (p.auto, p.ask, p.block)))
+            for p in (*v.peers, *v.guilds)
+        ],
+    )
+    examples = table(
+        ("AT", "WOULD BE", "TO", "JOB", "MODULE", "AMOUNT", "WHY", "WAS"),
+        [
+            (
+                clock(e.at),
+                _WOULD[e.action],
+                e.peer_name,
+                e.job_id[:8],
+                e.module,
+                format_amount(e.amount_u),
+                e.why,
+                f"{e.became}{' automatically' if e.automatic else ''}",
+            )
+            for e in v.examples
+        ],
+    )
+    return (
+        f"last {v.days} days: {v.payments} payments of {format_amount(v.amount_u)} asked for\n"
+        f"paid without asking {_rehearsed(v.auto)} (in truth {_rehearsed(v.was_auto)}), "
+        f"asked {_rehearsed(v.ask)}, blocked {_rehearsed(v.block)}\n\n{parts}\n\n{examples}"
+    )
+
+
+_WOULD = {"auto": "paid", "ask": "asked", "block": "blocked"}
+
+
 def render(result: object, element: type | None = None) -> str:
     """Any command's result as text. ``element`` names the rows of a list that may be empty."""
     if isinstance(result, list):
@@ -160,6 +214,8 @@ def render(result: object, element: type | None = None) -> str:
         )
     if isinstance(result, PolicyView):
         return _policy(result)
+    if isinstance(result, RehearsalView):
+        return _rehearsal(result)
     if isinstance(result, InviteView):
         return f"{result.invite}\nconfirmation code: {result.code}   valid until {clock(result.expires_at)}"
     if type(result) in _LISTS:

@@ -295,6 +295,23 @@ class FakeEngine:
                 given = {f: x for f in command.__struct_fields__ if (x := getattr(command, f)) is not None}
                 self.policy = msgspec.structs.replace(self.policy, **given)
                 return self.policy
+            case c.ListDecisions():
+                return []
+            case c.RehearsePolicy(days=days):
+                none = v.RehearsedCount()
+                return v.RehearsalView(
+                    days=days,
+                    payments=0,
+                    amount_u=0,
+                    auto=none,
+                    ask=none,
+                    block=none,
+                    was_auto=none,
+                    peers=(),
+                    guilds=(),
+                    examples=(),
+                    grants=(),
+                )
             case c.Rank():
                 return list(self.ranks)
             case _:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import Any
+
 from zstui.arguments.types import Family, Verb, amount, duration
 from zstui.engine import commands as c
 
@@ -41,10 +44,18 @@ def add(family: Family, verb: Verb) -> None:
         approve,
         "pay",
         "sign one payment",
-        lambda a: c.PayApproval(request=a.request, amount_u=a.amount, typed=a.amount is not None),
+        lambda a: c.PayApproval(
+            request=a.request, amount_u=a.amount, typed=a.amount is not None, job_up_to_u=a.job_up_to
+        ),
     )
     pay.add_argument("request")
     pay.add_argument("--amount", type=amount, help="refuse unless exactly this; asked for where it must be typed")
+    pay.add_argument(
+        "--job-up-to",
+        type=amount,
+        metavar="U",
+        help="and pay what else this job asks for without asking, up to this much in all",
+    )
     for name, text, command in (
         ("reject", "decline; it stays recorded as owed", c.RejectApproval),
         ("reopen", "ask again for one declined or expired", c.ReopenApproval),
@@ -57,20 +68,21 @@ def add(family: Family, verb: Verb) -> None:
         policy,
         "grant",
         "pay without asking inside these limits; all zero takes the grant back",
-        lambda a: c.SetGrant(
-            scope=a.scope,
-            subject=a.subject,
-            per_payment_u=a.per_payment,
-            per_day_u=a.per_day,
-            total_u=a.total,
-            expires_s=a.expires,
-        ),
+        lambda a: c.SetGrant(**_grant(a)),
     )
-    grant.add_argument("scope", choices=("node", "guild", "peer", "job"))
-    grant.add_argument("subject", nargs="?", default="")
-    for option in ("--per-payment", "--per-day", "--total"):
-        grant.add_argument(option, type=amount, default=0, metavar="U")
-    grant.add_argument("--expires", type=duration, metavar="7d")
+    _add_grant(grant)
+    rehearse = verb(
+        policy,
+        "rehearse",
+        "what the last days would have been with this grant; changes nothing",
+        lambda a: c.RehearsePolicy(days=a.days, **_grant(a)),
+    )
+    _add_grant(rehearse)
+    rehearse.add_argument("--days", type=int, default=30, metavar="N")
+    log = verb(
+        policy, "log", "every decision and the rule behind it, newest first", lambda a: c.ListDecisions(limit=a.limit)
+    )
+    log.add_argument("--limit", type=int, default=100, metavar="N")
     limits = verb(
         policy,
         "set",
@@ -81,3 +93,22 @@ def add(family: Family, verb: Verb) -> None:
     )
     for option in ("--typed-above", "--credit-member", "--credit-stranger"):
         limits.add_argument(option, type=amount, metavar="U")
+
+
+def _add_grant(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scope", choices=("node", "guild", "peer", "job"))
+    parser.add_argument("subject", nargs="?", default="")
+    for option in ("--per-payment", "--per-day", "--total"):
+        parser.add_argument(option, type=amount, default=0, metavar="U")
+    parser.add_argument("--expires", type=duration, metavar="7d")
+
+
+def _grant(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "scope": args.scope,
+        "subject": args.subject,
+        "per_payment_u": args.per_payment,
+        "per_day_u": args.per_day,
+        "total_u": args.total,
+        "expires_s": args.expires,
+    }

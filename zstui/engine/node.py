@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from zstui.engine import projection, verbs
 from zstui.engine.bus import Bus
 from zstui.engine.channels import store as channel_store
-from zstui.engine.channels.approvals import store as approval_store
+from zstui.engine.channels.approvals import schema as approval_schema
 from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
 from zstui.engine.channels.approvals.service import ApprovalService
 from zstui.engine.channels.messages import PayLine
@@ -57,7 +57,7 @@ SCHEMA = (
     *net_store.SCHEMA,
     *guild_store.SCHEMA,
     *channel_store.SCHEMA,
-    *approval_store.SCHEMA,
+    *approval_schema.SCHEMA,
     *reputation_store.SCHEMA,
     *job_store.SCHEMA,
 )
@@ -233,13 +233,16 @@ class Node:
         def due(request: PaymentRequest) -> int:
             if request.fault in ("executor", "network"):
                 return 0
-            return cost(
-                request.price_per_second_nano,
-                request.price_per_mib_nano,
-                request.duration_us,
-                request.memory_bytes,
-                request.max_cost_u,
-            ).total_u
+            return (
+                cost(
+                    request.price_per_second_nano,
+                    request.price_per_mib_nano,
+                    request.duration_us,
+                    request.memory_bytes,
+                    request.max_cost_u,
+                ).total_u
+                - request.paid_before_u
+            )
 
         def payment_state(receipt_id: str) -> ApprovalState | None:
             try:
@@ -289,7 +292,7 @@ class Node:
             output_dir=self._home.output,
             name_of=net.name_of,
             card_of=net.card_of,
-            request_payment=approvals.add,
+            request_payment=approvals.bill,
             record_outcome=reputation.record,
             admits=admits,
             fund=Funding(channels, net.name_of, settings.credit_member_u),

@@ -11,7 +11,7 @@ import pytest
 from tests.engine.jobs.rig import until
 from zstui.engine.bus import Bus
 from zstui.engine.channels import store as channel_store
-from zstui.engine.channels.approvals import store as approval_store
+from zstui.engine.channels.approvals import schema as approval_schema
 from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
 from zstui.engine.channels.approvals.service import ApprovalService
 from zstui.engine.channels.messages import PayLine
@@ -39,7 +39,7 @@ from zstui.engine.views import JobView
 SCHEMA = (
     *guild_store.SCHEMA,
     *channel_store.SCHEMA,
-    *approval_store.SCHEMA,
+    *approval_schema.SCHEMA,
     *reputation_store.SCHEMA,
     *job_store.SCHEMA,
 )
@@ -112,7 +112,7 @@ class Node:
             output_dir=self.home / "output",
             name_of=self.name_of,
             card_of=self.card_of,
-            request_payment=self.approvals.add,
+            request_payment=self.approvals.bill,
             record_outcome=self.reputation.record,
             admits=lambda peer: self.reputation.blocked_until(peer) is None,
             payment_state=lambda request_id: self.approvals.view(request_id).state,

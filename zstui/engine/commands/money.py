@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zstui.engine.commands.base import Command
-from zstui.engine.views import ApprovalView, ChannelView, LedgerView, PolicyView
+from zstui.engine.views import ApprovalView, ChannelView, DecisionView, LedgerView, PolicyView, RehearsalView
 
 
 class OpenChannel(Command[ChannelView], frozen=True, kw_only=True):
@@ -50,6 +50,9 @@ class PayApproval(Command[ApprovalView], frozen=True, kw_only=True):
     """The amount that the person saw. A screen always passes it; None (a script that named the request) takes the current."""
     typed: bool = False
     """The person typed the amount, as urgency "typed" asks."""
+    job_up_to_u: int | None = None
+    """Also let this job's later slices and its receipt be paid without asking, up to so much in all: a grant for this job
+    alone, which ends within 25 hours."""
 
 
 class RejectApproval(Command[ApprovalView], frozen=True, kw_only=True):
@@ -79,6 +82,25 @@ class SetGrant(Command[PolicyView], frozen=True, kw_only=True):
     expires_s: int | None = None
 
 
+class RehearsePolicy(Command[RehearsalView], frozen=True, kw_only=True):
+    """What the policy in force, with this one grant set anew, would have done with the payments of the last days. All-zero
+    limits: without that grant. Changes nothing."""
+
+    scope: Literal["node", "guild", "peer", "job"]
+    subject: str = ""
+    per_payment_u: int = 0
+    per_day_u: int = 0
+    total_u: int = 0
+    expires_s: int | None = None
+    days: int = 30
+
+
+class ListDecisions(Command[list[DecisionView]], frozen=True, kw_only=True):
+    """Every decision about a payment and the rule behind it, newest first."""
+
+    limit: int = 100
+
+
 class SetLimits(Command[PolicyView], frozen=True, kw_only=True):
     """None leaves a value as it is."""
 
@@ -100,4 +122,6 @@ MoneyCommand = (
     | ShowPolicy
     | SetGrant
     | SetLimits
+    | RehearsePolicy
+    | ListDecisions
 )

@@ -57,7 +57,8 @@ class PayLine(Protocol):
 
 NameOf = Callable[[PeerId], str]
 CardOf = Callable[[PeerId], Capabilities | None]
-RequestPayment = Callable[[PaymentRequest], Awaitable[ApprovalView]]
+RequestPayment = Callable[[PaymentRequest], Awaitable[ApprovalView | None]]
+"""Ask for all that is due under an agreement, less what was paid; None where nothing is left to pay."""
 PaymentState = Callable[[str], ApprovalState | None]
 """State of the payment asked for a receipt id, None if it is not known."""
 RecordOutcome = Callable[[Outcome], Awaitable[None]]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from zstui.engine import commands as c
 from zstui.engine import views
+from zstui.engine.channels.approvals.model import MAX_DECISIONS, Scope
+from zstui.engine.channels.approvals.present import decision_view, rehearsal_view
+from zstui.engine.errors import BadInput, UnknownGuild
 from zstui.engine.services import Services
 from zstui.engine.verbs.base import Verb
 
@@ -34,7 +37,9 @@ async def _approvals(s: Services, _: c.ListApprovals) -> list[views.ApprovalView
 
 
 async def _pay(s: Services, command: c.PayApproval) -> views.ApprovalView:
-    return await s.approvals.pay(s.approvals.resolve(command.request), command.amount_u, command.typed)
+    return await s.approvals.pay(
+        s.approvals.resolve(command.request), command.amount_u, command.typed, command.job_up_to_u
+    )
 
 
 async def _reject(s: Services, command: c.RejectApproval) -> views.ApprovalView:
@@ -49,14 +54,27 @@ async def _policy(s: Services, _: c.ShowPolicy) -> views.PolicyView:
     return s.approvals.policy()
 
 
+def _subject(s: Services, scope: Scope, subject: str) -> str:
+    match scope:
+        case "peer":
+            return s.net.resolve(subject)
+        case "guild":
+            return s.guilds.resolve(subject)
+        case "job":
+            return s.jobs.resolve(subject)
+        case _:
+            return subject
+
+
+def _guild_name(s: Services, guild_id: str) -> str:
+    try:
+        return s.guilds.view(guild_id).name
+    except UnknownGuild:
+        return ""
+
+
 async def _set_grant(s: Services, command: c.SetGrant) -> views.PolicyView:
-    subject = command.subject
-    if command.scope == "peer":
-        subject = s.net.resolve(subject)
-    elif command.scope == "guild":
-        subject = s.guilds.resolve(subject)
-    elif command.scope == "job":
-        subject = s.jobs.resolve(subject)
+    subject = _subject(s, command.scope, command.subject)
     return await s.approvals.set_grant(
         command.scope,
         subject,
@@ -65,6 +83,23 @@ async def _set_grant(s: Services, command: c.SetGrant) -> views.PolicyView:
         total_u=command.total_u,
         expires_s=command.expires_s,
     )
+
+
+async def _rehearse(s: Services, command: c.RehearsePolicy) -> views.RehearsalView:
+    rehearsal = await s.approvals.rehearse(
+        command.scope,
+        _subject(s, command.scope, command.subject),
+        (command.per_payment_u, command.per_day_u, command.total_u),
+        command.expires_s,
+        command.days,
+    )
+    return rehearsal_view(rehearsal, s.net.name_of, lambda guild_id: _guild_name(s, guild_id))
+
+
+async def _decisions(s: Services, command: c.ListDecisions) -> list[views.DecisionView]:
+    if not 1 <= command.limit <= MAX_DECISIONS:
+        raise BadInput(f"The log shows the latest 1 to {MAX_DECISIONS} decisions.")
+    return [decision_view(d, s.net.name_of(d.peer_id)) for d in await s.approvals.decisions(command.limit)]
 
 
 async def _set_limits(s: Services, command: c.SetLimits) -> views.PolicyView:
@@ -88,4 +123,6 @@ VERBS: dict[type, Verb] = {
     c.ShowPolicy: _policy,
     c.SetGrant: _set_grant,
     c.SetLimits: _set_limits,
+    c.RehearsePolicy: _rehearse,
+    c.ListDecisions: _decisions,
 }

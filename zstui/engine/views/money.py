@@ -28,6 +28,8 @@ class ChannelView(View, frozen=True, kw_only=True):
     expires_at: int
     at_risk_u: int = 0
     """Work I did for this peer that is not paid yet, plus payments of mine it has not acknowledged."""
+    reserved_u: int = 0
+    """Of my side, promised to jobs that run there or are not paid yet: no other job can be promised it."""
     unacknowledged: int = 0
     action: str = ""
     """Who must act, by when; "" if nobody."""
@@ -48,7 +50,10 @@ class LedgerView(View, frozen=True, kw_only=True):
 
 
 Urgency = Literal["ask", "typed", "blocked"]
-ApprovalState = Literal["waiting", "paying", "paid", "declined", "expired", "failed"]
+ApprovalState = Literal["waiting", "paying", "paid", "declined", "expired", "failed", "superseded"]
+"""superseded: a newer bill for the same job includes it."""
+PaymentKind = Literal["receipt", "note", "refund"]
+"""receipt: what is left to pay of a finished job. note: a slice of a running one. refund: back to who paid too much."""
 
 
 class ApprovalView(View, frozen=True, kw_only=True):
@@ -97,6 +102,13 @@ class ApprovalView(View, frozen=True, kw_only=True):
     expires_at: int
     state: ApprovalState
     created_at: int = 0
+    kind: PaymentKind = "receipt"
+    no: int = 0
+    """Number of the debit note; 0 for a receipt."""
+    paid_before_u: int = 0
+    """Paid for this job before."""
+    job_left_u: int = 0
+    """The most that this job can still ask for after this payment: "pay this job up to its limit" allows this much."""
 
     def signed_fields(self) -> tuple[object, ...]:
         """What a payment commits to. A change in any of these disarms an open Pay window."""
@@ -110,6 +122,8 @@ class ApprovalView(View, frozen=True, kw_only=True):
             self.sequence,
             self.urgency,
             self.verified,
+            self.kind,
+            self.no,
         )
 
 
@@ -131,3 +145,80 @@ class PolicyView(View, frozen=True, kw_only=True):
     """Payments above this ask for the amount to be typed."""
     credit_member_u: int
     credit_stranger_u: int
+
+
+class DecisionView(View, frozen=True, kw_only=True):
+    """One decision about a payment and the rule behind it."""
+
+    at: int
+    request_id: str
+    peer_id: str
+    peer_name: str
+    amount_u: int
+    decision: str
+    """block, ask, auto, grant, pay, failed, decline, expire, reopen, superseded or paid."""
+    rule: str
+    """A stable word."""
+    why: str
+    """The rule in a few words for a person."""
+    kind: PaymentKind = "receipt"
+    job_id: str = ""
+    guild_id: str = ""
+    module: str = ""
+
+
+RehearsedAction = Literal["auto", "ask", "block"]
+
+
+class RehearsedCount(View, frozen=True, kw_only=True):
+    number: int = 0
+    amount_u: int = 0
+
+
+class RehearsedPart(View, frozen=True, kw_only=True):
+    """The payments asked for by one peer or in one guild."""
+
+    scope: Literal["peer", "guild"]
+    subject: str
+    name: str
+    auto: RehearsedCount
+    ask: RehearsedCount
+    block: RehearsedCount
+
+
+class RehearsedPayment(View, frozen=True, kw_only=True):
+    """One past payment and what the rehearsed policy would have done with it."""
+
+    at: int
+    request_id: str
+    peer_id: str
+    peer_name: str
+    job_id: str
+    module: str
+    amount_u: int
+    action: RehearsedAction
+    rule: str
+    why: str
+    became: ApprovalState
+    """What became of it in truth."""
+    automatic: bool
+    """It was paid without a keypress in truth."""
+
+
+class RehearsalView(View, frozen=True, kw_only=True):
+    """What a spending policy would have done with the payments of the last days."""
+
+    days: int
+    payments: int
+    amount_u: int
+    auto: RehearsedCount
+    ask: RehearsedCount
+    block: RehearsedCount
+    was_auto: RehearsedCount
+    """What was paid without a keypress in truth, to compare."""
+    peers: tuple[RehearsedPart, ...]
+    guilds: tuple[RehearsedPart, ...]
+    examples: tuple[RehearsedPayment, ...]
+    """The first few of each action, oldest first."""
+    grants: tuple[GrantView, ...]
+    """The policy that was rehearsed, with what it would have spent."""

@@ -12,15 +12,15 @@ import msgspec
 
 from zstui.engine.bus import Bus
 from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
+from zstui.engine.channels.approvals.schema import SCHEMA
 from zstui.engine.channels.approvals.service import ApprovalService
-from zstui.engine.channels.approvals.store import SCHEMA
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.clock import ManualClock
 from zstui.engine.config import Settings
 from zstui.engine.errors import ChannelError, InsufficientBalance
 from zstui.engine.events import Event, Notice
 from zstui.engine.store.database import Database, Migration, Tx
-from zstui.engine.views import ChannelView, CheckView
+from zstui.engine.views import ApprovalView, ChannelView, CheckView
 
 PAYS = Migration(
     "test_pays",
@@ -38,6 +38,14 @@ class Sent(msgspec.Struct, frozen=True):
     acknowledged: bool
 
 
+class Approvals(ApprovalService):
+    async def add(self, request: PaymentRequest) -> ApprovalView:
+        """A bill of which something is left to pay."""
+        view = await self.bill(request)
+        assert view is not None
+        return view
+
+
 class Rig:
     """One database and clock; a service on them; one channel with each peer, opened with 100 units."""
 
@@ -53,16 +61,16 @@ class Rig:
         self.refuse: Exception | None = None
         self.numbers = 0
 
-    async def start(self) -> ApprovalService:
+    async def start(self) -> Approvals:
         self.db = await Database.open(self.path, [*SCHEMA, PAYS])
-        self.service = ApprovalService(
+        self.service = Approvals(
             self.db,
             self.bus,
             self.clock,
             channel=self.channel,
             pay=self.pay,
             context=self.context,
-            due=lambda r: r.duration_us * r.price_per_second_nano // 10**9,
+            due=lambda r: r.duration_us * r.price_per_second_nano // 10**9 - r.paid_before_u,
             settings=Settings(home=self.path.parent),
         )
         await self.service.start()
@@ -72,7 +80,7 @@ class Rig:
         await self.service.stop()
         await self.db.close()
 
-    async def restart(self) -> ApprovalService:
+    async def restart(self) -> Approvals:
         await self.stop()
         return await self.start()
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.channels.approvals.support import UNIT, Rig
+from tests.engine.channels.approvals.support import UNIT, Approvals, Rig
 from tests.engine.channels.rig import Node, until
 from zstui.engine.channels import store as channel_store
 from zstui.engine.channels.approvals.model import PaymentRequest
-from zstui.engine.channels.approvals.service import ApprovalService
-from zstui.engine.channels.approvals.store import SCHEMA
+from zstui.engine.channels.approvals.schema import SCHEMA
 from zstui.engine.config import Settings
 from zstui.engine.errors import ChannelError
 from zstui.engine.net.memory import MemoryHub
@@ -22,14 +21,14 @@ from zstui.engine.net.memory import MemoryHub
 class Payer(Node):
     """A node that also approves payments, in the same database."""
 
-    approvals: ApprovalService
+    approvals: Approvals
 
     async def start(self) -> Payer:
         self.schema = (*channel_store.SCHEMA, *SCHEMA)
         await super().start()
         self.on_acknowledged = lambda tx, channel, peer, line: self.approvals.acknowledged(tx, peer, line)
         context = Rig(self.path).context
-        self.approvals = ApprovalService(
+        self.approvals = Approvals(
             self.db,
             self.bus,
             self.clock,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.channels.approvals.support import UNIT, Rig
-from zstui.engine.channels.approvals import book, store
+from zstui.engine.channels.approvals import book, journal, store
 from zstui.engine.channels.approvals.model import MAX_DECISIONS
 from zstui.engine.clock import US
 from zstui.engine.errors import ApprovalError, BadInput, ChannelError, InsufficientBalance, ZsError
@@ -551,7 +551,7 @@ async def test_the_decision_log_is_bounded(rig: Rig) -> None:
 
     def fill(tx: Tx) -> int:
         for _ in range(MAX_DECISIONS + 50):
-            store.log(tx, request, "ask", "no_grant", "", 0)
+            journal.log(tx, request, "ask", "no_grant", "", 0)
         return int(tx.execute("SELECT count(*) FROM approval_decision").fetchone()[0])
 
     assert await rig.db.write(fill) == MAX_DECISIONS

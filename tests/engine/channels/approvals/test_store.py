@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine.channels.approvals.support import UNIT, Rig
-from zstui.engine.channels.approvals import store
+from zstui.engine.channels.approvals import grant_store, store
 from zstui.engine.channels.approvals.model import ASK_US, DAY_US, Grant, PaymentRequest
+from zstui.engine.channels.approvals.schema import SCHEMA
 from zstui.engine.errors import ApprovalError
 from zstui.engine.store.database import Database, Tx
 
@@ -19,7 +20,7 @@ T0 = 1_700_000_000_000_000
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     rig = Rig(tmp_path / "z.db")
-    rig.db = await Database.open(rig.path, store.SCHEMA)
+    rig.db = await Database.open(rig.path, SCHEMA)
     yield rig
     await rig.db.close()
 
@@ -46,7 +47,7 @@ def grant(tx: Tx, day: int = 10, total: int = 100, scope: str = "node", subject:
         total_u=total * UNIT,
         expires_us=None,
     )
-    store.put_grant(tx, values, 0)
+    grant_store.put_grant(tx, values, 0)
 
 
 async def test_a_request_begins_once_and_only_in_its_time(rig: Rig) -> None:
@@ -84,7 +85,7 @@ async def test_every_covering_grant_counts_the_payments_of_its_own_scope(rig: Ri
     await begin(rig, await ask(rig, 6 * UNIT, T0, "north"), T0)
     with pytest.raises(ApprovalError, match="24 hours"):
         await begin(rig, await ask(rig, 1, T0, "north"), T0)
-    spent = {g.key: g.spent_total_u for g in await rig.db.read(store.grants)}
+    spent = {g.key: g.spent_total_u for g in await rig.db.read(grant_store.grants)}
     assert spent == {("node", ""): 10 * UNIT, ("peer", "south"): 4 * UNIT}
 
 
@@ -105,4 +106,4 @@ async def test_a_refused_beginning_changes_nothing(rig: Rig) -> None:
     record = await rig.db.read(lambda tx: store.get(tx, request.request_id))
     assert record is not None
     assert (record.state, record.debited_us) == ("waiting", None)
-    assert [g.spent_total_u for g in await rig.db.read(store.grants)] == [0]
+    assert [g.spent_total_u for g in await rig.db.read(grant_store.grants)] == [0]

@@ -36,10 +36,12 @@ class Book:
         request_id = record.request.request_id
         if record.debited_us is not None:
             self.payees.add(record.request.peer_id)
-        if record.state != "paid":
+        if record.state not in ("paid", "superseded"):
             self.owed[request_id] = record
             return
         self.owed.pop(request_id, None)
+        if record.state == "superseded":
+            return
         self.paid[request_id] = record
         if len(self.paid) > PAID_SHOWN:
             del self.paid[next(iter(self.paid))]

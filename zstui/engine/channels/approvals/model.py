@@ -23,7 +23,7 @@ import msgspec
 from zstui.engine.clock import US
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.money import MICRO, format_amount
-from zstui.engine.views import ChannelView, CheckView, Fault, Urgency
+from zstui.engine.views import ChannelView, CheckView, Fault, PaymentKind, Urgency
 
 ASK_US = 120 * US
 """How long a payment stays payable after it was asked for."""
@@ -38,18 +38,20 @@ MAX_GRANTS = 1_000
 MAX_DECISIONS = 10_000
 """Rows kept of the decision log."""
 
-PAY_KIND = 1
-"""``PayLine.kind`` of a payment for a receipt; its ``no`` is 0, so that an agreement is paid once."""
+LINE_KINDS: dict[PaymentKind, int] = {"receipt": 1, "note": 2, "refund": 3}
+"""``PayLine.kind`` of each. A receipt's and a refund's ``no`` is 0, a note's its own: (agreement, no) is paid once."""
+JOB_GRANT_US = 25 * 3_600 * US
+"""How long leave to pay one job lasts: longer than any job."""
 
 Scope = Literal["node", "guild", "peer", "job"]
 GrantKey = tuple[Scope, str]
 
 
 class PaymentRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One receipt to be paid. Never changes; ``request_id`` is the receipt's id.
+    """One receipt or debit note to be paid. Never changes; ``request_id`` is that document's id.
 
-    ``duration_us`` and ``memory_bytes`` are what is billed (usage cut to the job's limits), so that the amount can be
-    computed again from what is in here.
+    ``duration_us`` and ``memory_bytes`` are what is billed since the job's start (usage cut to its limits), so that what is
+    due in all can be computed again from what is in here.
     """
 
     request_id: str
@@ -64,11 +66,18 @@ class PaymentRequest(msgspec.Struct, frozen=True, kw_only=True):
     price_per_second_nano: int
     price_per_mib_nano: int
     amount_u: int
+    """To be paid now: due in all, less ``paid_before_u``."""
     max_cost_u: int
     receipt_id: str
+    """Id of the receipt or note."""
     agreement_id: str
     checks: tuple[CheckView, ...]
     created_us: int
+    kind: PaymentKind = "receipt"
+    no: int = 0
+    """Number of the note; 0 for a receipt."""
+    paid_before_u: int = 0
+    """Signed under the same agreement before."""
 
     @property
     def verified(self) -> bool:
@@ -143,7 +152,8 @@ def decide(
     first_payment: bool,
     now_us: int,
 ) -> Decision:
-    """The policy. ``due_u`` is what the cost rule gives, ``spent_day_u`` what each grant paid in the last 24 hours."""
+    """The policy. ``due_u`` is what the cost rule gives less what was paid before, ``spent_day_u`` what each grant paid in the
+    last 24 hours."""
     blocked = _blocked(request, due_u, blacklisted, channel)
     if blocked is not None or channel is None:
         rule, why = blocked or ("no_channel", "no open channel with this peer")
@@ -152,8 +162,8 @@ def decide(
     if refusal is None:
         return Decision("auto", "grant", "inside your grant")
     rule, why = refusal
-    typed = _typed(request.amount_u, channel.mine_u, typed_above_u, first_payment)
-    if typed is None:
+    typed = typed_for(request.amount_u, channel, typed_above_u, first_payment)
+    if not typed:
         return Decision("ask", rule, why)
     return Decision("ask", rule, f"{why}; {typed}", "typed")
 
@@ -191,18 +201,19 @@ def grants_refuse(
         if spent_day_u.get(grant.key, 0) + request.amount_u > grant.per_day_u:
             return "per_day", "your automatic limit for 24 hours is used up"
         if grant.spent_total_u + request.amount_u > grant.total_u:
-            return "total", "your grant is used up"
+            return "total", "what you allowed this job is used up" if grant.scope == "job" else "your grant is used up"
     return None
 
 
-def _typed(amount_u: int, mine_u: int, typed_above_u: int, first_payment: bool) -> str | None:
+def typed_for(amount_u: int, channel: ChannelView | None, typed_above_u: int, first_payment: bool = False) -> str:
+    """Why an amount must be typed, "" if one key is enough."""
     if amount_u > typed_above_u:
         return f"above {format_amount(typed_above_u)}"
     if first_payment and amount_u > FIRST_FREE_U:
         return "first payment to this peer"
-    if amount_u > mine_u * TYPED_SHARE:
+    if channel is not None and amount_u > channel.mine_u * TYPED_SHARE:
         return "over a quarter of the channel"
-    return None
+    return ""
 
 
 def limit_lines(

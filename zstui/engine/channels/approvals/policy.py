@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from zstui.engine.channels.approvals import store
+from zstui.engine.channels.approvals import grant_store, store
 from zstui.engine.channels.approvals.model import DAY_US, Grant, GrantKey, PaymentRequest, Scope, scope_subject
+from zstui.engine.channels.approvals.present import grant_view
 from zstui.engine.channels.approvals.store import Record
 from zstui.engine.clock import US, Clock
 from zstui.engine.config import Settings
 from zstui.engine.errors import BadInput
 from zstui.engine.money import MAX_AMOUNT_U
 from zstui.engine.store.database import Database, Tx
-from zstui.engine.views import GrantView, PolicyView
+from zstui.engine.views import PolicyView
 
 LIMITS = ("typed_above_u", "credit_member_u", "credit_stranger_u")
 SCOPES: tuple[Scope, ...] = ("node", "guild", "peer", "job")
@@ -35,7 +36,7 @@ class SpendingPolicy:
     async def load(self) -> None:
         now_us = self._clock.now_us()
         grants, limits, debits = await self._db.read(
-            lambda tx: (store.grants(tx), store.limits(tx), store.debits(tx, now_us))
+            lambda tx: (grant_store.grants(tx), grant_store.limits(tx), store.debits(tx, now_us))
         )
         self._take(grants, limits)
         self._debits = deque(debits)
@@ -45,8 +46,9 @@ class SpendingPolicy:
         self.limits |= {name: value for name, value in limits.items() if name in LIMITS}
 
     def debited(self, record: Record, grants: Sequence[Grant]) -> None:
-        """An automatic payment was committed, which left the grants so."""
-        self._debits.append(record)
+        """A payment was committed, which left the grants so."""
+        if record.automatic:
+            self._debits.append(record)
         self._grants = {grant.key: grant for grant in grants}
 
     def covering(self, request: PaymentRequest) -> tuple[list[Grant], dict[GrantKey, int]]:
@@ -62,28 +64,16 @@ class SpendingPolicy:
         return {g.key: sum(d.request.amount_u for d in self._debits if g.covers(d.request)) for g in grants}
 
     def view(self) -> PolicyView:
-        now_us = self._clock.now_us()
-        live = sorted((g for g in self._grants.values() if g.live(now_us)), key=lambda g: g.key)
+        live = self.live()
         spent = self._spent(live)
-        return PolicyView(
-            grants=tuple(
-                GrantView(
-                    scope=g.scope,
-                    subject=g.subject,
-                    per_payment_u=g.per_payment_u,
-                    per_day_u=g.per_day_u,
-                    total_u=g.total_u,
-                    spent_day_u=spent[g.key],
-                    spent_total_u=g.spent_total_u,
-                    expires_at=None if g.expires_us is None else g.expires_us // US,
-                )
-                for g in live
-            ),
-            **self.limits,
-        )
+        return PolicyView(grants=tuple(grant_view(g, spent[g.key]) for g in live), **self.limits)
 
-    async def set_grant(self, scope: Scope, subject: str, limits: tuple[int, int, int], expires_s: int | None) -> None:
-        """``limits``: for one payment, for 24 hours, in total. Raises BadInput, StoreError."""
+    def live(self) -> list[Grant]:
+        now_us = self._clock.now_us()
+        return sorted((g for g in self._grants.values() if g.live(now_us)), key=lambda g: g.key)
+
+    def checked(self, scope: Scope, subject: str, limits: tuple[int, int, int], expires_s: int | None) -> Grant:
+        """A grant as a person asks for it. ``limits``: for one payment, for 24 hours, in total. Raises BadInput."""
         if scope not in SCOPES or (scope == "node") != (subject == ""):
             raise BadInput("A grant for the node has no subject; one for a guild, peer or job names it.")
         if any(not 0 <= limit <= MAX_AMOUNT_U for limit in limits):
@@ -92,20 +82,23 @@ class SpendingPolicy:
             raise BadInput("A grant needs all three limits: for one payment, for 24 hours and in total.")
         if expires_s is not None and not 0 < expires_s <= MAX_GRANT_S:
             raise BadInput("A grant ends after more than 0 seconds and within ten years.")
-        now_us = self._clock.now_us()
         per_payment_u, per_day_u, total_u = limits
-        grant = Grant(
+        return Grant(
             scope=scope,
             subject=subject,
             per_payment_u=per_payment_u,
             per_day_u=per_day_u,
             total_u=total_u,
-            expires_us=None if expires_s is None else now_us + expires_s * US,
+            expires_us=None if expires_s is None else self._clock.now_us() + expires_s * US,
         )
-        if any(limits):
-            await self._write(lambda tx: store.put_grant(tx, grant, now_us))
+
+    async def set_grant(self, grant: Grant) -> None:
+        """With all-zero limits: take it away. Raises BadInput, StoreError."""
+        now_us = self._clock.now_us()
+        if grant.total_u:
+            await self._write(lambda tx: grant_store.put_grant(tx, grant, now_us))
         else:
-            await self._write(lambda tx: store.drop_grant(tx, grant.key))
+            await self._write(lambda tx: grant_store.drop_grant(tx, grant.key))
 
     async def set_limits(self, values: tuple[int | None, int | None, int | None]) -> None:
         """In the order of ``LIMITS``; None leaves one as it is. Raises BadInput, StoreError."""
@@ -115,13 +108,13 @@ class SpendingPolicy:
 
         def write(tx: Tx) -> None:
             for name, value in changes.items():
-                store.put_limit(tx, name, value)
+                grant_store.put_limit(tx, name, value)
 
         await self._write(write)
 
     async def _write(self, change: Callable[[Tx], None]) -> None:
         def operation(tx: Tx) -> tuple[list[Grant], dict[str, int]]:
             change(tx)
-            return store.grants(tx), store.limits(tx)
+            return grant_store.grants(tx), grant_store.limits(tx)
 
         self._take(*await self._db.write(operation))

@@ -1,4 +1,4 @@
-"""Tables of payment approval: requests, grants, limits and the log of decisions."""
+"""SQL of payment requests: kept, decided, and begun in the transaction that commits their payment."""
 
 from __future__ import annotations
 
@@ -7,78 +7,21 @@ from typing import Any
 
 import msgspec
 
+from zstui.engine.channels.approvals import grant_store
+from zstui.engine.channels.approvals.journal import log
 from zstui.engine.channels.approvals.model import (
     ASK_US,
     DAY_US,
-    MAX_DECISIONS,
-    MAX_GRANTS,
+    LINE_KINDS,
     MAX_WAITING,
     Grant,
-    GrantKey,
     PaymentRequest,
-    Scope,
-    grants_refuse,
-    scope_subject,
 )
-from zstui.engine.errors import ApprovalError, BadInput
+from zstui.engine.channels.messages import PayLine
+from zstui.engine.errors import ApprovalError
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.store.database import Migration, Tx
+from zstui.engine.store.database import Tx
 from zstui.engine.views import ApprovalState
-
-SCHEMA: tuple[Migration, ...] = (
-    Migration(
-        "approvals",
-        1,
-        """
-        CREATE TABLE approval_request (
-            request_id TEXT PRIMARY KEY,
-            peer_id TEXT NOT NULL,
-            guild_id TEXT NOT NULL,
-            job_id TEXT NOT NULL,
-            agreement_id TEXT NOT NULL,
-            amount_u INTEGER NOT NULL CHECK (amount_u > 0),
-            state TEXT NOT NULL
-                CHECK (state IN ('waiting', 'paying', 'paid', 'declined', 'expired', 'failed')),
-            created_us INTEGER NOT NULL,
-            expires_us INTEGER NOT NULL,
-            why TEXT NOT NULL DEFAULT '',
-            automatic INTEGER NOT NULL DEFAULT 0,
-            debited_us INTEGER,
-            channel_id TEXT NOT NULL DEFAULT '',
-            sequence INTEGER NOT NULL DEFAULT 0,
-            before_u INTEGER NOT NULL DEFAULT 0,
-            peer_before_u INTEGER NOT NULL DEFAULT 0,
-            request BLOB NOT NULL
-        ) STRICT;
-        CREATE INDEX approval_request_owed ON approval_request (peer_id, state, created_us) WHERE state != 'paid';
-        CREATE INDEX approval_request_debits ON approval_request (debited_us) WHERE debited_us IS NOT NULL;
-        CREATE TABLE approval_grant (
-            scope TEXT NOT NULL CHECK (scope IN ('node', 'guild', 'peer', 'job')),
-            subject TEXT NOT NULL,
-            per_payment_u INTEGER NOT NULL,
-            per_day_u INTEGER NOT NULL,
-            total_u INTEGER NOT NULL,
-            expires_us INTEGER,
-            spent_total_u INTEGER NOT NULL DEFAULT 0,
-            PRIMARY KEY (scope, subject)
-        ) STRICT, WITHOUT ROWID;
-        CREATE TABLE approval_limit (
-            name TEXT PRIMARY KEY,
-            value_u INTEGER NOT NULL
-        ) STRICT, WITHOUT ROWID;
-        CREATE TABLE approval_decision (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            at_us INTEGER NOT NULL,
-            request_id TEXT NOT NULL,
-            peer_id TEXT NOT NULL,
-            amount_u INTEGER NOT NULL,
-            decision TEXT NOT NULL,
-            rule TEXT NOT NULL,
-            why TEXT NOT NULL
-        ) STRICT;
-        """,
-    ),
-)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,19 +51,8 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     before_u: int
     peer_before_u: int
-
-
-class LoggedDecision(msgspec.Struct, frozen=True):
-    """One line of the decision log."""
-
-    at_us: int
-    request_id: str
-    peer_id: PeerId
-    amount_u: int
-    decision: str
-    """block, ask, auto, pay, failed, decline, expire, reopen, or paid."""
-    rule: str
-    why: str
+    grant: Grant | None = None
+    """To be set with it."""
 
 
 _RECORD = (
@@ -154,10 +86,29 @@ def get(tx: Tx, request_id: str) -> Record | None:
     return None if row is None else _record(row)
 
 
-def insert(tx: Tx, request: PaymentRequest, now_us: int) -> tuple[bool, list[str]]:
-    """Keep a request as waiting; False if it was known. Also the ids of older ones declined to make room."""
-    inserted = tx.execute(
-        "INSERT OR IGNORE INTO approval_request (request_id, peer_id, guild_id, job_id, agreement_id, amount_u, state,"
+class Added(msgspec.Struct, frozen=True):
+    """What came of a request."""
+
+    fresh: bool
+    """False: it was known, or nothing of it is left to pay."""
+    request: PaymentRequest | None
+    """As kept: without what was paid under its agreement before. None where nothing is left to pay."""
+    gone: tuple[str, ...] = ()
+    """Older requests that it replaced or crowded out."""
+
+
+def insert(tx: Tx, request: PaymentRequest, now_us: int) -> Added:
+    """Keep a request as waiting. ``amount_u`` comes in as all that is due under the agreement; what was committed before is
+    taken off here, where no other payment can come between, and earlier requests that it includes end as superseded."""
+    known = get(tx, request.request_id)
+    if known is not None:
+        return Added(False, None if known.state == "superseded" else known.request)
+    before_u = committed(tx, request.agreement_id)
+    if request.amount_u <= before_u:
+        return Added(False, None, _supersede(tx, request, now_us))
+    request = msgspec.structs.replace(request, amount_u=request.amount_u - before_u, paid_before_u=before_u)
+    tx.execute(
+        "INSERT INTO approval_request (request_id, peer_id, guild_id, job_id, agreement_id, amount_u, state,"
         " created_us, expires_us, request) VALUES (?,?,?,?,?,?,'waiting',?,?,?)",
         (
             request.request_id,
@@ -170,9 +121,7 @@ def insert(tx: Tx, request: PaymentRequest, now_us: int) -> tuple[bool, list[str
             now_us + ASK_US,
             msgspec.msgpack.encode(request),
         ),
-    ).rowcount
-    if not inserted:
-        return False, []
+    )
     crowd = tx.execute(
         "SELECT request_id FROM approval_request WHERE peer_id = ? AND state = 'waiting' AND request_id != ?"
         " ORDER BY created_us DESC, request_id LIMIT -1 OFFSET ?",
@@ -180,7 +129,29 @@ def insert(tx: Tx, request: PaymentRequest, now_us: int) -> tuple[bool, list[str
     ).fetchall()
     for (old,) in crowd:
         move(tx, old, "declined", "too many payments wait for this peer", now_us, "waiting", rule="crowded")
-    return True, [old for (old,) in crowd]
+    return Added(True, request, (*_supersede(tx, request, now_us), *(old for (old,) in crowd)))
+
+
+def committed(tx: Tx, agreement_id: str) -> int:
+    """µ signed under an agreement, acknowledged or not."""
+    row = tx.execute(
+        "SELECT coalesce(sum(amount_u), 0) FROM approval_request WHERE agreement_id = ? AND debited_us IS NOT NULL",
+        (agreement_id,),
+    ).fetchone()
+    return int(row[0])
+
+
+def _supersede(tx: Tx, newer: PaymentRequest, now_us: int) -> tuple[str, ...]:
+    """End the unpaid notes of the same agreement: what is due is cumulative, so the newer bill asks for theirs, too."""
+    unpaid: tuple[ApprovalState, ...] = ("waiting", "declined", "expired", "failed")
+    rows = tx.execute(
+        f"SELECT {_RECORD} WHERE agreement_id = ? AND request_id != ? AND debited_us IS NULL AND state != 'superseded'",
+        (newer.agreement_id, newer.request_id),
+    ).fetchall()
+    old = [record.request.request_id for record in map(_record, rows) if record.request.kind == "note"]
+    for request_id in old:
+        move(tx, request_id, "superseded", "part of a newer bill for the same job", now_us, *unpaid, rule="newer_bill")
+    return tuple(old)
 
 
 def move(
@@ -208,6 +179,7 @@ _WORDS: dict[ApprovalState, str] = {
     "declined": "decline",
     "expired": "expire",
     "failed": "failed",
+    "superseded": "superseded",
 }
 _NOT_NOW: dict[ApprovalState, str] = {
     "waiting": "This payment waits for your decision.",
@@ -216,6 +188,7 @@ _NOT_NOW: dict[ApprovalState, str] = {
     "declined": "This payment was declined; reopen it to pay.",
     "expired": "The time to approve this payment is over and nothing was paid; reopen it to pay.",
     "failed": "This payment failed and nothing was paid; reopen it to try again.",
+    "superseded": "A newer bill for the same job took the place of this payment.",
 }
 
 
@@ -231,7 +204,7 @@ def begin(tx: Tx, request_id: str, signing: Signing) -> None:
     """Mark a request as being paid, in the transaction that commits the payment. Raises ApprovalError: then nothing is paid.
 
     An automatic payment is held against its grants once more, here where no other payment can come between, and is taken
-    off them.
+    off them. A grant that came with the person's word is set with it.
     """
     record = get(tx, request_id)
     if record is None:
@@ -239,15 +212,10 @@ def begin(tx: Tx, request_id: str, signing: Signing) -> None:
     require_waiting(record, signing.now_us)
     request = record.request
     if signing.automatic:
-        live = [g for g in grants(tx) if g.covers(request) and g.live(signing.now_us)]
-        refusal = grants_refuse(request, live, spent_day(tx, live, request, signing.now_us), signing.now_us)
-        if refusal is not None:
-            raise ApprovalError(f"Not paid automatically: {refusal[1]}.")
-        for grant in live:
-            tx.execute(
-                "UPDATE approval_grant SET spent_total_u = spent_total_u + ? WHERE scope = ? AND subject = ?",
-                (request.amount_u, *grant.key),
-            )
+        grant_store.debit(tx, request, signing.now_us)
+    if signing.grant is not None:
+        grant_store.put_grant(tx, signing.grant, signing.now_us)
+        log(tx, request, "grant", "person", signing.why, signing.now_us)
     tx.execute(
         "UPDATE approval_request SET state = 'paying', why = ?, automatic = ?, debited_us = ?, channel_id = ?, sequence = ?,"
         " before_u = ?, peer_before_u = ? WHERE request_id = ?",
@@ -262,14 +230,8 @@ def begin(tx: Tx, request_id: str, signing: Signing) -> None:
             request_id,
         ),
     )
-    log(
-        tx,
-        request,
-        "auto" if signing.automatic else "pay",
-        "grant" if signing.automatic else "person",
-        "",
-        signing.now_us,
-    )
+    decision = "auto" if signing.automatic else "pay"
+    log(tx, request, decision, "grant" if signing.automatic else "person", signing.why, signing.now_us)
 
 
 def set_sequence(tx: Tx, request_id: str, sequence: int) -> None:
@@ -277,22 +239,26 @@ def set_sequence(tx: Tx, request_id: str, sequence: int) -> None:
     tx.execute("UPDATE approval_request SET sequence = ? WHERE request_id = ?", (sequence, request_id))
 
 
-def settle(tx: Tx, request_id: str, peer: PeerId, agreement_id: str, amount_u: int, now_us: int) -> bool:
+def settle(tx: Tx, peer: PeerId, line: PayLine, now_us: int) -> bool:
     """Mark as paid what the payee acknowledged, whatever this table thought of it; False if there is no such request."""
-    record = get(tx, request_id)
-    if (
-        record is None
-        or record.state == "paid"
-        or (record.request.peer_id, record.request.agreement_id, record.request.amount_u)
-        != (peer, agreement_id, amount_u)
+    record = get(tx, line.ref.hex())
+    if record is None or record.state == "paid":
+        return False
+    r = record.request
+    if (r.peer_id, r.agreement_id, LINE_KINDS[r.kind], r.no, r.amount_u) != (
+        peer,
+        line.agreement.hex(),
+        line.kind,
+        line.no,
+        line.amount_u,
     ):
         return False
     tx.execute(
         "UPDATE approval_request SET state = 'paid', debited_us = coalesce(debited_us, ?),"
         " why = CASE WHEN debited_us IS NULL THEN 'found paid at the payee' ELSE why END WHERE request_id = ?",
-        (now_us, request_id),
+        (now_us, r.request_id),
     )
-    log(tx, record.request, "paid", "acknowledged", "", now_us)
+    log(tx, r, "paid", "acknowledged", "", now_us)
     return True
 
 
@@ -309,7 +275,7 @@ def expire(tx: Tx, now_us: int) -> list[Record]:
 
 def owed(tx: Tx) -> list[Record]:
     """Every request that is not paid, oldest first."""
-    rows = tx.execute(f"SELECT {_RECORD} WHERE state != 'paid' ORDER BY created_us, request_id")
+    rows = tx.execute(f"SELECT {_RECORD} WHERE state NOT IN ('paid', 'superseded') ORDER BY created_us, request_id")
     return [_record(row) for row in rows]
 
 
@@ -321,25 +287,6 @@ def paid(tx: Tx, limit: int) -> list[Record]:
     return [_record(row) for row in reversed(rows)]
 
 
-def payees(tx: Tx) -> set[PeerId]:
-    """Peers that were ever paid."""
-    return {
-        peer for (peer,) in tx.execute("SELECT DISTINCT peer_id FROM approval_request WHERE debited_us IS NOT NULL")
-    }
-
-
-# --- grants ----------------------------------------------------------------------------------------------------------
-
-
-def grants(tx: Tx) -> list[Grant]:
-    rows = tx.execute(
-        "SELECT scope, subject, per_payment_u, per_day_u, total_u, expires_us, spent_total_u FROM approval_grant"
-        " ORDER BY scope, subject"
-    )
-    names = Grant.__struct_fields__
-    return [Grant(**dict(zip(names, row, strict=True))) for row in rows]
-
-
 def debits(tx: Tx, now_us: int) -> list[Record]:
     """Automatic payments of the last 24 hours, oldest first."""
     rows = tx.execute(
@@ -348,61 +295,8 @@ def debits(tx: Tx, now_us: int) -> list[Record]:
     return [_record(row) for row in rows]
 
 
-_COLUMN: dict[Scope, str] = {"node": "''", "guild": "guild_id", "peer": "peer_id", "job": "job_id"}
-
-
-def spent_day(tx: Tx, live: Sequence[Grant], request: PaymentRequest, now_us: int) -> dict[GrantKey, int]:
-    """What was paid automatically in the last 24 hours in the scope of each grant that covers ``request``."""
-    spent: dict[GrantKey, int] = {}
-    for grant in live:
-        spent[grant.key] = tx.execute(
-            "SELECT coalesce(sum(amount_u), 0) FROM approval_request"
-            f" WHERE automatic = 1 AND debited_us > ? AND {_COLUMN[grant.scope]} = ?",
-            (now_us - DAY_US, scope_subject(grant.scope, request)),
-        ).fetchone()[0]
-    return spent
-
-
-def put_grant(tx: Tx, grant: Grant, now_us: int) -> None:
-    """Set a grant, with nothing spent of its total. Expired ones go. Raises BadInput if there are too many."""
-    tx.execute("DELETE FROM approval_grant WHERE expires_us <= ?", (now_us,))
-    tx.execute(
-        "INSERT OR REPLACE INTO approval_grant VALUES (?,?,?,?,?,?,0)",
-        (grant.scope, grant.subject, grant.per_payment_u, grant.per_day_u, grant.total_u, grant.expires_us),
-    )
-    if tx.execute("SELECT count(*) FROM approval_grant").fetchone()[0] > MAX_GRANTS:
-        raise BadInput(f"There are {MAX_GRANTS} grants already; take one away first.")
-
-
-def drop_grant(tx: Tx, key: GrantKey) -> None:
-    tx.execute("DELETE FROM approval_grant WHERE scope = ? AND subject = ?", key)
-
-
-def limits(tx: Tx) -> dict[str, int]:
-    return dict(tx.execute("SELECT name, value_u FROM approval_limit"))
-
-
-def put_limit(tx: Tx, name: str, value_u: int) -> None:
-    tx.execute("INSERT OR REPLACE INTO approval_limit VALUES (?, ?)", (name, value_u))
-
-
-# --- log -------------------------------------------------------------------------------------------------------------
-
-
-def log(tx: Tx, request: PaymentRequest, decision: str, rule: str, why: str, now_us: int) -> None:
-    """Append to the decision log, dropping the oldest beyond ``MAX_DECISIONS``."""
-    number = tx.execute(
-        "INSERT INTO approval_decision (at_us, request_id, peer_id, amount_u, decision, rule, why) VALUES (?,?,?,?,?,?,?)",
-        (now_us, request.request_id, request.peer_id, request.amount_u, decision, rule, why),
-    ).lastrowid
-    tx.execute("DELETE FROM approval_decision WHERE number <= ?", ((number or 0) - MAX_DECISIONS,))
-
-
-def decisions(tx: Tx, limit: int) -> list[LoggedDecision]:
-    """The latest, newest first."""
-    rows = tx.execute(
-        "SELECT at_us, request_id, peer_id, amount_u, decision, rule, why FROM approval_decision"
-        " ORDER BY number DESC LIMIT ?",
-        (limit,),
-    )
-    return [LoggedDecision(*row) for row in rows]
+def payees(tx: Tx) -> set[PeerId]:
+    """Peers that were ever paid."""
+    return {
+        peer for (peer,) in tx.execute("SELECT DISTINCT peer_id FROM approval_request WHERE debited_us IS NOT NULL")
+    }
