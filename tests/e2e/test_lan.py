@@ -72,3 +72,21 @@ def test_two_machines_find_each_other_work_and_survive_a_pulled_cable(hosts: tup
     finally:
         alpha.stop()
         beta.stop()
+
+
+def test_machines_without_ipv4_find_each_other(hosts: tuple[str, str], tmp_path: Path) -> None:
+    for number, host in enumerate(hosts, 1):
+        assert ip("-n", host, "addr", "flush", "dev", host, "scope", "global")
+        assert ip("-n", host, "addr", "add", f"fd77::{number}/64", "dev", host, "nodad")
+    alpha = NodeProcess(tmp_path / "alpha", namespace=hosts[0], start=False)
+    beta = NodeProcess(tmp_path / "beta", namespace=hosts[1], start=False)
+    try:
+        alpha.start()
+        beta.start()
+        eventually("discovery", lambda: online(alpha) and online(beta))
+        peer = alpha.ask("peers")[0]
+        assert peer["path"] == "lan"
+        assert peer["address"].startswith("/ip6/fd77::2/udp/")
+    finally:
+        alpha.stop()
+        beta.stop()

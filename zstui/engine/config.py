@@ -22,7 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str = ""
     """Shown to other peers; "" means the machine's host name."""
     listen: str = "0.0.0.0:4433"
-    """Host and UDP port; where the port is in use another is chosen and said. Port 0: any."""
+    """Host and UDP port; an unspecified host means all addresses of both families. Where the port is in use another is chosen and
+    said. Port 0: any."""
     mdns_interface: str | None = "all"
     """Address of the interface for mDNS, "all", or None for no mDNS."""
     network: str = ""

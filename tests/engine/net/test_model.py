@@ -13,7 +13,7 @@ from zstui.engine.identity.card import Card
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity
 from zstui.engine.net.interfaces import advertised, list_interfaces
-from zstui.engine.net.model import BACKOFF_MAX_S, Interface, backoff_s, keeps_new, path_to
+from zstui.engine.net.model import BACKOFF_MAX_S, Interface, backoff_s, keeps_new, path_to, source
 from zstui.engine.net.peers import PeerBook, short_id
 
 LAN = (
@@ -80,13 +80,29 @@ def test_path_badges(remote: str, badge: str, why: str) -> None:
     assert why in reason
 
 
-def test_real_addresses_are_advertised_for_a_wildcard() -> None:
-    assert [i.ip for i in advertised("0.0.0.0", LAN)] == ["192.168.1.4"]
-    assert [i.ip for i in advertised("::", LAN)] == ["2001:db8::4"]
-    assert [i.ip for i in advertised("0.0.0.0", LAN[2:])] == ["127.0.0.1"]
-    assert [i.ip for i in advertised("127.0.0.1", LAN)] == ["127.0.0.1"]
-    assert advertised("0.0.0.0", ()) == ()
-    assert [i.ip for i in advertised("10.9.9.9", LAN)] == ["10.9.9.9"]
+@pytest.mark.parametrize(
+    ("listen", "interfaces", "versions", "addresses"),
+    [
+        ("0.0.0.0", LAN, {4, 6}, ["192.168.1.4", "2001:db8::4"]),
+        ("::", LAN, {4, 6}, ["192.168.1.4", "2001:db8::4"]),
+        ("0.0.0.0", LAN, {4}, ["192.168.1.4"]),
+        ("0.0.0.0", LAN, {6}, ["2001:db8::4"]),
+        ("0.0.0.0", LAN[2:], {4}, ["127.0.0.1"]),
+        ("127.0.0.1", LAN, {4}, ["127.0.0.1"]),
+        ("10.9.9.9", LAN, {4}, ["10.9.9.9"]),
+        ("0.0.0.0", (), {4, 6}, []),
+        ("0.0.0.0", LAN, set(), []),
+    ],
+)
+def test_what_is_advertised(
+    listen: str, interfaces: tuple[Interface, ...], versions: set[int], addresses: list[str]
+) -> None:
+    assert [i.ip for i in advertised(listen, interfaces, frozenset(versions))] == addresses
+
+
+def test_a_network_of_ipv6_addresses_counts_as_one_source() -> None:
+    assert source("192.168.1.4") == "192.168.1.4"
+    assert source("2001:db8::4") == source("2001:db8::5:0:0:7") != source("2001:db8:0:1::4")
 
 
 def test_this_machine_has_a_loopback_interface() -> None:

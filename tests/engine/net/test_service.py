@@ -430,6 +430,18 @@ async def test_without_a_network_it_starts_says_why_and_recovers(
             assert await b.net.connect(a.address) == a.id
 
 
+async def test_a_wildcard_serves_both_families_on_one_port(tmp_path: Path) -> None:
+    async with (
+        net_node(tmp_path, "a", listen="0.0.0.0:0") as a,
+        net_node(tmp_path, "b") as b,
+        net_node(tmp_path, "c", listen="[::1]:0") as c,
+    ):
+        assert await b.net.connect(f"127.0.0.1:{a.port}") == a.id
+        assert await c.net.connect(f"[::1]:{a.port}") == a.id
+        await until(lambda: a.net.connected() == {b.id, c.id})
+        await fails(b.net.connect(f"[::1]:{c.port}"), Unreachable)
+
+
 async def test_ipv6(tmp_path: Path) -> None:
     """A node listens on one address family; IPv6 works like IPv4."""
     if not any(i.ip == "::1" for i in net_interfaces.list_interfaces()):
@@ -531,7 +543,7 @@ async def test_half_open_connections_are_dropped(tmp_path: Path, monkeypatch: py
             await until(lambda: len(hub.net._links.endpoint.connections) == 5)
         await until(lambda: not hub.net._links.endpoint.connections)
         assert not hub.net._links.endpoint._by_id
-        assert not hub.net._links.endpoint._inbound_by_host
+        assert not hub.net._links.endpoint._inbound_by_source
 
 
 async def test_a_failure_inside_the_quic_library_costs_only_that_connection(

@@ -1,4 +1,4 @@
-"""The UDP socket: one for dialing and listening, with every datagram handed to its connection by connection id.
+"""One UDP port for dialing and listening, with every datagram handed to its connection by connection id.
 
 Datagrams are read in batches; each connection touched by a batch is processed and transmits once.
 """
@@ -6,12 +6,8 @@ Datagrams are read in batches; each connection touched by a batch is processed a
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import os
-import socket
 from collections import Counter
-from typing import cast
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
@@ -27,16 +23,12 @@ from zstui.engine.errors import Unreachable
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.connection import Address, Connection, Owner
 from zstui.engine.net.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_HALF_OPEN, RETRY_ABOVE
+from zstui.engine.net.model import source
 from zstui.engine.net.quic import CONNECTION_ID_BYTES, VERSIONS, Quic, configurations
-
-log = logging.getLogger(__name__)
-
-_BATCH = 64
-_DATAGRAM = 4096
-_SOCKET_BUFFER = 2 * 1024 * 1024
+from zstui.engine.net.sockets import Sockets
 
 
-class Endpoint(asyncio.DatagramProtocol):
+class Endpoint:
     def __init__(self, identity: Identity, owner: Owner) -> None:
         self._owner = owner
         self._loop: asyncio.AbstractEventLoop
@@ -44,19 +36,18 @@ class Endpoint(asyncio.DatagramProtocol):
         self._retry = QuicRetryTokenHandler()
         self._by_id: dict[bytes, Connection] = {}
         self._connections: dict[Connection, set[bytes]] = {}
-        self._inbound_by_host: Counter[str] = Counter()
+        self._inbound_by_source: Counter[str] = Counter()
         self._dirty: dict[Connection, None] = {}
-        self._socket: socket.socket | None = None
-        self._transport: asyncio.DatagramTransport | None = None
+        self._sockets = Sockets(self._receive, self._flush)
 
     @property
     def is_open(self) -> bool:
-        return self._socket is not None
+        return bool(self._sockets.ports)
 
     @property
-    def port(self) -> int:
-        """UDP port in use, 0 while not open."""
-        return 0 if self._socket is None else int(self._socket.getsockname()[1])
+    def ports(self) -> dict[int, int]:
+        """UDP port in use, by IP version; empty while not open."""
+        return self._sockets.ports
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -65,51 +56,20 @@ class Endpoint(asyncio.DatagramProtocol):
     async def open(self, host: str, port: int) -> bool:
         """Bind, to any free port if ``port`` is in use; False in that case. Raises OSError."""
         self._loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        as_asked = True
-        try:
-            sock.setblocking(False)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
-            try:
-                sock.bind((host, port))
-            except OSError as error:
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES) or port == 0:
-                    raise
-                sock.bind((host, 0))
-                as_asked = False
-            try:
-                self._loop.add_reader(sock, self._read_ready)
-            except NotImplementedError:
-                transport, _ = await self._loop.create_datagram_endpoint(lambda: self, sock=sock)
-                self._transport = transport
-        except BaseException:
-            sock.close()
-            raise
-        self._socket = sock
-        return as_asked
+        return await self._sockets.open(host, port)
 
     def close(self) -> None:
-        """Close every connection politely, then the socket. Idempotent."""
+        """Close every connection politely, then the sockets. Idempotent."""
         for connection in self.connections:
             connection.close(reason="shutting down")
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-        elif self._socket is not None:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
-        self._socket = None
+        self._sockets.close()
 
     def dial(self, address: tuple[str, int], expected: PeerId | None) -> Connection:
         """Begin to connect to an IP address and port. Raises Unreachable at once if there is no socket for it."""
-        if self._socket is None:
+        if not self.is_open:
             raise Unreachable("There is no network.")
         is_v6 = ":" in address[0]
-        if is_v6 != (self._socket.family == socket.AF_INET6):
+        if (6 if is_v6 else 4) not in self.ports:
             raise Unreachable(f"{address[0]} is of an address family that this node does not listen on.")
         quic = Quic(self._dialing)
         target: Address = (*address, 0, 0) if is_v6 else address
@@ -122,16 +82,7 @@ class Endpoint(asyncio.DatagramProtocol):
     # --- for connections ---------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, address: Address) -> OSError | None:
-        try:
-            if self._transport is not None:
-                self._transport.sendto(data, address)
-            elif self._socket is not None:
-                self._socket.sendto(data, address)
-        except (BlockingIOError, InterruptedError):
-            return None  # as good as lost on the way: QUIC sends it again
-        except OSError as error:
-            return error
-        return None
+        return self._sockets.send(data, address)
 
     def register(self, connection_id: bytes, connection: Connection) -> None:
         self._by_id[connection_id] = connection
@@ -146,34 +97,12 @@ class Endpoint(asyncio.DatagramProtocol):
             self._by_id.pop(connection_id, None)
         self._dirty.pop(connection, None)
         if not connection.dialed:
-            host = connection.address[0]
-            self._inbound_by_host[host] -= 1
-            if self._inbound_by_host[host] <= 0:
-                del self._inbound_by_host[host]
+            where = source(connection.address[0])
+            self._inbound_by_source[where] -= 1
+            if self._inbound_by_source[where] <= 0:
+                del self._inbound_by_source[where]
 
     # --- datagrams in ------------------------------------------------------------------------------------------------
-
-    def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
-        self._receive(data, cast(Address, addr))
-        self._flush()
-
-    def error_received(self, exc: Exception) -> None:
-        log.debug("UDP: %s", exc)
-
-    def _read_ready(self) -> None:
-        sock = self._socket
-        for _ in range(_BATCH):
-            if sock is None:
-                break
-            try:
-                data, address = sock.recvfrom(_DATAGRAM)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                log.debug("UDP: %s", error)
-                break
-            self._receive(data, address)
-        self._flush()
 
     def _receive(self, data: bytes, address: Address) -> None:
         if len(data) < 1 + CONNECTION_ID_BYTES:
@@ -221,7 +150,7 @@ class Endpoint(asyncio.DatagramProtocol):
         if (
             len(inbound) >= MAX_CONNECTIONS
             or half_open >= MAX_HALF_OPEN
-            or self._inbound_by_host[address[0]] >= MAX_CONNECTIONS_PER_ADDRESS
+            or self._inbound_by_source[source(address[0])] >= MAX_CONNECTIONS_PER_ADDRESS
         ):
             return None
         original, retried = header.destination_cid, None
@@ -239,7 +168,7 @@ class Endpoint(asyncio.DatagramProtocol):
         quic = Quic(self._accepting, original_destination_connection_id=original, retry_source_connection_id=retried)
         connection = Connection(self, self._owner, quic, address, dialed=False, expected=None)
         self._connections[connection] = set()
-        self._inbound_by_host[address[0]] += 1
+        self._inbound_by_source[source(address[0])] += 1
         self.register(header.destination_cid, connection)
         self.register(quic.host_cid, connection)
         return connection

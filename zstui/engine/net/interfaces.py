@@ -22,10 +22,13 @@ def list_interfaces() -> tuple[Interface, ...]:
     return tuple(Interface(name, ip, prefix) for _, name, ip, prefix in sorted(found))
 
 
-def advertised(listen: str, interfaces: tuple[Interface, ...]) -> tuple[Interface, ...]:
-    """The addresses at which a socket bound to ``listen`` can be reached; loopback only if there is nothing else."""
+def advertised(listen: str, interfaces: tuple[Interface, ...], versions: frozenset[int]) -> tuple[Interface, ...]:
+    """The addresses at which sockets of these IP ``versions`` bound to ``listen`` can be reached, IPv4 first; loopback only if
+    there is nothing else."""
+    if not versions:
+        return ()
     ip = ipaddress.ip_address(listen)
     if not ip.is_unspecified:
         return tuple(i for i in interfaces if i.ip == listen) or (Interface("", listen, ip.max_prefixlen),)
-    same = tuple(i for i in interfaces if ipaddress.ip_address(i.ip).version == ip.version)
-    return tuple(i for i in same if not i.is_loopback) or same
+    bound = sorted((i for i in interfaces if i.version in versions), key=lambda i: i.version)
+    return tuple(i for i in bound if not i.is_loopback) or tuple(bound)

@@ -108,13 +108,13 @@ class Discovery:
 
     async def start(self) -> None:
         """Begin to announce and browse. Does not raise for a network that is not there: see ``problem``."""
-        present = {i.ip for i in list_interfaces()}
+        interfaces = list_interfaces()
+        present = {i.ip for i in interfaces}
         if not present or self._interface not in ("all", *present):
             self.problem = f"No discovery on the local network (mDNS): no interface {self._interface}."
             return
-        choice = InterfaceChoice.All if self._interface == "all" else [self._interface]
         try:
-            self._zeroconf = AsyncZeroconf(interfaces=choice, ip_version=IPVersion.V4Only)
+            self._zeroconf = self._listen({i.version for i in interfaces if not i.is_loopback})
         except (OSError, RuntimeError) as error:
             self.problem = f"No discovery on the local network (mDNS): {getattr(error, 'strerror', None) or error}."
             return
@@ -125,6 +125,12 @@ class Discovery:
         if addresses:
             announcing = await self._zeroconf.async_register_service(self._info(addresses), cooperating_responders=True)
             self._keep(asyncio.create_task(_finish(announcing)))
+
+    def _listen(self, versions: set[int]) -> AsyncZeroconf:
+        if self._interface != "all":
+            return AsyncZeroconf(interfaces=[self._interface])
+        spoken = IPVersion.All if versions == {4, 6} else IPVersion.V6Only if versions == {6} else IPVersion.V4Only
+        return AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=spoken)
 
     async def stop(self) -> None:
         """Say goodbye and close. Idempotent."""
@@ -149,7 +155,7 @@ class Discovery:
         await self.start()
 
     def _info(self, addresses: tuple[Multiaddr, ...]) -> AsyncServiceInfo:
-        packed = [ipaddress.ip_address(a.host).packed for a in addresses if a.ip_version == 4]
+        packed = [ipaddress.ip_address(a.host).packed for a in addresses]
         return AsyncServiceInfo(
             SERVICE,
             f"{self._instance}.{SERVICE}",

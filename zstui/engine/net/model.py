@@ -44,6 +44,11 @@ class Interface(msgspec.Struct, frozen=True):
     prefix: int
 
     @property
+    def version(self) -> int:
+        """4 or 6."""
+        return ipaddress.ip_address(self.ip).version
+
+    @property
     def is_loopback(self) -> bool:
         return ipaddress.ip_address(self.ip).is_loopback
 
@@ -70,3 +75,10 @@ def path_to(remote: str, interfaces: Iterable[Interface]) -> tuple[PathKind, str
 def is_local(remote: str, interfaces: Iterable[Interface]) -> bool:
     """Whether an IP address can be reached without leaving the local network."""
     return path_to(remote, interfaces)[0] == "lan"
+
+
+def source(host: str) -> str:
+    """What a limit for each address counts: an IPv4 address, or the /64 network that one IPv6 host may use as it likes."""
+    if ":" not in host:
+        return host
+    return str(ipaddress.ip_network(f"{host.partition('%')[0]}/64", strict=False))

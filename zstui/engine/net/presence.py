@@ -81,7 +81,7 @@ class Presence:
 
     def multiaddrs(self) -> tuple[Multiaddr, ...]:
         """With my peer id, best first; empty while there is no network."""
-        return tuple(Multiaddr(i.ip, self._endpoint.port, self._me) for i in self._shown())[:MAX_ADDRESSES]
+        return tuple(Multiaddr(i.ip, self._port(i), self._me) for i in self._shown())[:MAX_ADDRESSES]
 
     def describe(self) -> str:
         """One line: interface and address in use, or why there is no network."""
@@ -91,7 +91,7 @@ class Presence:
         if not shown:
             return "No network: this machine has no IP address."
         first = shown[0]
-        where = f"{f'[{first.ip}]' if ':' in first.ip else first.ip}:{self._endpoint.port}"
+        where = f"{f'[{first.ip}]' if ':' in first.ip else first.ip}:{self._port(first)}"
         if first.is_loopback and ipaddress.ip_address(self._host).is_unspecified:
             return f"No network: only this machine can connect ({where})."
         return f"{first.name} {where} ok".strip()
@@ -105,7 +105,10 @@ class Presence:
         return path_to(host, self._interfaces)
 
     def _shown(self) -> tuple[Interface, ...]:
-        return advertised(self._host, self._interfaces) if self._endpoint.is_open else ()
+        return advertised(self._host, self._interfaces, frozenset(self._endpoint.ports))
+
+    def _port(self, interface: Interface) -> int:
+        return self._endpoint.ports[interface.version]
 
     def _found(self, peer: PeerId, addresses: tuple[Multiaddr, ...]) -> None:
         local = tuple(a for a in addresses if is_local(a.host, self._interfaces))
@@ -120,4 +123,5 @@ class Presence:
             return
         self._problem = ""
         if not as_asked:
-            self._port_notice = f"UDP port {self._port_asked} is in use; using {self._endpoint.port}."
+            used = next(iter(self._endpoint.ports.values()))
+            self._port_notice = f"UDP port {self._port_asked} is in use; using {used}."
