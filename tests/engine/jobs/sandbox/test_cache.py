@@ -13,7 +13,7 @@ from zstui.engine.jobs.sandbox.pool import Sandbox
 
 
 def record(image: bytes = b"native", *, rejected: str = "", transient: bool = False) -> Record:
-    return Record(rejected, transient, {}, None, False, image)
+    return Record(rejected, transient, {}, None, image)
 
 
 def only_entry(directory: Path) -> Path:
@@ -127,7 +127,7 @@ async def test_a_module_that_wasmtime_does_not_take_is_compiled_again(tmp_path: 
     cache.open()
     whole = cache.load(path.stem)
     assert whole
-    cache.store(path.stem, Record("", False, whole.exports, whole.memory, whole.wasi, whole.image[:5000]))
+    cache.store(path.stem, Record("", False, whole.exports, whole.memory, whole.image[:5000]))
     sandbox = Sandbox(tmp_path, 1)
     await sandbox.start()
     try:

@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from tests.engine.jobs.sandbox.support import Recorder, alive, compile_bomb, sample
 from zstui.engine.errors import JobError
+from zstui.engine.jobs.sandbox.control import RunControl
 from zstui.engine.jobs.sandbox.model import Execution, Limits, RunResult
 from zstui.engine.jobs.sandbox.pool import Sandbox
 
@@ -83,6 +84,62 @@ async def test_a_stuck_worker_is_killed_and_replaced(one: Sandbox) -> None:
     assert (await Recorder(one).sample("numbers", "1", "1", function="add")).results == ("2",)
     assert pid not in one.pids
     assert not alive(pid)
+
+
+async def test_a_paused_run_uses_no_time_and_goes_on_where_it_was(one: Sandbox) -> None:
+    control, recorder = RunControl(), Recorder(one)
+    limits = Limits(timeout_us=400_000)
+    started = time.monotonic()
+    task = asyncio.create_task(
+        one.run(
+            Execution(module=sample("misbehave"), args=("loop",), limits=limits),
+            on_output=recorder.on_output,
+            on_progress=recorder.progress.append,
+            control=control,
+        )
+    )
+    await asyncio.sleep(0.1)
+    control.pause()
+    (pid,) = one.pids
+    await until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    await asyncio.sleep(0.6)
+    assert not task.done()
+    control.resume()
+    result = await task
+    assert result.status == "timeout"
+    assert time.monotonic() - started > 0.9
+    assert (await Recorder(one).sample("numbers", "1", "1", function="add")).results == ("2",)
+
+
+async def test_a_run_that_begins_paused_does_nothing_until_it_is_resumed(one: Sandbox) -> None:
+    control, recorder = RunControl(), Recorder(one)
+    control.pause()
+    execution = Execution(module=sample("hello"), limits=Limits(timeout_us=500_000))
+    task = asyncio.create_task(
+        one.run(execution, on_output=recorder.on_output, on_progress=recorder.progress.append, control=control)
+    )
+    await asyncio.sleep(0.6)
+    assert not task.done()
+    assert recorder.stdout == b""
+    control.resume()
+    result = await task
+    assert result.status == "success"
+    assert result.duration_us < 500_000
+
+
+async def test_a_paused_run_can_be_cancelled(one: Sandbox) -> None:
+    control, stop = RunControl(), asyncio.Event()
+    (pid,) = one.pids
+    task = asyncio.create_task(
+        one.run(LOOP, on_output=lambda *_: None, on_progress=lambda _: None, stop=stop, control=control)
+    )
+    await asyncio.sleep(0.05)
+    control.pause()
+    await asyncio.sleep(0.05)
+    stop.set()
+    assert (await task).status == "cancelled"
+    assert (await Recorder(one).sample("numbers", "1", "1", function="add")).results == ("2",)
+    assert one.pids == (pid,), "it was woken to end by itself"
 
 
 async def test_a_stuck_worker_is_a_timeout_when_the_time_is_up(one: Sandbox) -> None:

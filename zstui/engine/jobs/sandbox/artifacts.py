@@ -171,7 +171,7 @@ class Artifacts:
                 name="sandbox compiler",
             )
         if isinstance(message, Compiled):
-            return Record("", False, message.exports, message.memory, message.wasi, message.image)
+            return Record("", False, message.exports, message.memory, message.image)
         if isinstance(message, Rejected):
             return _rejection(f"The module was refused: {clean_text(message.reason, 250)}.", transient=False)
         log.info("a module of %d bytes did not compile: %s", len(module), await compiler.describe_death())
@@ -180,7 +180,7 @@ class Artifacts:
 
 
 def _rejection(reason: str, transient: bool) -> Record:
-    return Record(reason, transient, {}, None, False, b"")
+    return Record(reason, transient, {}, None, b"")
 
 
 def _check_header(module: bytes) -> None:

@@ -40,7 +40,6 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     """Exported functions."""
     memory: str | None
     """Name of the exported linear memory, "" where it is not exported, None where there is none."""
-    wasi: bool
     image: bytes
 
 

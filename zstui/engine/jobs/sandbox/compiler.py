@@ -13,7 +13,8 @@ import wasmtime
 
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.sandbox.child import Channel
-from zstui.engine.jobs.sandbox.hostcalls import Host, new_linker
+from zstui.engine.jobs.sandbox.hostcalls import Host
+from zstui.engine.jobs.sandbox.imports import Imports
 from zstui.engine.jobs.sandbox.messages import Compile, Compiled, Ready, Rejected
 from zstui.engine.jobs.sandbox.model import MAX_STACK, Signature
 from zstui.engine.jobs.sandbox.runtime import fingerprint, new_engine
@@ -26,7 +27,8 @@ def serve(channel: Channel, lock_down: Callable[[], str]) -> None:
     """Compile the one module that the engine sends, answer, and end the process."""
     made_here = fingerprint()
     engine = new_engine(MAX_STACK)
-    linker = new_linker(engine, Host())
+    imports = Imports(Host())
+    linker = imports.linker(engine)
     channel.send(Ready(lock_down(), made_here))
     request = channel.receive()
     if isinstance(request, Compile):
@@ -49,8 +51,7 @@ def compile_module(engine: wasmtime.Engine, linker: wasmtime.Linker, binary: byt
             functions[export.name] = Signature(tuple(map(str, kind.params)), tuple(map(str, kind.results)))
         elif isinstance(kind, wasmtime.MemoryType) and (not memory or export.name == "memory"):
             memory = export.name
-    wasi = any(item.module.startswith("wasi_") for item in module.imports)
-    return Compiled(bytes(module.serialize()), functions, memory, wasi)
+    return Compiled(bytes(module.serialize()), functions, memory)
 
 
 def _has_memory(binary: bytes) -> bool:

@@ -46,8 +46,16 @@ class Load(_Message, frozen=True):
     stack_bytes: int
     memory: str | None
     """Name of the exported linear memory, "" where it is not exported, None where there is none."""
-    wasi: bool
     drop: tuple[bytes, ...] = ()
+
+
+class MountedFiles(msgspec.Struct, frozen=True, array_like=True):
+    """A directory of the guest."""
+
+    guest: str
+    writable: bool
+    files: tuple[tuple[str, bytes], ...]
+    """Name and content."""
 
 
 class Run(_Message, frozen=True):
@@ -64,6 +72,7 @@ class Run(_Message, frozen=True):
     stdin: bytes
     seed: bytes
     limits: Limits
+    mounts: tuple[MountedFiles, ...] = ()
 
 
 class NotLoaded(_Message, frozen=True):
@@ -82,6 +91,16 @@ class Output(_Message, frozen=True):
 class Progress(_Message, frozen=True):
     job: int
     thousandths: int
+
+
+class Left(_Message, frozen=True):
+    """A piece of a file that the guest left in the directory ``mount`` of ``Run.mounts``; a file's pieces come in order, and
+    all before Done."""
+
+    job: int
+    mount: int
+    name: str
+    data: bytes
 
 
 class Done(_Message, frozen=True):
@@ -108,7 +127,6 @@ class Compiled(_Message, frozen=True):
     exports: dict[str, Signature]
     """Exported functions."""
     memory: str | None
-    wasi: bool
 
 
 class Rejected(_Message, frozen=True):
@@ -116,7 +134,7 @@ class Rejected(_Message, frozen=True):
 
 
 ToChild = Load | Run | Compile
-FromChild = Ready | NotLoaded | Output | Progress | Done | Compiled | Rejected
+FromChild = Ready | NotLoaded | Output | Progress | Left | Done | Compiled | Rejected
 
 _encoder = msgspec.msgpack.Encoder()
 to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)

@@ -25,6 +25,7 @@ MAX_ARGUMENTS = 1 << 20
 MAX_STDIN = 16 << 20
 MAX_FILES = 256
 """Files that one run may leave in /out."""
+MAX_FILES_BYTES = 256 << 20
 MAX_INPUTS = 4096
 MAX_INPUT_BYTES = 64 << 20
 """Content of all input files of one run together."""
@@ -83,6 +84,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Content of all files under /out together, at most ``MAX_FILES`` of them. A write beyond it fails with ENOSPC."""
 
 
+class HostDir(msgspec.Struct, frozen=True):
+    """A directory of this machine for a run of the owner's own."""
+
+    guest: str
+    """Where the guest finds it."""
+    files: tuple[InputFile, ...] = ()
+    """What is in it at the start."""
+    out_dir: str = ""
+    """Directory of this machine into which what the run made or changed there is written, over what is there; "": the
+    guest may only read."""
+
+
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one module."""
 
@@ -101,6 +114,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """Files under /in."""
     out_dir: str = ""
     """Empty directory of this machine for what the run leaves under /out; "" where it gets no /out."""
+    dirs: tuple[HostDir, ...] = ()
+    """Further directories."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):

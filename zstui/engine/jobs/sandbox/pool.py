@@ -16,14 +16,18 @@ from zstui.engine.errors import BadInput, InvalidModule, JobError
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.sandbox.artifacts import Artifact, Artifacts, CompileLimits
 from zstui.engine.jobs.sandbox.cache import QUOTA_BYTES
+from zstui.engine.jobs.sandbox.control import RunControl
+from zstui.engine.jobs.sandbox.hostfiles import Collected, check_directories, directories, read_directories
 from zstui.engine.jobs.sandbox.messages import ALL_IN_FORCE, Run
 from zstui.engine.jobs.sandbox.model import (
     MAX_ARGUMENTS,
+    MAX_FILES_BYTES,
     MAX_MEMORY,
     MAX_STACK,
     MAX_STDIN,
     MIN_STACK,
     Execution,
+    HostDir,
     RunResult,
     Signature,
     callable_from_text,
@@ -122,13 +126,14 @@ class Sandbox:
         on_output: OnOutput,
         on_progress: OnProgress,
         stop: asyncio.Event | None = None,
+        control: RunControl | None = None,
     ) -> RunResult:
         """Run one job; waits for a free worker first. What goes wrong is in the result; only a sandbox that is not running,
         or has no compiler, raises (JobError).
 
-        Cancelling the task that awaits this ends the job in its worker. Setting ``stop`` does the same, and returns a result
-        with status "cancelled". ``on_output`` gets pieces of any size, in order; ``on_progress`` values from 0 to 1, at most
-        ten a second.
+        Cancelling the task that awaits this ends the job in its worker. Setting ``stop`` does the same, and returns a
+        result with status "cancelled". ``control`` pauses and resumes it. ``on_output`` gets pieces of any size, in order;
+        ``on_progress`` values from 0 to 1, at most ten a second.
         """
         self._require_running()
         try:
@@ -136,14 +141,22 @@ class Sandbox:
             prepared = _prepare(execution, artifact)
         except (InvalidModule, BadInput) as error:
             return failed("failure", "payer", str(error))
+        control = control or RunControl()
+        dirs = directories(execution)
         for retry in (False, True):
             worker = await self._acquire(artifact.key)
-            attempt = Attempt(prepared, artifact, on_output, on_progress, stop)
             try:
+                run = await _with_files(prepared, dirs)
+                collected = Collected(dirs, execution.limits.files_bytes)
+                attempt = Attempt(run, artifact, on_output, on_progress, stop, control, collected)
                 result = await worker.run(attempt)
                 if self._running() or result.status != "error":
-                    return result
+                    return await _keep_files(result, collected) if dirs else result
                 return msgspec.structs.replace(result, reason="The job sandbox has stopped.")
+            except BadInput as error:
+                return failed("failure", "payer", str(error))
+            except JobError as error:
+                return failed("error", "executor", str(error))
             except Unloadable as error:
                 # The image is not one of this machine's, whatever its HMAC says: make it again, once.
                 if retry:
@@ -249,6 +262,23 @@ class Sandbox:
         task.add_done_callback(self._tasks.discard)
 
 
+async def _with_files(run: Run, dirs: tuple[HostDir, ...]) -> Run:
+    """Raises JobError, BadInput."""
+    if not dirs:
+        return run
+    return msgspec.structs.replace(run, mounts=await asyncio.to_thread(read_directories, dirs))
+
+
+async def _keep_files(result: RunResult, collected: Collected) -> RunResult:
+    if result.status not in ("success", "failure"):
+        return result
+    try:
+        outputs = await asyncio.to_thread(collected.save)
+    except JobError as error:
+        return msgspec.structs.replace(result, status="error", fault="executor", reason=str(error))
+    return msgspec.structs.replace(result, outputs=outputs)
+
+
 def _signature(artifact: Artifact, function: str) -> Signature:
     """Type of the function to call. Raises InvalidModule where it cannot be called."""
     exports = artifact.record.exports
@@ -285,8 +315,10 @@ def _prepare(execution: Execution, artifact: Artifact) -> Run:
         and 0 < limits.timeout_us <= 86_400_000_000
         and 0 < limits.fuel < 1 << 62
         and 0 <= limits.output_bytes <= 1 << 30
+        and 0 <= limits.files_bytes <= MAX_FILES_BYTES
     ):
         raise BadInput("A limit is out of range.")
+    check_directories(directories(execution))
     values = None if execution.function == "_start" else tuple(parse_arguments(signature, execution.args))
     return Run(
         job=0,

@@ -125,6 +125,12 @@ class Child(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 self._stops.send(STOP.pack(job))
 
+    def suspend(self, suspended: bool) -> None:
+        """SIGSTOP or SIGCONT. Idempotent."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGSTOP if suspended else signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL. What it had sent before is still delivered, then ``on_lost``. Idempotent."""
         if self._process.returncode is None:

@@ -107,11 +107,3 @@ def call(
         if error:
             raise wasmtime.WasmtimeError._from_ptr(error)
     return [getattr(result.of, _KINDS[name][1]) for result, name in zip(results, signature.results, strict=True)]
-
-
-def set_stdin(config: wasmtime.WasiConfig, data: bytes) -> None:
-    """Bytes as standard input; the binding only knows files, and the sandbox may not open any."""
-    vector = ffi.wasm_byte_vec_t()
-    source = (ctypes.c_uint8 * len(data)).from_buffer_copy(data) if data else None
-    ffi.wasm_byte_vec_new(ctypes.byref(vector), len(data), source)
-    ffi.wasi_config_set_stdin_bytes(config.ptr(), ctypes.byref(vector))

@@ -13,9 +13,12 @@ from typing import Literal, ParamSpec
 import msgspec
 
 from zstui.engine.clock import US
+from zstui.engine.errors import BadInput
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.sandbox.artifacts import Artifact
-from zstui.engine.jobs.sandbox.messages import Done, FromChild, Load, NotLoaded, Output, Progress, Run
+from zstui.engine.jobs.sandbox.control import RunControl
+from zstui.engine.jobs.sandbox.hostfiles import Collected
+from zstui.engine.jobs.sandbox.messages import Done, FromChild, Left, Load, NotLoaded, Output, Progress, Run
 from zstui.engine.jobs.sandbox.model import RunFault, RunResult, RunStatus
 from zstui.engine.jobs.sandbox.process import Child
 
@@ -23,6 +26,8 @@ GRACE_S = 0.25
 """How long a job that was told to stop may take to do so before its process is killed."""
 _DATA_MARGIN = 512 << 20
 """Writable memory of a worker beyond the guest's: interpreter, modules, stacks."""
+_FILE_COPIES = 3
+"""Of each byte that the guest writes or is given: as a file, as a message, and in between."""
 _LOADED_MODULES = 16
 _LOADED_BYTES = 64 << 20
 
@@ -43,6 +48,8 @@ class Attempt(msgspec.Struct, frozen=True):
     on_output: Callable[[Literal["stdout", "stderr"], bytes], None]
     on_progress: Callable[[float], None]
     stop: asyncio.Event | None
+    control: RunControl
+    collected: Collected
 
 
 def failed(status: RunStatus, fault: RunFault, reason: str) -> RunResult:
@@ -84,9 +91,14 @@ class _Job:
         self.bytes = {"stdout": 0, "stderr": 0}
         self.started = loop.time()
         self.timers: list[asyncio.TimerHandle] = []
+        self.paused_at: float | None = None
+        self.paused_s = 0.0
+        """All pauses that are over."""
 
-    def elapsed_us(self) -> int:
-        return round((asyncio.get_running_loop().time() - self.started) * US)
+    def active_s(self) -> float:
+        """Time that counts so far."""
+        now = asyncio.get_running_loop().time()
+        return (now if self.paused_at is None else self.paused_at) - self.started - self.paused_s
 
 
 class Worker:
@@ -157,16 +169,39 @@ class Worker:
 
     def _begin(self, job: _Job) -> None:
         run, record = job.attempt.run, job.attempt.artifact.record
-        self._limit_memory(run.limits.memory_bytes + _DATA_MARGIN)
+        files = run.limits.files_bytes + sum(len(data) for mount in run.mounts for _, data in mount.files)
+        self._limit_memory(run.limits.memory_bytes + files * _FILE_COPIES + _DATA_MARGIN)
         if job.handle in self._loaded:
             self._loaded.move_to_end(job.handle)
         else:
             drop = self._make_room(len(record.image))
             self._loaded[job.handle] = len(record.image)
-            self._child.send(Load(job.handle, record.image, _stack(job.attempt), record.memory, record.wasi, drop))
+            self._child.send(Load(job.handle, record.image, _stack(job.attempt), record.memory, drop))
+        job.attempt.control.attach(lambda paused: self._pause(job) if paused else self._resume(job))
+        self._arm(job)
+        if job.attempt.control.paused:
+            self._pause(job)
         self._child.send(msgspec.structs.replace(run, job=job.number, handle=job.handle))
-        timeout = run.limits.timeout_us / US
-        job.timers.append(asyncio.get_running_loop().call_later(timeout, self._stop, job, "timeout"))
+
+    def _arm(self, job: _Job) -> None:
+        left = job.attempt.run.limits.timeout_us / US - job.active_s()
+        job.timers.append(asyncio.get_running_loop().call_later(left, self._stop, job, "timeout"))
+
+    def _pause(self, job: _Job) -> None:
+        if job.over.is_set() or job.stopping or job.paused_at is not None:
+            return
+        self._cancel_timers(job)
+        job.paused_at = asyncio.get_running_loop().time()
+        self._child.suspend(True)
+
+    def _resume(self, job: _Job) -> None:
+        if job.paused_at is None:
+            return
+        job.paused_s += asyncio.get_running_loop().time() - job.paused_at
+        job.paused_at = None
+        self._child.suspend(False)
+        if not job.over.is_set() and not job.stopping:
+            self._arm(job)
 
     def _make_room(self, size: int) -> tuple[bytes, ...]:
         dropped: list[bytes] = []
@@ -188,6 +223,7 @@ class Worker:
         if job.over.is_set() or job.stopping:
             return
         job.stopping = why
+        self._resume(job)
         self._cancel_timers(job)
         self._child.stop(job.number)
         job.timers.append(asyncio.get_running_loop().call_later(GRACE_S, self._child.kill))
@@ -211,10 +247,12 @@ class Worker:
             self._loaded.pop(message.handle, None)
             if message.handle == job.handle:
                 self._finish(job, Unloadable(clean_text(message.reason, 200)))
-        elif not isinstance(message, Output | Progress | Done) or message.job != job.number:
+        elif not isinstance(message, Output | Progress | Left | Done) or message.job != job.number:
             return
         elif isinstance(message, Output):
             self._take_output(job, message)
+        elif isinstance(message, Left):
+            self._take_file(job, message)
         elif isinstance(message, Progress):
             self._tell(job, job.attempt.on_progress, min(max(message.thousandths, 0), 1000) / 1000)
         else:
@@ -222,6 +260,8 @@ class Worker:
 
     def _finish(self, job: _Job, how: Done | Unloadable | None) -> None:
         job.over.set()
+        job.attempt.control.attach(None)
+        self._resume(job)
         self._cancel_timers(job)
         if not job.ended.done():
             if isinstance(how, Unloadable):
@@ -238,6 +278,13 @@ class Worker:
         if message.stream == "stdout":
             job.hash.update(message.data)
         self._tell(job, job.attempt.on_output, message.stream, message.data)
+
+    def _take_file(self, job: _Job, message: Left) -> None:
+        try:
+            job.attempt.collected.take(message.mount, message.name, message.data)
+        except BadInput as error:
+            self._child.broken = str(error)
+            self._child.kill()
 
     def _tell(self, job: _Job, callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call back, unless nobody waits any more; what it raises ends the job and is raised to whoever runs it."""
@@ -268,12 +315,12 @@ class Worker:
                 reason=clean_text(done.reason, 300),
                 gas=max(done.gas, 0),
                 gas_exact=done.gas_exact,
-                duration_us=min(max(done.duration_us, 0), timeout_us),
+                duration_us=min(max(done.duration_us - round(job.paused_s * US), 0), timeout_us),
                 memory_bytes=max(done.memory_bytes, 0),
                 results=tuple(clean_text(text, 80) for text in done.results),
             )
         else:
-            result = msgspec.structs.replace(result, duration_us=min(job.elapsed_us(), timeout_us))
+            result = msgspec.structs.replace(result, duration_us=min(round(job.active_s() * US), timeout_us))
         if done and done.status == "success":
             return msgspec.structs.replace(result, status="success", fault="none")
         if done and done.status == "failure":

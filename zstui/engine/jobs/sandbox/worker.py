@@ -21,11 +21,15 @@ from wasmtime import TrapCode
 
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.sandbox.child import Channel
-from zstui.engine.jobs.sandbox.hostcalls import GuestExit, Host, new_linker
+from zstui.engine.jobs.sandbox.descriptors import Descriptors
+from zstui.engine.jobs.sandbox.files import Files
+from zstui.engine.jobs.sandbox.hostcalls import Host
+from zstui.engine.jobs.sandbox.imports import Imports
 from zstui.engine.jobs.sandbox.messages import (
     OUTPUT_CHUNK,
     STOP,
     Done,
+    Left,
     Load,
     NotLoaded,
     Output,
@@ -33,11 +37,12 @@ from zstui.engine.jobs.sandbox.messages import (
     Ready,
     Run,
 )
-from zstui.engine.jobs.sandbox.model import BYTE_GAS, MAX_STACK, Signature, StreamName, format_result
-from zstui.engine.jobs.sandbox.runtime import call, find_export, fingerprint, new_engine, set_stdin
+from zstui.engine.jobs.sandbox.model import BYTE_GAS, MAX_FILES, MAX_STACK, Signature, StreamName, format_result
+from zstui.engine.jobs.sandbox.runtime import call, find_export, fingerprint, new_engine
 
 _THREAD_STACK = 2 * MAX_STACK
 _FLUSH_MS = 20
+_FILE_CHUNK = 512 << 10
 _TABLES = 8
 _TABLE_ELEMENTS = 1_000_000
 _MODULE_NAME = "job"
@@ -66,7 +71,7 @@ class Outputs:
         """Streams that were asked to take more than the cap."""
 
     def write(self, stream: StreamName, data: bytes) -> int:
-        """Bytes taken, or a negative errno, as wasmtime's callback wants it: never more than ``len(data)``."""
+        """Bytes taken, or a negative errno."""
         accepted = data[: self._room[stream]]
         if len(accepted) < len(data):
             self.cut.add(stream)
@@ -87,7 +92,7 @@ class Outputs:
             self._on_pending()
         return len(accepted)
 
-    def flush(self, *then: Done) -> None:
+    def flush(self, *then: Left | Done) -> None:
         """Send what waits, and ``then`` after it."""
         with self._lock:
             messages = [
@@ -125,7 +130,6 @@ class _Program:
         self.engine = engine
         self.pre = pre
         self.memory = load.memory
-        self.wasi = load.wasi
 
 
 class Worker:
@@ -136,6 +140,7 @@ class Worker:
         self._stops = stops
         self._wake_reader, self._wake_writer = os.pipe()
         self._host = Host()
+        self._imports = Imports(self._host)
         self._linkers: dict[int, wasmtime.Linker] = {}
         self._programs: dict[bytes, _Program] = {}
         self._lock = threading.Lock()
@@ -144,6 +149,7 @@ class Worker:
         self._stopped = 0
         """Highest job number that was told to stop; jobs are numbered upwards."""
         self._outputs: Outputs | None = None
+        self._files: Files | None = None
         self._resident = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else -1
 
     def serve(self, lock_down: Callable[[], str]) -> None:
@@ -195,11 +201,23 @@ class Worker:
                 outputs = self._outputs = Outputs(self._channel, message.job, message.limits.output_bytes, self._wake)
                 done = self._run(message, outputs)
                 self._outputs = None
+                if done.status in ("success", "failure"):
+                    self._send_files(message.job, outputs)
+                self._files = None
                 outputs.flush(done)
+
+    def _send_files(self, job: int, outputs: Outputs) -> None:
+        """What the guest made or changed, a piece at a time."""
+        for index, mount in enumerate(self._files.mounts if self._files else ()):
+            if mount.writable:
+                for name, file in mount.changed():
+                    content = bytes(file.data)
+                    for at in range(0, max(len(content), 1), _FILE_CHUNK):
+                        outputs.flush(Left(job, index, name, content[at : at + _FILE_CHUNK]))
 
     def _linker(self, stack_bytes: int) -> wasmtime.Linker:
         if stack_bytes not in self._linkers:
-            self._linkers[stack_bytes] = new_linker(new_engine(stack_bytes), self._host)
+            self._linkers[stack_bytes] = self._imports.linker(new_engine(stack_bytes))
         return self._linkers[stack_bytes]
 
     def _load(self, load: Load) -> None:
@@ -221,8 +239,16 @@ class Worker:
         store.set_fuel(run.limits.fuel)
         store.set_limits(run.limits.memory_bytes, _TABLE_ELEMENTS, 1, _TABLES, 1)
         host.begin(store, run.seed, run.limits.fuel, lambda value: self._channel.send(Progress(run.job, value)))
-        if program.wasi:
-            store.set_wasi(_wasi(run, outputs))
+        files = self._files = Files(run.limits.files_bytes, MAX_FILES, host.now())
+        for mount in run.mounts:
+            files.mount(mount.guest, mount.files, mount.writable)
+        descriptors = Descriptors(
+            files,
+            run.stdin,
+            lambda data: outputs.write("stdout", data),
+            lambda data: outputs.write("stderr", data),
+        )
+        host.open(descriptors, [_MODULE_NAME, *(run.args if run.values is None else ())], run.env)
         resident = self._resident_bytes() if program.memory is not None else 0
         with self._lock:
             self._current, self._running = run.job, program.engine
@@ -237,17 +263,16 @@ class Worker:
             instance = _instantiate(program, store)
             results = _call(run, store, instance, outputs)
             ending = _Ending("success", "", 0, exact=True)
-        except GuestExit as left:
-            ending = _exit_ending(left.code)
         except wasmtime.Trap as trap:
             ending = _trap_ending(trap, run)
         except _Ending as other:
             ending = other
         except wasmtime.WasmtimeError as error:
-            # What WASI itself refuses, such as a pointer outside of the guest's memory, does not come as a Trap.
-            ending = _Ending("failure", f"The program misused WASI: {_last_line(str(error))}.")
+            ending = _Ending("failure", f"The program failed: {_last_line(str(error))}.")
         except Exception as error:  # noqa: BLE001 - the outermost edge of a job: the worker lives on
             ending = _Ending("error", f"The sandbox failed: {clean_text(str(error), 200)}")
+        if host.exit_code is not None:
+            ending = _exit_ending(host.exit_code)
         duration_us = (time.perf_counter_ns() - started) // 1000
         with self._lock:
             self._running = None
@@ -279,18 +304,8 @@ class Worker:
         return int(os.pread(self._resident, 128, 0).split()[1]) * resource.getpagesize()
 
 
-def _wasi(run: Run, outputs: Outputs) -> wasmtime.WasiConfig:
-    config = wasmtime.WasiConfig()
-    config.argv = [_MODULE_NAME, *(run.args if run.values is None else ())]
-    config.env = run.env
-    set_stdin(config, run.stdin)
-    config.stdout_custom = lambda data: outputs.write("stdout", data)
-    config.stderr_custom = lambda data: outputs.write("stderr", data)
-    return config
-
-
 def _instantiate(program: _Program, store: wasmtime.Store) -> wasmtime.Instance:
-    """Runs the start function too. Raises Trap, GuestExit, and _Ending where a limit or the host stands in the way."""
+    """Runs the start function too. Raises Trap, and _Ending where a limit or the host stands in the way."""
     try:
         return program.pre.instantiate(store)
     except wasmtime.WasmtimeError as error:
