@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.nodes import NodeProcess, eventually
+from tests.support.packets import Watch
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="makes network namespaces")
 
@@ -90,3 +92,30 @@ def test_machines_without_ipv4_find_each_other(hosts: tuple[str, str], tmp_path:
     finally:
         alpha.stop()
         beta.stop()
+
+
+def test_a_node_that_stays_on_the_lan_sends_nothing_off_it(hosts: tuple[str, str], tmp_path: Path) -> None:
+    """203.0.113.0/24 is for documentation; the namespaces have no way out in any case."""
+    far = "203.0.113.9"
+    beta = NodeProcess(tmp_path / "beta", "--lan-only", namespace=hosts[1], start=False)
+    peers = ("--peer", f"{far}:4433", "--peer", "nowhere.invalid:4433")
+    alpha = NodeProcess(tmp_path / "alpha", "--lan-only", *peers, namespace=hosts[0], start=False)
+    open_minded = NodeProcess(tmp_path / "open", *peers[:2], namespace=hosts[0], start=False)
+    try:
+        beta.start()
+        watch = Watch(hosts[0], "10.77.0.0/24")
+        alpha.start()
+        eventually("discovery", lambda: online(alpha) and online(beta))
+        assert "stays on it" in alpha.refuses("connect", f"{far}:4433")
+        assert "not looked up" in alpha.refuses("connect", "nowhere.invalid:4433")
+        alpha.stop()
+        assert watch.destinations() == []
+
+        watch = Watch(hosts[0], "10.77.0.0/24")
+        open_minded.start()
+        time.sleep(1)
+        open_minded.stop()
+        assert far in watch.destinations()
+    finally:
+        for node in (alpha, beta, open_minded):
+            node.stop()

@@ -28,6 +28,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Address of the interface for mDNS, "all", or None for no mDNS."""
     network: str = ""
     """Nodes of a named network discover only each other on the LAN; "" is the open one. Not a secret, and no protection."""
+    lan_only: bool = False
+    """Send nothing off the local network: no dial, no answer, no name lookup."""
     metrics: str | None = "127.0.0.1:9464"
     """Host and port of /metrics and /healthz, or None. Where in use another is chosen and said."""
     peers: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Callable
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
@@ -29,8 +30,11 @@ from zstui.engine.net.sockets import Sockets
 
 
 class Endpoint:
-    def __init__(self, identity: Identity, owner: Owner) -> None:
+    """``reachable`` says whether datagrams may be exchanged with an IP address at all."""
+
+    def __init__(self, identity: Identity, owner: Owner, reachable: Callable[[str], bool]) -> None:
         self._owner = owner
+        self._reachable = reachable
         self._loop: asyncio.AbstractEventLoop
         self._dialing, self._accepting = configurations(identity)
         self._retry = QuicRetryTokenHandler()
@@ -69,6 +73,8 @@ class Endpoint:
         if not self.is_open:
             raise Unreachable("There is no network.")
         is_v6 = ":" in address[0]
+        if not self._reachable(address[0]):
+            raise Unreachable(f"{address[0]} is not on the local network, and this node stays on it (lan_only).")
         if (6 if is_v6 else 4) not in self.ports:
             raise Unreachable(f"{address[0]} is of an address family that this node does not listen on.")
         quic = Quic(self._dialing)
@@ -82,7 +88,7 @@ class Endpoint:
     # --- for connections ---------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, address: Address) -> OSError | None:
-        return self._sockets.send(data, address)
+        return self._sockets.send(data, address) if self._reachable(address[0]) else None
 
     def register(self, connection_id: bytes, connection: Connection) -> None:
         self._by_id[connection_id] = connection
@@ -125,7 +131,7 @@ class Endpoint:
 
     def _accept(self, data: bytes, address: Address) -> Connection | None:
         """A new inbound connection for a valid first datagram, while there is room."""
-        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
+        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE or not self._reachable(address[0]):
             return None
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_BYTES)

@@ -51,11 +51,17 @@ class _Dial:
 class Links:
     """Implements ``connection.Owner``."""
 
-    def __init__(self, identity: Identity, listener: Listener, admits: Callable[[PeerId], bool]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        listener: Listener,
+        admits: Callable[[PeerId], bool],
+        reachable: Callable[[str], bool],
+    ) -> None:
         self._me = identity.peer_id
         self._listener = listener
         self._admits = admits
-        self.endpoint = Endpoint(identity, self)
+        self.endpoint = Endpoint(identity, self, reachable)
         self._kept: dict[PeerId, Connection] = {}
         """Authenticated, perhaps not yet accepted by the peer."""
         self._up: dict[PeerId, Connection] = {}

@@ -12,7 +12,7 @@ from zstui.engine.events import AddressesChanged
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.net.endpoint import Endpoint
 from zstui.engine.net.interfaces import advertised, list_interfaces
-from zstui.engine.net.limits import MAX_ADDRESSES, WATCH_S
+from zstui.engine.net.limits import MAX_ADDRESSES, MAX_PEERS, WATCH_S
 from zstui.engine.net.mdns import Discovery
 from zstui.engine.net.model import Interface, is_local, path_to
 from zstui.engine.net.multiaddr import Multiaddr
@@ -41,6 +41,8 @@ class Presence:
         self._heard = heard
         self._moved = moved
         self._interfaces: tuple[Interface, ...] = ()
+        self._local: dict[str, bool] = {}
+        """Answers of ``is_local``, while the interfaces stay as they are."""
         self._problem = "The network is not started."
         self._port_notice = ""
         self.discovery: Discovery | None = None
@@ -72,6 +74,7 @@ class Presence:
                 await self._open()
             if interfaces != self._interfaces or was_open != self._endpoint.is_open:
                 self._interfaces = interfaces
+                self._local.clear()
                 self._moved()
                 self._bus.publish(AddressesChanged())
                 if self.discovery is not None:
@@ -103,6 +106,14 @@ class Presence:
     def path_to(self, host: str) -> tuple[PathKind, str]:
         """Badge and reason for a peer at IP address ``host``."""
         return path_to(host, self._interfaces)
+
+    def is_local(self, host: str) -> bool:
+        """Whether IP address ``host`` is on a network that this machine is on."""
+        if host not in self._local:
+            if len(self._local) >= MAX_PEERS:
+                self._local.clear()
+            self._local[host] = is_local(host, self._interfaces)
+        return self._local[host]
 
     def _shown(self) -> tuple[Interface, ...]:
         return advertised(self._host, self._interfaces, frozenset(self._endpoint.ports))

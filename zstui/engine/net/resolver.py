@@ -11,14 +11,20 @@ from zstui.engine.net.limits import DIAL_S
 from zstui.engine.net.multiaddr import Multiaddr
 
 
-async def ip_targets(addresses: Iterable[Multiaddr]) -> list[tuple[str, int]]:
-    """IP addresses and ports; only DNS names are looked up. Raises Unreachable if a name is all there is and is unknown."""
+async def ip_targets(addresses: Iterable[Multiaddr], *, names: bool = True) -> list[tuple[str, int]]:
+    """IP addresses and ports; only DNS names are looked up, and none unless ``names``.
+
+    Raises Unreachable if a name is all there is and is unknown.
+    """
     loop = asyncio.get_running_loop()
     found: list[tuple[str, int]] = []
     unknown: Unreachable | None = None
     for address in addresses:
         if address.ip_version:
             found.append(address.target)
+            continue
+        if not names:
+            unknown = Unreachable(f"The name {address.host!r} is not looked up: this node stays on the LAN (lan_only).")
             continue
         try:
             async with asyncio.timeout(DIAL_S):

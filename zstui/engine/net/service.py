@@ -61,7 +61,8 @@ class NetService:
         self._sessions: dict[PeerId, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = self._stopping = False
-        self._links = Links(identity, self, admits)
+        self._lan_only = settings.lan_only
+        self._links = Links(identity, self, admits, self._reachable)
         self._dialer = Dialer(self._dial_target, self._is_wanted, self._dial_failed)
         self._book = PeerBook(MAX_PEERS, lambda peer: peer in self._sessions or self._dialer.is_static(peer))
         self._directory = Directory(self._book, MAX_PEERS, db, bus, clock)
@@ -278,6 +279,9 @@ class NetService:
     def _measured(self, peer: PeerId) -> None:
         self._bus.publish(PeerChanged(peer))
 
+    def _reachable(self, host: str) -> bool:
+        return not self._lan_only or self._presence.is_local(host)
+
     # --- dialing -----------------------------------------------------------------------------------------------------
 
     async def _link_to(self, peer: PeerId, timeout: float) -> None:
@@ -291,10 +295,10 @@ class NetService:
         known += self._dialer.addresses(peer)
         if not known:
             raise Unreachable(f"No address of {self.name_of(peer)} is known.")
-        await self._links.dial(await ip_targets(known), peer, timeout)
+        await self._links.dial(await ip_targets(known, names=not self._lan_only), peer, timeout)
 
     async def _dial_address(self, address: Multiaddr) -> PeerId:
-        link = await self._links.dial(await ip_targets([address]), address.peer)
+        link = await self._links.dial(await ip_targets([address], names=not self._lan_only), address.peer)
         assert link.peer is not None
         return link.peer
 
