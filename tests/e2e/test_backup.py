@@ -76,3 +76,27 @@ def test_what_cannot_be_restored_is_said_in_one_sentence(start: Start, tmp_path:
     assert "cut short" in node.refuses("restore", str(cut), "--passphrase-file", str(secret), "--yes")
     assert (node.home / "zstui.db").read_bytes() == before
     assert zstui("restore", home=node.home).returncode == 2
+
+
+def test_with_the_key_alone_the_peers_bring_it_back(start: Start, tmp_path: Path) -> None:
+    payer, worker, friend = start("payer", mdns=False), start("worker", mdns=False), start("friend", mdns=False)
+    link(payer, worker)
+    link(payer, friend)
+    guild = form(payer, (worker, "executor"), (friend, "member"))
+    spent = pay_a_job(payer, guild)
+    channel = payer.ask("channel", "list")[0]
+    payer.stop()
+    key = (payer.home / "key").read_bytes()
+    shutil.rmtree(payer.home)
+    payer.home.mkdir(mode=0o700)
+    (payer.home / "key").touch(0o600)
+    (payer.home / "key").write_bytes(key)
+    payer.start()
+    assert payer.ask("channel", "list") == []
+    payer.ask("connect", friend.address)
+    eventually("worker, whose address the friend kept", lambda: len(payer.ask("peers")) == 2)
+    there = eventually("channel", lambda: [c for c in payer.ask("channel", "list") if c["theirs_u"] == spent])[0]
+    assert (there["channel_id"], there["mine_u"]) == (channel["channel_id"], channel["mine_u"])
+    closed = payer.ask("channel", "close", there["channel_id"])
+    assert closed["state"] == "closed"
+    assert payer.ask("status")["i_owe_u"] == spent

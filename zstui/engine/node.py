@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import platform
 from collections.abc import AsyncIterator
@@ -20,7 +21,10 @@ from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
 from zstui.engine.channels.approvals.service import ApprovalService
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.channels.service import ChannelService
-from zstui.engine.clock import Clock, SystemClock
+from zstui.engine.channels.vault.deposit import Extras
+from zstui.engine.channels.vault.model import Deposit, PeerKept
+from zstui.engine.channels.vault.service import VaultService
+from zstui.engine.clock import US, Clock, SystemClock
 from zstui.engine.commands import Command
 from zstui.engine.config import Settings
 from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownPeer, ZsError
@@ -51,6 +55,10 @@ from zstui.engine.telemetry import Telemetry
 from zstui.engine.views import ApprovalState, Feed, Snapshot
 
 R = TypeVar("R")
+MAX_PEERS_KEPT = 128
+"""Peers that a deposit names."""
+RESTORED_US = 400 * 86_400 * US
+"""How long after a restore peers may still have channels that the copy did not: no channel lives longer."""
 
 SCHEMA = (
     *meta.SCHEMA,
@@ -73,12 +81,14 @@ class Node:
         self._services: Services | None = None
         self._projector: projection.Projector | None = None
         self._follower: asyncio.Task[None] | None = None
+        self._dials: set[asyncio.Task[None]] = set()
         self.failed = asyncio.Event()
 
     async def start(self) -> None:
         """Take the home, open the database, go on the network. Raises HomeError and its kinds; nothing is left behind."""
         self._home.acquire()
         try:
+            had_key = self._home.key.exists()
             identity = Identity.load_or_create(self._home.key)
             db = await Database.open(self._home.database, SCHEMA)
         except ZsError:
@@ -86,11 +96,11 @@ class Node:
             raise
         self.failed = db.failed
         try:
-            tainted = await self._count_boot(db)
+            tainted, restored = await self._count_boot(db, had_key)
             stored = await db.read(meta.name)
             given = clean_text(self._settings.name or stored, NAME_LIMIT)
             profile = Profile(given or clean_text(platform.node(), NAME_LIMIT) or "zstui", bool(given))
-            s = self._build(identity, db, profile, tainted)
+            s = self._build(identity, db, profile, tainted, restored)
         except ZsError:
             await db.close()
             self._home.release()
@@ -99,7 +109,17 @@ class Node:
         try:
             self._projector = projection.Projector(s)
             self._projector.start()
-            for service in (s.logs, s.telemetry, s.reputation, s.sandbox, s.guilds, s.channels, s.approvals, s.jobs):
+            for service in (
+                s.logs,
+                s.telemetry,
+                s.reputation,
+                s.sandbox,
+                s.guilds,
+                s.channels,
+                s.vault,
+                s.approvals,
+                s.jobs,
+            ):
                 await service.start()
             await s.net.start()
             await s.search.start()
@@ -124,14 +144,19 @@ class Node:
         async for _ in s.bus.subscribe(GuildJoined, GuildEnded):
             s.net.card_changed()
 
-    async def _count_boot(self, db: Database) -> bool:
-        """Count this start; True if the database is older than the home, or came without the home's own count."""
+    async def _count_boot(self, db: Database, had_key: bool) -> tuple[bool, bool]:
+        """Count this start. (tainted, restored): whether the database is older than the home or came without the home's own
+        count; and whether that, or an old key without its database, was the case within ``RESTORED_US``."""
         counted = self._home.boots.exists()
         outside, inside = self._home.read_boots(), await db.read(meta.boots)
         count = max(outside, inside) + 1
         await db.write(lambda tx: meta.set_boots(tx, count))
         self._home.write_boots(count)
-        return inside < outside or (inside > 0 and not counted)
+        tainted = inside < outside or (inside > 0 and not counted)
+        now = self._clock.now_us()
+        if tainted or (inside == 0 and had_key):
+            await db.write(lambda tx: meta.set_restored_us(tx, now))
+        return tainted, now < await db.read(meta.restored_us) + RESTORED_US
 
     async def stop(self) -> None:
         """Finish or hand back what runs, say goodbye to peers, close the database, free the home. Idempotent."""
@@ -142,10 +167,14 @@ class Node:
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
+        for task in (*self._dials,):
+            task.cancel()
+        await asyncio.gather(*self._dials, return_exceptions=True)
         for service in (
             s.search,
             s.jobs,
             s.approvals,
+            s.vault,
             s.channels,
             s.guilds,
             s.net,
@@ -159,6 +188,21 @@ class Node:
         await s.logs.stop()
         await s.db.close()
         self._home.release()
+
+    def _dial_again(self, deposit: Deposit, net: NetService) -> None:
+        """Look for the peers that a deposit of mine names."""
+
+        async def dial(peer: PeerKept) -> None:
+            with contextlib.suppress(ZsError):
+                await net.connect(peer.address)
+                if peer.name:
+                    await net.rename(peer.peer, peer.name)
+
+        for peer in deposit.peers:
+            if peer.peer not in net.connected():
+                task = asyncio.create_task(dial(peer), name="dial")
+                self._dials.add(task)
+                task.add_done_callback(self._dials.discard)
 
     async def execute(self, command: Command[R]) -> R:
         return await verbs.execute(self._running, command)
@@ -176,7 +220,7 @@ class Node:
             raise ZsError("The node is not running.")
         return self._services
 
-    def _build(self, identity: Identity, db: Database, profile: Profile, tainted: bool) -> Services:
+    def _build(self, identity: Identity, db: Database, profile: Profile, tainted: bool, restored: bool) -> Services:
         settings, clock, bus = self._settings, self._clock, Bus()
         approvals: ApprovalService
         jobs: JobService
@@ -230,6 +274,17 @@ class Node:
                 blacklisted=not admits(peer),
             )
 
+        def what_else_is_kept() -> Extras:
+            known = (p for p in net.views() if p.address)
+            return Extras(
+                name=profile.name,
+                peers=tuple(
+                    PeerKept(p.peer_id, p.name if net.is_named(p.peer_id) else "", p.address)
+                    for p in itertools.islice(known, MAX_PEERS_KEPT)
+                ),
+                guilds=tuple((g.guild_id, g.name) for g in guilds.views() if g.state == "joined"),
+            )
+
         def due(request: PaymentRequest) -> int:
             if request.fault in ("executor", "network"):
                 return 0
@@ -275,7 +330,21 @@ class Node:
             on_credit=on_credit,
             on_acknowledged=on_acknowledged,
             tainted=tainted,
+            restored=lambda: vault.restored,
         )
+        vault = VaultService(
+            identity,
+            net,
+            db,
+            bus,
+            clock,
+            channels.books,
+            member=lambda peer: bool(guilds.shared_with(peer)),
+            extras=what_else_is_kept,
+            found=lambda deposit: self._dial_again(deposit, net),
+            restored=restored,
+        )
+        channels.links.prepare = vault.prepare
         approvals = ApprovalService(
             db, bus, clock, channel=channels.active_with, pay=channels.pay, context=context, due=due, settings=settings
         )
@@ -328,6 +397,7 @@ class Node:
             net=net,
             guilds=guilds,
             channels=channels,
+            vault=vault,
             approvals=approvals,
             reputation=reputation,
             sandbox=sandbox,

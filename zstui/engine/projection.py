@@ -47,7 +47,7 @@ def status(s: Services) -> v.StatusView:
         version=__version__,
         demo=s.settings.demo,
         first_run=not s.profile.chosen,
-        notices=(*s.net.notices(), *filter(None, [s.telemetry.notice, s.sandbox.notice])),
+        notices=(*s.net.notices(), *filter(None, [s.telemetry.notice, s.sandbox.notice, s.vault.warning])),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from zstui.engine.bus import Bus
 from zstui.engine.channels.approvals.service import ApprovalService
 from zstui.engine.channels.service import ChannelService
+from zstui.engine.channels.vault.service import VaultService
 from zstui.engine.clock import Clock
 from zstui.engine.config import Settings
 from zstui.engine.guilds.service import GuildService
@@ -47,6 +48,7 @@ class Services:
     net: NetService
     guilds: GuildService
     channels: ChannelService
+    vault: VaultService
     approvals: ApprovalService
     reputation: ReputationService
     sandbox: Sandbox

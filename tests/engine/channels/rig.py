@@ -53,6 +53,7 @@ class Node:
         self.clock = clock or SystemClock()
         self.limit = 1_000_000_000
         self.tainted = False
+        self.restored: Callable[[], bool] = lambda: False
         self.schema: tuple[Migration, ...] = (*store.SCHEMA, BOOKS)
         self.wrap: Callable[[MemoryNetwork], Network] = lambda network: network
         self.on_credit: Callable[[Tx, str, PeerId, PayLine], None] = _note("credited")
@@ -75,6 +76,7 @@ class Node:
             on_credit=lambda tx, ch, peer, line: self.on_credit(tx, ch, peer, line),
             on_acknowledged=lambda tx, ch, peer, line: self.on_acknowledged(tx, ch, peer, line),
             tainted=self.tainted,
+            restored=lambda: self.restored(),
         )
         await self.service.start()
         running.append(self)

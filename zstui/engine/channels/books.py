@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from zstui.engine import events
 from zstui.engine.bus import Bus
 from zstui.engine.channels import store
@@ -138,6 +140,12 @@ class Books:
 
         return await asyncio.shield(self.track(asyncio.create_task(run())))
 
+    async def distrust(self) -> None:
+        """Sign no Pay and no Close in any channel that is open now."""
+        for record in tuple(self.records.values()):
+            if record.open:
+                await self.commit(record.peer, lambda work, id=record.id: _taint(work, id))  # type: ignore[misc]
+
     def track(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         """``stop`` waits for it."""
         self._tasks.add(task)
@@ -194,3 +202,9 @@ class Books:
         state.changed = asyncio.Event()
         if any(record.open for record in outcome.channels):
             self.links.keep(peer)
+
+
+def _taint(work: Work, id: bytes) -> None:
+    channel = work.find(id)
+    if channel is not None and channel.open:
+        work.put(msgspec.structs.replace(channel, tainted=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from zstui.engine.bus import Bus
@@ -43,6 +43,8 @@ class Links:
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = asyncio.Event()
         self._stopped = False
+        self.prepare: Callable[[PeerId], Awaitable[None]] | None = None
+        """Awaited before anything is said to a peer on a new link."""
         network.handle(CHANNEL_PROTOCOL, self._serve)
 
     def start(self) -> None:
@@ -72,6 +74,8 @@ class Links:
             async with lock:
                 session = self._sessions.get(peer)
                 if session is None:
+                    if self.prepare is not None:
+                        await self.prepare(peer)
                     stream = await self._network.open(peer, CHANNEL_PROTOCOL, timeout)
                     session = self._install(stream, mine=True)
                     if session is None:
@@ -138,6 +142,8 @@ class Links:
     async def _serve(self, stream: Stream) -> None:
         """An inbound stream."""
         await self._started.wait()
+        if self.prepare is not None:
+            await self.prepare(stream.peer)
         session = None if self._stopped else self._install(stream, mine=False)
         if session is None:
             stream.reset()

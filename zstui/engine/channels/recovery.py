@@ -9,6 +9,7 @@ from zstui.engine.channels.messages import Abort, Close, LogPull, Pay, Reestabli
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.paying import digest
 from zstui.engine.channels.state import Half, Move, State
+from zstui.engine.channels.vault import adopt
 from zstui.engine.channels.work import InStep, Pulled, Work
 from zstui.engine.errors import ProtocolError
 from zstui.engine.identity.envelope import Signed
@@ -21,6 +22,8 @@ PULL = 64
 def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablish) -> None:
     """Compare both views of both halves: acknowledge, find proof of a lie, or learn that I lost something."""
     channel = work.find(message.ch)
+    if channel is None and work.context.restored():
+        return  # It may be one that I lost; the peer is asked to prove it before the next link.
     if channel is None or channel.peer != peer or not channel.agreed or channel.reason == "void":
         work.send(work.seal(Abort(message.ch, 0)))
         return
@@ -31,6 +34,11 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
     if message.sent_seq < channel.inn.seq:
         step = msgspec.structs.replace(step, after_pull=channel.inn.seq)
     if not channel.open:
+        work.out.steps.append(step)
+        return
+    proof = adopt.is_stale(work, channel.id, message)
+    if proof is not None:
+        work.dispute(channel, "stale", proof, signed.raw)
         work.out.steps.append(step)
         return
     received = Half(message.recv_seq, message.recv_cum, message.recv_head)
@@ -64,6 +72,9 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
 
 def recovered(work: Work, id: bytes, my_close: bytes) -> Channel:
     """I hold all I ever signed on this channel, as far as the peer knows: adopt my lost Close, and sign again."""
+    for raw in adopt.complete(work, id):
+        signed = take(raw)
+        adopt_pay(work, work.need(id), signed, read(signed, Pay), held=False)
     if my_close:
         _adopt_close(work, id, my_close)
     work.out.in_step.append(id)
@@ -82,8 +93,11 @@ def _still_opening(work: Work, channel: Channel, message: Reestablish) -> None:
         raise ProtocolError("A peer that claims payments on a channel that is only opening.")
 
 
-def adopt_pay(work: Work, channel: Channel, signed: Signed, message: Pay) -> None:
-    """A Pay under my own key that follows on my log: I signed it and lost it. Durable before anything else is signed."""
+def adopt_pay(work: Work, channel: Channel, signed: Signed, message: Pay, *, held: bool = True) -> None:
+    """A Pay under my own key that follows on my log: I signed it and lost it. Durable before anything else is signed.
+
+    ``held``: it came from the peer, which therefore has it.
+    """
     if channel.state is State.CLOSED or message.seq <= channel.out.seq:
         return
     if message.seq != channel.out.seq + 1 or message.prev != channel.out.head:
@@ -95,7 +109,8 @@ def adopt_pay(work: Work, channel: Channel, signed: Signed, message: Pay) -> Non
     for position, line in enumerate(message.lines):
         store.adopt_line(work.tx, channel.id, message.seq, position, line)
     channel = work.put(msgspec.structs.replace(channel, out=after))
-    work.acknowledge(channel, after)
+    if held:
+        work.acknowledge(channel, after)
 
 
 def _adopt_close(work: Work, id: bytes, raw: bytes) -> None:

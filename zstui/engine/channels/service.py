@@ -73,6 +73,7 @@ class ChannelService:
         on_credit: LineHook,
         on_acknowledged: LineHook,
         tainted: bool = False,
+        restored: Callable[[], bool] = lambda: False,
         net: str = "zerostate/1",
         driver: SettlementDriver | None = None,
         nominate: Nominate | None = None,
@@ -80,7 +81,8 @@ class ChannelService:
         action_in_case: Callable[[str], str] = lambda channel_id: "",
     ) -> None:
         """``on_credit`` and ``on_acknowledged`` run in the channel's transaction, for a line paid to me and for one of mine
-        that the peer holds. ``tainted``: the database went back in time since the last start. ``nominate`` finds
+        that the peer holds. ``tainted``: the database went back in time since the last start. ``restored``:
+        it may lack channels that its peers still have. ``nominate`` finds
         witnesses for a channel to be, ``agreed_witnesses`` are those agreed on with a peer that is about to propose one, and
         ``action_in_case`` says who must act in a dispute before witnesses."""
         self._identity = identity
@@ -93,9 +95,11 @@ class ChannelService:
         self._tainted = tainted
         self._nominate = nominate
         self._action_in_case = action_in_case
-        context = Context(identity, net, driver or LedgerDriver(), on_credit, on_acknowledged, agreed_witnesses)
-        self._books = Books(context, db, bus, clock, credit_limit)
-        self._links = Links(network, bus, ChannelDesk(identity, db, self._books))
+        context = Context(
+            identity, net, driver or LedgerDriver(), on_credit, on_acknowledged, restored, agreed_witnesses
+        )
+        self.books = self._books = Books(context, db, bus, clock, credit_limit)
+        self.links = self._links = Links(network, bus, ChannelDesk(identity, db, self._books))
         self._books.links = self._links
         self._payer = Payer(self._books)
         self._asked: dict[bytes, int] = {}

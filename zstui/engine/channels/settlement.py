@@ -50,16 +50,33 @@ class LedgerDriver:
 
     def settle(self, tx: Tx, settlement: Settlement) -> None:
         s = settlement
-        postings = (
-            ("spent", s.paid_u),
-            ("earned", -s.received_u),
-            ("peer", s.received_u - s.paid_u),
+        post(tx, s.channel, s.peer, s.paid_u, s.received_u, s.kind, s.at_us)
+
+
+def post(tx: Tx, ref: bytes, peer: PeerId, spent_u: int, earned_u: int, kind: str, at_us: int) -> None:
+    """Three postings that sum to 0; a ``ref`` that is posted already stays as it is."""
+    for account, amount in (("spent", spent_u), ("earned", -earned_u), ("peer", earned_u - spent_u)):
+        tx.execute(
+            "INSERT OR IGNORE INTO ledger_postings VALUES (?, ?, ?, ?, ?, ?)", (ref, account, peer, amount, kind, at_us)
         )
-        for account, amount in postings:
-            tx.execute(
-                "INSERT OR IGNORE INTO ledger_postings VALUES (?, ?, ?, ?, ?, ?)",
-                (s.channel, account, s.peer, amount, s.kind, s.at_us),
-            )
+
+
+def has_postings(tx: Tx, peer: PeerId) -> bool:
+    return bool(tx.execute("SELECT EXISTS (SELECT 1 FROM ledger_postings WHERE peer = ?)", (peer,)).fetchone()[0])
+
+
+def latest_postings(tx: Tx, limit: int) -> tuple[list[tuple[bytes, PeerId, int, int, str, int]], dict[PeerId, int]]:
+    """(ref, peer, spent, earned, kind, time) newest first, and what each peer owes me by all that are older."""
+    rows = tx.execute(
+        "SELECT ref, peer, sum(CASE account WHEN 'spent' THEN amount_u ELSE 0 END),"
+        " -sum(CASE account WHEN 'earned' THEN amount_u ELSE 0 END), kind, max(at_us)"
+        " FROM ledger_postings GROUP BY ref ORDER BY max(at_us) DESC, ref LIMIT ?",
+        (limit,),
+    ).fetchall()
+    rest = accounts(tx)
+    for _, peer, spent, earned, _, _ in rows:
+        rest[peer] -= earned - spent
+    return rows, {peer: owed for peer, owed in rest.items() if owed}
 
 
 def owed_by(tx: Tx, peer: PeerId) -> int:

@@ -10,6 +10,7 @@ import msgspec
 from zstui.engine.channels.messages import Params, PayLine
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.state import Half, State
+from zstui.engine.channels.vault import store as vault_store
 from zstui.engine.errors import ChannelError
 from zstui.engine.store.database import Migration, Tx
 
@@ -124,6 +125,7 @@ SCHEMA: tuple[Migration, ...] = (
         ALTER TABLE channels ADD COLUMN decided_received INTEGER
         """,
     ),
+    *vault_store.SCHEMA,
 )
 
 _COLUMNS = (
@@ -353,6 +355,15 @@ def epoch(tx: Tx, peer: str) -> int:
     """Highest epoch known with ``peer``."""
     row = tx.execute("SELECT high FROM channel_epochs WHERE peer = ?", (peer,)).fetchone()
     return int(row[0]) if row else 0
+
+
+def epochs(tx: Tx, limit: int) -> list[tuple[str, int]]:
+    """(peer, highest epoch), the latest used first."""
+    return tx.execute(
+        "SELECT e.peer, e.high FROM channel_epochs e LEFT JOIN channels c ON c.peer = e.peer AND c.epoch = e.high"
+        " ORDER BY c.created_us DESC NULLS LAST LIMIT ?",
+        (limit,),
+    ).fetchall()
 
 
 def raise_epoch(tx: Tx, peer: str, to: int) -> None:

@@ -17,6 +17,7 @@ from zstui.engine.channels.messages import PayLine
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.settlement import Settlement, SettlementDriver, owed_by
 from zstui.engine.channels.state import TRANSITIONS, Half, Move
+from zstui.engine.channels.vault import store as vault_store
 from zstui.engine.errors import UnknownChannel
 from zstui.engine.identity.envelope import Body, seal
 from zstui.engine.identity.keys import Identity, PeerId
@@ -34,6 +35,8 @@ class Context(msgspec.Struct, frozen=True):
     driver: SettlementDriver
     on_credit: LineHook
     on_acknowledged: LineHook
+    restored: Callable[[], bool] = lambda: False
+    """This node may have lost channels that its peers still have."""
     agreed_witnesses: Callable[[PeerId], frozenset[bytes]] = lambda peer: frozenset()
     """The witnesses that were agreed with a peer for the channel it is about to propose."""
 
@@ -255,6 +258,7 @@ class Work:
             ),
         )
         driver.release(self.tx, channel.id)
+        vault_store.drop_mark(self.tx, channel.id)
         self.out.balances[channel.peer] = owed_by(self.tx, channel.peer)
         self.event(events.ChannelClosed(channel.id.hex(), channel.reason))
         return self.put(channel)
@@ -271,6 +275,7 @@ REASONS = {
     "false_ack": "the peer claims payments that this node did not sign",
     "overdraft": "the peer paid more than it has",
     "pay_after_close": "the peer went on after it had closed",
+    "stale": "the peer shows an older state than it had signed",
     "abort": "the peer denies a channel that it had confirmed",
     "settle": "the peer signed other closing balances",
     "unilateral": "closed without the peer",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
@@ -120,6 +122,10 @@ class Identity:
                 f"The key file {path} is damaged: {len(seed)} bytes instead of 32; restore it from a backup."
             )
         return cls(seed)
+
+    def secret(self, purpose: str) -> bytes:
+        """32 bytes that only this key's owner can derive, different for each purpose (HKDF-SHA256 of the seed)."""
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(bytes(self._key))
 
     def sign(self, message: bytes) -> bytes:
         """64-byte Ed25519 signature."""

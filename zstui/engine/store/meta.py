@@ -26,6 +26,18 @@ def set_boots(tx: Tx, count: int) -> None:
     tx.execute("INSERT INTO meta VALUES ('boots', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (count,))
 
 
+def restored_us(tx: Tx) -> int:
+    """When this database was first found to be older than the node's last start, or to be new beside an old key; 0: never."""
+    row = tx.execute("SELECT value FROM meta WHERE name = 'restored_us'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def set_restored_us(tx: Tx, at_us: int) -> None:
+    tx.execute(
+        "INSERT INTO meta VALUES ('restored_us', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (at_us,)
+    )
+
+
 def name(tx: Tx) -> str:
     """The node's own name as its owner set it, or ""."""
     row = tx.execute("SELECT value FROM setting WHERE name = 'name'").fetchone()
