@@ -118,10 +118,10 @@ async def _verify(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace, home: Home) -> int:
-    from zstui.engine.jobs.sandbox.local import run_module
+    from zstui.engine.jobs.sandbox.local import host_dir, run_module
     from zstui.engine.jobs.sandbox.model import Limits
 
-    limits = Limits(memory_bytes=args.memory << 20, timeout_us=args.timeout * 1_000_000)
+    limits = Limits(memory_bytes=args.memory << 20, timeout_us=args.timeout * 1_000_000, files_bytes=args.files << 20)
     if args.fuel is not None:
         limits = msgspec.structs.replace(limits, fuel=args.fuel)
     try:
@@ -142,6 +142,7 @@ async def _run(args: argparse.Namespace, home: Home) -> int:
         stdin=stdin,
         limits=limits,
         function=args.function,
+        dirs=tuple(host_dir(host, guest, writable) for host, guest, writable in args.dir),
         on_output=show,
         cache_dir=home.cache,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zstui.arguments.types import Family, Group, Verb, amount, module_name, pair, rate
+from zstui.arguments.types import Family, Group, Verb, amount, mapped_dir, module_name, pair, rate
 from zstui.engine import commands as c
 from zstui.engine.errors import BadInput
 
@@ -80,6 +80,15 @@ def _receipt(receipt: Group, verb: Verb) -> None:
 def _run(run: argparse.ArgumentParser) -> None:
     run.add_argument("module", type=Path)
     run.add_argument("--function", default="_start")
+    run.add_argument(
+        "--dir",
+        type=mapped_dir,
+        action="append",
+        default=[],
+        metavar="HOST::GUEST",
+        help="show the files below HOST to the module as GUEST, for reading; HOST::GUEST::rw: what it changes is written back",
+    )
+    run.add_argument("--files", type=int, default=16, metavar="MIB", help="most that it may write into directories")
     run.add_argument("--env", type=pair, action="append", default=[], metavar="K=V")
     run.add_argument("--stdin", type=Path, metavar="FILE")
     run.add_argument("--memory", type=int, default=128, metavar="MIB")

@@ -67,6 +67,14 @@ def pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def mapped_dir(text: str) -> tuple[Path, str, bool]:
+    """HOST::GUEST or HOST::GUEST::rw."""
+    host, *rest = text.split("::")
+    if not host or len(rest) not in (1, 2) or not rest[0] or rest[1:] not in ([], ["rw"], ["ro"]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST::GUEST or HOST::GUEST::rw")
+    return Path(host).expanduser(), rest[0], rest[1:] == ["rw"]
+
+
 def passphrase(file: Path | None, *, new: bool) -> str:
     """The first line of ``file``, or what is typed, twice for a ``new`` one. Raises BadInput."""
     if file is not None:

@@ -21,7 +21,7 @@ from zstui.engine.jobs.sandbox.model import check_name
 from zstui.engine.money import MAX_AMOUNT_U, format_rate
 
 MIB = 1 << 20
-MAX_MODULE = 16 * MIB
+MAX_MODULE = 32 * MIB
 MAX_STDIN = 16 * MIB
 MAX_OUTPUT = MIB
 """Bytes of stdout, and of stderr, that are kept and sent."""

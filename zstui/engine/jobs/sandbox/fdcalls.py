@@ -28,6 +28,8 @@ _FROM_START, _FROM_HERE, _FROM_END = range(3)
 
 RIGHT_READ, RIGHT_WRITE, _RIGHT_POLL = 1 << 1, 1 << 6, 1 << 27
 _ALL_RIGHTS = (1 << 30) - 1
+_OF_FILES_ONLY = RIGHT_READ | RIGHT_WRITE | 1 << 2 | 1 << 5 | 1 << 8 | 1 << 22
+"""Reading, writing, seeking, telling, allocating, setting the size."""
 _STREAM_RIGHTS = _RIGHT_POLL | 1 << 21
 
 
@@ -160,8 +162,7 @@ class FdCalls:
             right = RIGHT_READ if fd == STDIN else RIGHT_WRITE
             stat = _FDSTAT.pack(_UNKNOWN, 0, _STREAM_RIGHTS | right, 0)
         elif isinstance(descriptor.node, Directory):
-            rights = _ALL_RIGHTS & ~(RIGHT_READ | RIGHT_WRITE)
-            stat = _FDSTAT.pack(_DIRECTORY, descriptor.flags, rights, _ALL_RIGHTS)
+            stat = _FDSTAT.pack(_DIRECTORY, descriptor.flags, _ALL_RIGHTS & ~_OF_FILES_ONLY, _ALL_RIGHTS)
         else:
             rights = _ALL_RIGHTS
             rights &= ~(0 if descriptor.readable else RIGHT_READ) & ~(0 if descriptor.writable else RIGHT_WRITE)

@@ -111,7 +111,7 @@ class Files:
     def mount(self, guest: str, files: Iterable[tuple[str, bytes]], writable: bool) -> None:
         """``files`` by names that ``check_name`` took. Raises BadInput where one is a directory of another."""
         root = Directory(self._ino(), self._start)
-        for name, data in files:
+        for name, data in sorted(files):
             *parents, last = name.split("/")
             directory = root
             for part in parents:

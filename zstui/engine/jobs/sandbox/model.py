@@ -15,7 +15,7 @@ RunStatus = Literal["success", "failure", "timeout", "cancelled", "error"]
 RunFault = Literal["none", "payer", "executor"]
 StreamName = Literal["stdout", "stderr"]
 
-MAX_MODULE = 16 << 20
+MAX_MODULE = 32 << 20
 """Largest module in bytes."""
 MAX_STACK = 8 << 20
 MIN_STACK = 64 << 10
