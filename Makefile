@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-interop check lint types unit clean
+.PHONY: demo test test-interop check lint types unit mutants clean
 
 demo: $(STAMP)
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/zstui demo; else exec $(BIN)/zstui demo --headless; fi
@@ -24,6 +24,10 @@ unit: $(STAMP)
 test-interop: $(STAMP)
 	$(BIN)/python -m tests.interop.prepare
 	$(BIN)/pytest tests/interop
+
+# Planted faults in the payment channels, each of which random lives must find.
+mutants: $(STAMP)
+	$(BIN)/python -m tests.support.mutants
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) zstui/prerequisites.py

@@ -1,101 +1,226 @@
-"""How fast payments are: two services over an in-memory network, each with a database that syncs every commit.
+"""How fast channel payments are between two processes over loopback QUIC, every one durable (SQLite, synchronous=FULL).
 
-Run: ``python -m tests.bench.payments``. Numbers are of this machine at this moment.
+Both processes run the product's own network, database and channel service. Keys of the result:
+
+- ``sign_us``, ``verify_us``: microseconds to seal one Pay of one line, and to verify and decode it.
+- ``payment_ms_p50``, ``payment_ms_p99``: milliseconds from asking for one payment until the payee's durable acknowledgement
+  is durable here, one payment at a time.
+- ``payments_per_s_one_way``: ``BURST`` payments asked for at once, until the last is acknowledged. Payments that wait at the
+  same time share a Pay of up to 64 lines; each is a line with its own agreement, number and reference.
+- ``payments_per_s_both_ways``: the same from both sides at once on one channel; all payments over the longer of the two times.
+- ``durable``: read back from both databases: SQLite runs with synchronous=FULL (2), and the payee holds every payment.
+- ``crypto_limit_per_s``: Pays a second if nothing but Ed25519 took time, each with a signature of its own, signed here and
+  verified there at the same time: one over the slower of the two. ``ratio_to_limit``: one-way payments over that.
+- ``open_ms``, ``close_ms``: medians, until both sides have signed and this side has it durable.
+- ``bytes_per_payment``: bytes of Pay envelopes for one payment of the burst. ``db_bytes_per_payment``: growth of the payer's
+  database file for one, after a checkpoint.
+- ``rss_mib_per_1000_channels``: growth of resident memory for 1,000 idle channels with 1,000 peers that are away.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
+import os
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from zstui.engine.bus import Bus
-from zstui.engine.channels import store
-from zstui.engine.channels.messages import Ack, PayLine, take
+from zstui.engine.channels import model, store
+from zstui.engine.channels.messages import Pay, PayLine, channel_id, read, take
 from zstui.engine.channels.service import ChannelService
+from zstui.engine.channels.state import Half, Move
 from zstui.engine.clock import SystemClock
+from zstui.engine.config import Settings
+from zstui.engine.identity.card import Card
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
-from zstui.engine.net.link import Network
-from zstui.engine.net.memory import MemoryHub
+from zstui.engine.net import store as net_store
+from zstui.engine.net.service import NetService
 from zstui.engine.store.database import Database, Tx
+
+SINGLES = 300
+BURST = 6_000
+OPENS = 20
+CHANNELS = 1_000
+DAY_S = 86_400
 
 _numbers = itertools.count()
 
 
 def line(amount_u: int = 1) -> PayLine:
     """A line that no other repeats."""
-    return PayLine(amount_u, b"a" * 32, 1, next(_numbers), b"r" * 32)
+    return PayLine(amount_u, os.urandom(32), 1, next(_numbers), os.urandom(32))
 
 
-def service(identity: Identity, network: Network, db: Database, bus: Bus) -> ChannelService:
-    """A channel service that grants everybody 1,000 units and notes nothing else."""
+class Node:
+    """A network, a database and a channel service on 127.0.0.1 that grants everybody 1,000 units."""
 
-    def nothing(tx: Tx, channel: str, peer: PeerId, line: PayLine) -> None:
-        return
+    def __init__(self, identity: Identity, db: Database, path: Path) -> None:
+        self.path = path
+        self.db = db
+        bus, clock = Bus(), SystemClock()
+        settings = Settings(home=path.parent, name=path.stem, listen="127.0.0.1:0", mdns_interface=None)
+        self.net = NetService(
+            identity,
+            settings,
+            db,
+            bus,
+            clock,
+            admits=lambda peer: True,
+            my_card=lambda: seal(identity, Card(path.stem, True, 2, 128, 30, 1, 1, (), clock.now_us())),
+        )
+        self.channels = ChannelService(
+            identity,
+            self.net,
+            db,
+            bus,
+            clock,
+            name_of=lambda peer: peer[-6:],
+            credit_limit=lambda peer: 1_000_000_000,
+            at_risk=lambda peer: 0,
+            on_credit=_nothing,
+            on_acknowledged=_nothing,
+        )
 
-    return ChannelService(
-        identity,
-        network,
-        db,
-        bus,
-        SystemClock(),
-        name_of=lambda peer: peer[-6:],
-        credit_limit=lambda peer: 1_000_000_000,
-        at_risk=lambda peer: 0,
-        on_credit=nothing,
-        on_acknowledged=nothing,
+
+def _nothing(tx: Tx, channel: str, peer: PeerId, line: PayLine) -> None:
+    return
+
+
+@asynccontextmanager
+async def node(path: Path) -> AsyncIterator[Node]:
+    db = await Database.open(path, (*net_store.SCHEMA, *store.SCHEMA))
+    one = Node(Identity.generate(), db, path)
+    await one.channels.start()
+    await one.net.start()
+    try:
+        yield one
+    finally:
+        await one.net.stop()
+        await one.channels.stop()
+        await db.close()
+
+
+# --- the other process -----------------------------------------------------------------------------------------------
+
+
+async def serve(path: Path) -> None:
+    """Answer one JSON request a line on stdin, until it ends."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with node(path) as one:
+        print(json.dumps({"address": one.net.addresses()[0]}), flush=True)
+        while request := await reader.readline():
+            what = json.loads(request)
+            answer = {"took_s": await burst(one, what["channel"], what["burst"])} if what["burst"] else {}
+            answer["received"], answer["synchronous"] = await facts(one, what["channel"])
+            print(json.dumps(answer), flush=True)
+
+
+class Peer:
+    """The other process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        answer: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return answer
+
+    async def ask(self, channel: str, burst: int = 0) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"channel": channel, "burst": burst}).encode() + b"\n")
+        return await self.answer()
+
+
+@asynccontextmanager
+async def other(path: Path) -> AsyncIterator[Peer]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.bench.payments",
+        str(path),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
+    try:
+        yield Peer(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
 
 
-async def timings(
-    a: ChannelService, b: PeerId, rounds: int = 100, burst: int = 3_000, opens: int = 10
-) -> dict[str, float]:
-    """Payments one after another, a burst of concurrent ones, and channels opened and closed, from ``a`` to ``b``."""
-    clock = time.perf_counter
-    opening: list[float] = []
-    closing: list[float] = []
-    for _ in range(opens):
-        start = clock()
-        id = (await a.open(b, 1_000_000, 0, 86_400)).channel_id
-        opening.append(clock() - start)
-        start = clock()
-        await a.close(id)
-        closing.append(clock() - start)
-    id = (await a.open(b, 100_000_000, 0, 86_400)).channel_id
-    single: list[float] = []
-    for _ in range(rounds):
-        start = clock()
-        await a.pay(id, line())
-        single.append(clock() - start)
-    start = clock()
-    payments = await asyncio.gather(*(a.pay(id, line()) for _ in range(burst)))
-    took = clock() - start
+# --- the figures -----------------------------------------------------------------------------------------------------
+
+
+async def burst(one: Node, channel: str, count: int) -> float:
+    """Seconds for ``count`` concurrent payments, the last acknowledged."""
+    start = time.perf_counter()
+    payments = await asyncio.gather(*(one.channels.pay(channel, line()) for _ in range(count)))
+    took = time.perf_counter() - start
     if not all(payment.acknowledged for payment in payments):
         raise AssertionError("A payment of the burst was not acknowledged.")
-    await a.close(id)
-    return {
-        "payment_ms_p50": round(statistics.median(single) * 1e3, 3),
-        "payments_per_s": round(burst / took),
-        "open_ms": round(statistics.median(opening) * 1e3, 3),
-        "close_ms": round(statistics.median(closing) * 1e3, 3),
-    }
+    return took
+
+
+async def facts(one: Node, channel: str) -> tuple[int, int]:
+    """(lines that are durably received on ``channel``, the database's synchronous level)."""
+
+    def read_all(tx: Tx) -> int:
+        rows = tx.execute(
+            "SELECT raw FROM channel_envelopes WHERE channel = ? AND direction = ?", (bytes.fromhex(channel), store.IN)
+        )
+        return sum(len(read(take(raw), Pay).lines) for (raw,) in rows)
+
+    received = await one.db.read(read_all)
+    level = await one.db.write(lambda tx: tx.execute("PRAGMA synchronous").fetchone()[0])
+    return received, int(level)
+
+
+async def opens(one: Node, peer: PeerId, count: int) -> tuple[float, float]:
+    """(open, close) medians in seconds."""
+    opening, closing = [], []
+    for _ in range(count):
+        start = time.perf_counter()
+        id = (await one.channels.open(peer, 1_000_000, 0, DAY_S)).channel_id
+        opened = time.perf_counter()
+        await one.channels.close(id)
+        closing.append(time.perf_counter() - opened)
+        opening.append(opened - start)
+    return statistics.median(opening), statistics.median(closing)
+
+
+async def singles(one: Node, channel: str, count: int) -> list[float]:
+    """Seconds of each of ``count`` payments, one at a time."""
+    took = []
+    for _ in range(count):
+        start = time.perf_counter()
+        await one.channels.pay(channel, line())
+        took.append(time.perf_counter() - start)
+    return sorted(took)
 
 
 def signatures(rounds: int = 1_000) -> dict[str, float]:
-    """Microseconds to seal and to verify one envelope."""
     identity = Identity.generate()
-    ack = Ack(b"c" * 32, 1, 1, b"h" * 32)
+    start_half = Half.start(b"c" * 32)
+    pay = Pay(b"c" * 32, 1, 1, start_half.head, 0, 0, start_half.head, 1_700_000_000_000, (line(),))
     start = time.perf_counter()
     for _ in range(rounds):
-        raw = seal(identity, ack)
+        raw = seal(identity, pay)
     sealed = time.perf_counter()
     for _ in range(rounds):
-        take(raw)
+        read(take(raw), Pay)
     taken = time.perf_counter()
     return {
         "sign_us": round((sealed - start) / rounds * 1e6, 1),
@@ -103,27 +228,89 @@ def signatures(rounds: int = 1_000) -> dict[str, float]:
     }
 
 
-async def measure() -> dict[str, float]:
-    """All figures over the in-memory network."""
-    with tempfile.TemporaryDirectory() as folder:
-        hub = MemoryHub()
-        services: list[ChannelService] = []
-        databases: list[Database] = []
-        identities = [Identity.generate(), Identity.generate()]
-        for number, identity in enumerate(identities):
-            bus = Bus()
-            db = await Database.open(Path(folder) / f"{number}.db", store.SCHEMA)
-            databases.append(db)
-            services.append(service(identity, hub.add(identity.peer_id, bus), db, bus))
-            await services[-1].start()
-        try:
-            return await timings(services[0], identities[1].peer_id) | signatures()
-        finally:
-            for one in services:
-                await one.stop()
-            for db in databases:
-                await db.close()
+async def idle_channels(folder: Path, count: int) -> float:
+    """MiB of resident memory that ``count`` idle channels take in a running service."""
+    me, now_us = Identity.generate(), SystemClock().now_us()
+    db = await Database.open(folder / "idle.db", (*net_store.SCHEMA, *store.SCHEMA))
+
+    def fill(tx: Tx) -> None:
+        for number in range(count):
+            peer = Identity.generate().peer_id
+            params = model.draft("zerostate/1", me.peer_id, peer, 1, os.urandom(32), 1_000, 0, now_us // 1000, DAY_S)
+            id = channel_id(params)
+            record = model.record(id, params, me.peer_id, peer, proposer=number % 2 == 0, agreed=True, now_us=now_us)
+            store.save(tx, record.move(Move.ACCEPT, now_us))
+
+    await db.write(fill)
+    await db.close()
+    async with node(folder / "warm.db"):
+        await asyncio.sleep(0.2)
+    gc.collect()
+    before = resident()
+    async with node(folder / "idle.db") as one:
+        await asyncio.sleep(0.5)
+        gc.collect()
+        grown = resident() - before
+        assert len(one.channels.views()) == count
+    return grown / 2**20
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def measure(
+    singly: int = SINGLES, many: int = BURST, opened: int = OPENS, idle: int = CHANNELS
+) -> dict[str, Any]:
+    """All figures."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        figures: dict[str, Any] = signatures()
+        async with other(folder / "payee.db") as peer, node(folder / "payer.db") as one:
+            id = await one.net.connect((await peer.answer())["address"])
+            open_s, close_s = await opens(one, id, opened)
+            channel = (await one.channels.open(id, 100_000_000, 100_000_000, DAY_S)).channel_id
+            took = await singles(one, channel, singly)
+            before = await size(one)
+            rate = many / await burst(one, channel, many)
+            after, pays = await size(one), await one.db.read(lambda tx: envelope_bytes(tx, channel, singly))
+            told = await peer.ask(channel)
+            theirs, mine = await asyncio.gather(peer.ask(channel, many), burst(one, channel, many))
+            level = (await facts(one, channel))[1]
+            await one.channels.close(channel)
+        limit = 1e6 / max(figures["sign_us"], figures["verify_us"])
+        return figures | {
+            "payment_ms_p50": round(statistics.median(took) * 1e3, 3),
+            "payment_ms_p99": round(took[int(len(took) * 0.99)] * 1e3, 3),
+            "payments_per_s_one_way": round(rate),
+            "payments_per_s_both_ways": round(2 * many / max(mine, theirs["took_s"])),
+            "durable": level == told["synchronous"] == 2 and told["received"] == singly + many,
+            "crypto_limit_per_s": round(limit),
+            "ratio_to_limit": round(rate / limit, 3),
+            "open_ms": round(open_s * 1e3, 3),
+            "close_ms": round(close_s * 1e3, 3),
+            "bytes_per_payment": round(pays / many, 1),
+            "db_bytes_per_payment": round((after - before) / many, 1),
+            "rss_mib_per_1000_channels": round(await idle_channels(folder, idle) * 1000 / idle, 2),
+        }
+
+
+async def size(one: Node) -> int:
+    """Bytes of the database file once all is in it."""
+    await one.db.read(lambda tx: None)
+    return await one.db.read(lambda tx: int(tx.execute("PRAGMA page_count").fetchone()[0])) * 4096
+
+
+def envelope_bytes(tx: Tx, channel: str, after: int) -> int:
+    """Bytes of my Pays past sequence ``after``."""
+    row = tx.execute(
+        "SELECT sum(length(raw)) FROM channel_envelopes WHERE channel = ? AND direction = ? AND seq > ?",
+        (bytes.fromhex(channel), store.OUT, after),
+    ).fetchone()
+    return int(row[0])
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(measure()), indent=2))
+    asyncio.run(serve(Path(sys.argv[1])))

@@ -1,25 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.bench import payments
-from zstui.engine.channels import store
-from zstui.engine.identity.keys import Identity
-from zstui.engine.net.memory import MemoryHub
-from zstui.engine.store.database import Database
+
+KEYS = (
+    "sign_us verify_us payment_ms_p50 payment_ms_p99 payments_per_s_one_way payments_per_s_both_ways durable"
+    " crypto_limit_per_s ratio_to_limit open_ms close_ms bytes_per_payment db_bytes_per_payment rss_mib_per_1000_channels"
+)
 
 
-async def test_the_bench_measures(tmp_path: Path) -> None:
-    hub = MemoryHub()
-    identities = [Identity.generate(), Identity.generate()]
-    running = []
-    for number, identity in enumerate(identities):
-        network = hub.add(identity.peer_id)
-        db = await Database.open(tmp_path / f"{number}.db", store.SCHEMA)
-        running.append((payments.service(identity, network, db, network.bus), db))
-        await running[-1][0].start()
-    figures = await payments.timings(running[0][0], identities[1].peer_id, rounds=3, burst=70, opens=2)
-    assert all(value > 0 for value in (figures | payments.signatures(10)).values())
-    for service, db in running:
-        await service.stop()
-        await db.close()
+async def test_the_bench_measures_between_two_processes() -> None:
+    figures = await payments.measure(singly=5, many=200, opened=2, idle=50)
+    assert list(figures) == KEYS.split()
+    assert figures["durable"] is True
+    assert all(value > 0 for name, value in figures.items() if name != "rss_mib_per_1000_channels")

@@ -149,8 +149,13 @@ class Books:
     def track(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         """``stop`` waits for it."""
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Whoever still waits for it gets it.
 
     def _remember(self, peer: PeerId, outcome: Outcome) -> None:
         for record in outcome.channels:

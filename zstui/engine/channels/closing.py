@@ -82,9 +82,11 @@ def on_settle(work: Work, channel: Channel, signed: Signed, message: Settle) -> 
     if not channel.can_settle():
         raise ProtocolError("A Settle before both sides closed.")
     if message != channel.settlement():
+        if not work.may_sign(channel.id):
+            raise ProtocolError("A Settle before this side holds all that it has signed.")
         work.dispute(channel, "settle", signed.raw)
         return
-    channel = _settle(work, channel)
+    channel = _settle(work, channel, sure=True)
     store.put_document(work.tx, channel.id, "settle", store.IN, signed.raw)
     channel = work.acknowledge(channel, channel.out)
     work.closed(channel.move(Move.SETTLE, work.now_us, "cooperative"), "settled")
@@ -165,9 +167,14 @@ def _freeze(work: Work, channel: Channel) -> Channel:
     return work.put(msgspec.structs.replace(channel, frozen=True))
 
 
-def _settle(work: Work, channel: Channel) -> Channel:
-    """Sign the Settle once both halves are final."""
-    if channel.can_settle() and store.document(work.tx, channel.id, "settle", store.OUT) is None:
+def _settle(work: Work, channel: Channel, sure: bool = False) -> Channel:
+    """Sign the Settle once both halves are final and I hold all of mine, which the peer has told, or is ``sure``."""
+    if (
+        channel.state in (State.CLOSING, State.DISPUTED)
+        and channel.can_settle()
+        and (sure or work.may_sign(channel.id))
+        and store.document(work.tx, channel.id, "settle", store.OUT) is None
+    ):
         raw = work.seal(channel.settlement())
         store.put_document(work.tx, channel.id, "settle", store.OUT, raw)
         work.send(raw, channel.id)

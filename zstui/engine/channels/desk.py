@@ -11,11 +11,14 @@ from zstui.engine.channels.messages import Ack, Close, LogPull, Pay, Reestablish
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.protocol import CHUNK, ChannelLink, Message, Session, Stored
 from zstui.engine.channels.state import State
-from zstui.engine.channels.work import InStep, Pulled, Work
+from zstui.engine.channels.work import InStep, Pulled, Unknown, Work
 from zstui.engine.errors import ChannelError, ProtocolError
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.store.database import Database, Tx
+
+MAX_UNKNOWN = 4
+"""Lost channels of one peer that are asked about on one link: an honest peer has one."""
 
 
 class ChannelDesk(Keeper):
@@ -59,10 +62,16 @@ class ChannelDesk(Keeper):
         if outcome.drop:
             raise ProtocolError(outcome.drop)
         for step in outcome.steps:
-            if isinstance(step, Pulled):
-                self._pulled(session, step)
-            else:
-                await self._follow(session, step)
+            match step:
+                case Pulled():
+                    self._pulled(session, step)
+                case Unknown() if len(session.unknown) < MAX_UNKNOWN:
+                    session.unknown.add(step.channel)
+                case InStep():
+                    await self._follow(session, step)
+        if session.unknown and not self.wants(session.peer):
+            lost = session.unknown.pop()  # A pair has one open channel: one that ends first, here, comes first.
+            await self._books.commit(session.peer, lambda work: recovery.pull_opening(work, lost), session)
         for id, link in tuple(session.links.items()):
             if link.recover_to:
                 await self._recover(session, id, link)
@@ -74,7 +83,7 @@ class ChannelDesk(Keeper):
                 return Stored([], [], 0)
             pays = store.envelopes(tx, channel, store.OUT, first, record.out.seq, CHUNK)
             documents = [store.document(tx, channel, kind, store.OUT) for kind in ("close", "settle")]
-            if record.tainted and record.state is State.CLOSING:
+            if record.tainted and record.state in (State.CLOSING, State.DISPUTED):
                 documents.append(seal(self._identity, where_i_am(tx, record)))
             return Stored(pays, [d for d in documents if d is not None], record.rev)
 

@@ -10,7 +10,9 @@ from zstui.engine.channels.messages import (
     LogPull,
     OpenAccept,
     OpenConfirm,
+    Opened,
     OpenPropose,
+    OpenPull,
     OpenReject,
     Pay,
     Reestablish,
@@ -40,6 +42,10 @@ def carry_out(work: Work, peer: PeerId, signed: Signed, body: Body, limit_u: int
             recovery.on_reestablish(work, peer, signed, body)
         case LogPull():
             recovery.on_pull(work, _channel(work, peer, body.ch), body)
+        case OpenPull():
+            recovery.on_open_pull(work, _channel(work, peer, body.ch))
+        case Opened():
+            recovery.on_opened(work, peer, body)
         case OpenPropose():
             opening.on_propose(work, peer, signed.raw, body, limit_u)
         case OpenAccept():

@@ -178,6 +178,21 @@ class LogPull(Body, frozen=True):
     last: Positive
 
 
+class OpenPull(Body, frozen=True):
+    """I have no record of this channel, on which something was paid: show me how it was opened."""
+
+    ch: Hash
+
+
+class Opened(Body, frozen=True):
+    """Both sides' consent to a channel, as it was signed: the answer to ``OpenPull``."""
+
+    accept: Document
+    """The responder's OpenAccept."""
+    confirm: Document
+    """The proposer's OpenConfirm."""
+
+
 T = TypeVar("T", bound=Body)
 
 

@@ -30,7 +30,7 @@ from zstui.engine.channels.model import (
 )
 from zstui.engine.channels.panel import check_panel
 from zstui.engine.channels.settlement import owed_by
-from zstui.engine.channels.state import Move, State
+from zstui.engine.channels.state import TRANSITIONS, Move, State
 from zstui.engine.channels.work import Answer, Work
 from zstui.engine.errors import ChannelError, CreditExceeded, ProtocolError
 from zstui.engine.events import ChannelOpened
@@ -210,9 +210,9 @@ def on_abort(work: Work, peer: PeerId, raw: bytes, message: Abort) -> None:
     if channel.state is State.OPENING:
         work.forget(channel)
         return
-    if channel.state is State.ACTIVE and channel.proposer and not channel.confirmed and channel.out.seq == 0:
+    if channel.out.seq == channel.inn.seq == 0 and (channel.state, Move.VOID) in TRANSITIONS:
         work.void(channel)
-        work.notice(channel, "The peer withdrew from a channel before it was active; nothing was paid on it.")
+        work.notice(channel, "The peer has no record of this channel; nothing was paid on it.")
         return
     work.dispute(channel, "abort", raw)
 

@@ -15,7 +15,9 @@ from zstui.engine.channels.messages import (
     LogPull,
     OpenAccept,
     OpenConfirm,
+    Opened,
     OpenPropose,
+    OpenPull,
     OpenReject,
     Pay,
     Reestablish,
@@ -53,6 +55,8 @@ _BODIES: dict[str, type[Body]] = {
         Settle,
         Reestablish,
         LogPull,
+        OpenPull,
+        Opened,
     )
 }
 
@@ -122,6 +126,8 @@ class Session:
         self.links: dict[bytes, ChannelLink] = {}
         self.heard: set[bytes] = set()
         """Channels that the peer has re-established, or that became active, on this link."""
+        self.unknown: set[bytes] = set()
+        """Channels that the peer re-established and I have no record of."""
         self.ended = asyncio.Event()
         self._desk = desk
         self._stream = stream

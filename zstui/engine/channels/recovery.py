@@ -5,12 +5,25 @@ from __future__ import annotations
 import msgspec
 
 from zstui.engine.channels import closing, store
-from zstui.engine.channels.messages import Abort, Close, LogPull, Pay, Reestablish, read, take
+from zstui.engine.channels.greeting import where_i_am
+from zstui.engine.channels.messages import (
+    Abort,
+    Close,
+    LogPull,
+    Opened,
+    OpenPull,
+    Pay,
+    Reestablish,
+    Settle,
+    read,
+    take,
+)
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.paying import digest
 from zstui.engine.channels.state import Half, Move, State
 from zstui.engine.channels.vault import adopt
-from zstui.engine.channels.work import InStep, Pulled, Work
+from zstui.engine.channels.vault.messages import Opening
+from zstui.engine.channels.work import InStep, Pulled, Unknown, Work
 from zstui.engine.errors import ProtocolError
 from zstui.engine.identity.envelope import Signed
 from zstui.engine.identity.keys import PeerId
@@ -22,8 +35,9 @@ PULL = 64
 def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablish) -> None:
     """Compare both views of both halves: acknowledge, find proof of a lie, or learn that I lost something."""
     channel = work.find(message.ch)
-    if channel is None and work.context.restored():
-        return  # It may be one that I lost; the peer is asked to prove it before the next link.
+    if channel is None and (message.sent_seq or message.recv_seq or work.context.restored()):
+        work.out.steps.append(Unknown(message.ch))
+        return
     if channel is None or channel.peer != peer or not channel.agreed or channel.reason == "void":
         work.send(work.seal(Abort(message.ch, 0)))
         return
@@ -59,13 +73,14 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
             work.send(confirm)
     elif not channel.confirmed:
         channel = work.put(msgspec.structs.replace(channel, confirmed=True))
+    channel = _compare_end(work, channel, message)
     if message.your_close and not channel.frozen:
         step = msgspec.structs.replace(step, close=message.your_close)
     if not step.recover_to:
         channel = recovered(work, channel.id, step.close)
     if message.tainted and message.sent_seq <= channel.inn.seq:
         channel = work.put(msgspec.structs.replace(work.need(channel.id), peer_tainted=True))
-        if message.state == "closing" or channel.frozen:
+        if message.state in ("closing", "disputed") or channel.frozen:
             closing.close(work, channel.id)
     work.out.steps.append(step)
 
@@ -91,6 +106,24 @@ def _still_opening(work: Work, channel: Channel, message: Reestablish) -> None:
         work.out.steps.append(InStep(channel.id, 1, recover_to=received.seq, close=message.your_close))
     else:
         raise ProtocolError("A peer that claims payments on a channel that is only opening.")
+
+
+def pull_opening(work: Work, id: bytes) -> None:
+    """Ask how a channel that I have lost was opened."""
+    work.send(work.seal(OpenPull(id)))
+
+
+def on_open_pull(work: Work, channel: Channel) -> None:
+    """Show both consents, as stored, and say once more where I am."""
+    opening = adopt.opening_of(work, channel.peer)
+    if opening is not None and channel.open:
+        work.send(work.seal(Opened(opening.accept, opening.confirm)))
+        work.send(work.seal(where_i_am(work.tx, channel)))
+
+
+def on_opened(work: Work, peer: PeerId, message: Opened) -> None:
+    """A channel that both sides signed and I lost: my database is older than the channel, so it comes back tainted."""
+    adopt.adopt_opening(work, peer, Opening(message.accept, message.confirm))
 
 
 def adopt_pay(work: Work, channel: Channel, signed: Signed, message: Pay, *, held: bool = True) -> None:
@@ -154,6 +187,17 @@ def _is_mine(work: Work, channel: Channel, raw: bytes, received: Half) -> bool:
         and pay.ch == channel.id
         and Half(pay.seq, pay.cum, digest(raw)) == received
     )
+
+
+def _compare_end(work: Work, channel: Channel, message: Reestablish) -> Channel:
+    """The peer has closed: so do I. A Settle of mine without a Close says that I knew before that my database is old."""
+    if message.your_settle and not message.your_close and not channel.frozen and not channel.tainted:
+        signed = take(message.your_settle)
+        if signed.signer == work.context.identity.peer_id and read(signed, Settle).ch == channel.id:
+            channel = work.put(msgspec.structs.replace(channel, tainted=True))
+    if message.state == "closed" and channel.state is State.ACTIVE:
+        channel = work.put(channel.move(Move.CLOSE, work.now_us))
+    return channel
 
 
 def _compare_sent(work: Work, channel: Channel, signed: Signed, message: Reestablish) -> Channel:

@@ -44,7 +44,8 @@ class Move(StrEnum):
     CONFIRM = "confirm"
     """The responder got a valid Confirm."""
     VOID = "void"
-    """Reject, Abort or no answer in 30 s. From active only at a proposer whose Confirm never arrived."""
+    """Reject, Abort or no answer in 30 s. After opening only where nothing was paid: a Confirm never arrived, or the peer
+    lost its whole record."""
     PAY = "pay"
     RECEIVE = "receive"
     CLOSE = "close"
@@ -67,10 +68,12 @@ TRANSITIONS: dict[tuple[State, Move], State] = {
     (State.ACTIVE, Move.RECEIVE): State.ACTIVE,
     (State.ACTIVE, Move.CLOSE): State.CLOSING,
     (State.ACTIVE, Move.DISPUTE): State.DISPUTED,
+    (State.CLOSING, Move.VOID): State.CLOSED,
     (State.CLOSING, Move.RECEIVE): State.CLOSING,
     (State.CLOSING, Move.CLOSE): State.CLOSING,
     (State.CLOSING, Move.SETTLE): State.CLOSED,
     (State.CLOSING, Move.DISPUTE): State.DISPUTED,
+    (State.DISPUTED, Move.VOID): State.CLOSED,
     (State.DISPUTED, Move.RECEIVE): State.DISPUTED,
     (State.DISPUTED, Move.CLOSE): State.DISPUTED,
     (State.DISPUTED, Move.SETTLE): State.CLOSED,

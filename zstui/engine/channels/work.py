@@ -82,6 +82,12 @@ class Pulled(msgspec.Struct, frozen=True):
     last: int
 
 
+class Unknown(msgspec.Struct, frozen=True):
+    """The peer re-established a channel on which something was paid and of which I have no record."""
+
+    channel: bytes
+
+
 class Outcome(msgspec.Struct):
     """What to do after the commit."""
 
@@ -96,7 +102,7 @@ class Outcome(msgspec.Struct):
     """Channels that became active just now, over the link in use."""
     in_step: list[bytes]
     """Channels on which the peer has confirmed since this process began that I hold all I ever signed."""
-    steps: list[InStep | Pulled]
+    steps: list[InStep | Pulled | Unknown]
     answers: list[Answer]
     balances: dict[PeerId, int]
     drop: str = ""
@@ -246,6 +252,9 @@ class Work:
         """Post the balance and release the deposit of a channel that has just entered state closed."""
         driver = self.context.driver
         paid, received = channel.moved
+        if paid >= channel.out.cum:  # What the peer never acknowledged is booked as paid all the same.
+            for line in store.lines_between(self.tx, channel.id, channel.acked, channel.out.seq):
+                self.context.on_acknowledged(self.tx, channel.id.hex(), channel.peer, line)
         driver.settle(
             self.tx,
             Settlement(

@@ -1,0 +1,123 @@
+"""``python -m tests.support.mutants [NAME ...]``: plant known faults in a copy of the channels and see each one caught.
+
+Every mutant is a change to the product's own source that breaks one rule of the protocol. Random lives of two nodes
+(tests/engine/channels/test_property.py) must fail on each; a mutant that survives, or that no longer applies, is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).parents[2]
+LIVES = 3_000
+DATABASE = "zstui/engine/store/database.py"
+_COMMIT = '        tx.execute("COMMIT")\n    except sqlite3.Error:\n'
+_LAST = "                pending.future.set_exception(value)\n"
+CHANNELS = "zstui/engine/channels/"
+HUNT = "from tests.engine.channels.test_property import hunt; hunt({lives}, 1)"
+
+
+class Change(msgspec.Struct, frozen=True):
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS: dict[str, tuple[Change, ...]] = {
+    "send before commit": (
+        Change(DATABASE, _COMMIT, "    except sqlite3.Error:\n"),
+        Change(DATABASE, _LAST, _LAST + '        await _run(self._writer, lambda tx: tx.execute("COMMIT"))\n'),
+    ),
+    "ack before commit": (
+        Change(
+            CHANNELS + "desk.py",
+            "        limit = self._books.limit(session.peer)\n",
+            "        limit = self._books.limit(session.peer)\n"
+            "        for signed, body in batch:\n"
+            "            if isinstance(body, Pay) and signed.signer == session.peer:\n"
+            "                session.push(seal(self._identity, Ack(body.ch, body.seq, body.cum, signed.digest)))\n",
+        ),
+    ),
+    "stale ack": (
+        Change(CHANNELS + "work.py", "if upto.seq <= channel.acked:", "if upto.seq == channel.acked:"),
+        Change(CHANNELS + "state.py", "if ack.seq > acked else", "if ack.seq != acked else"),
+    ),
+    "no wait for Reestablish before sending": (
+        Change(
+            CHANNELS + "desk.py",
+            "ChannelLink(greeted=True)\n                session.push(raw)",
+            "ChannelLink(greeted=True, live=True, first=self._books.records[channel].out.seq + 1)\n"
+            "                session.push(raw)",
+        ),
+        Change(CHANNELS + "desk.py", "and body.ch not in heard:", "and not body.ch:"),
+    ),
+    "no wait for Reestablish before signing": (
+        Change(CHANNELS + "work.py", "return channel in self._in_step or channel in self.out.in_step", "return True"),
+        Change(CHANNELS + "books.py", "return record.id in self.peer(record.peer).in_step", "return True"),
+    ),
+    "pay after close": (
+        Change(
+            CHANNELS + "state.py",
+            "    (State.CLOSING, Move.CLOSE): State.CLOSING,\n",
+            "    (State.CLOSING, Move.CLOSE): State.CLOSING,\n    (State.CLOSING, Move.PAY): State.CLOSING,\n",
+        ),
+    ),
+    "no resend": (
+        Change(
+            CHANNELS + "desk.py",
+            "            return Stored(pays, [d for d in documents if d is not None], record.rev)",
+            "            return Stored([], [d for d in documents if d is not None], record.rev)",
+        ),
+    ),
+}
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(MUTANTS)
+    survived = 0
+    for name in names:
+        start = time.perf_counter()
+        caught, how = hunt(MUTANTS[name])
+        survived += not caught
+        print(
+            f"{name:<42} {'caught' if caught else 'SURVIVED'} in {time.perf_counter() - start:.1f} s  {how}", flush=True
+        )
+    return 1 if survived else 0
+
+
+def hunt(changes: tuple[Change, ...], lives: int = LIVES) -> tuple[bool, str]:
+    """Whether random lives over the changed source fail, and on what."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for part in ("zstui", "tests"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for change in changes:
+            path = copy / change.file
+            text = path.read_text()
+            if text.count(change.old) != 1:
+                raise SystemExit(f"A mutant of {change.file} no longer applies: {change.old!r}")
+            path.write_text(text.replace(change.old, change.new))
+        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", HUNT.format(lives=lives)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+    last = next((x for x in reversed(done.stderr.splitlines()) if x and not x[0].isspace()), "")
+    if done.returncode and "AssertionError" not in last and "TimeoutError" not in last:
+        raise SystemExit(f"A mutant did not run: {last}\n{done.stderr}")
+    return done.returncode != 0, last[:120]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
