@@ -13,6 +13,7 @@ from zstui.engine.views import (
     BackupView,
     ChannelView,
     DecisionView,
+    DischargeView,
     GuildMessageView,
     GuildView,
     InviteView,
@@ -109,6 +110,19 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
             v.kind,
             v.job_id[:8] or "-",
             v.why,
+        ),
+    ),
+    DischargeView: (
+        ("DISCHARGE", "PEER", "AMOUNT", "PAID TO", "STATE", "AT", "NOTE", "ACTION"),
+        lambda v: (
+            v.discharge_id[:8],
+            v.peer_name,
+            format_amount(v.amount_u),
+            "you" if v.owed_to_me else v.peer_name,
+            v.state,
+            clock(v.decided_at or v.created_at),
+            v.note,
+            v.action,
         ),
     ),
     LedgerView: (

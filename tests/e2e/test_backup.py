@@ -54,7 +54,11 @@ def test_pay_back_up_pay_more_lose_everything_and_restore(start: Start, tmp_path
     payer.ask("channel", "close", there["channel_id"])
     eventually("close", lambda: all(c["state"] == "closed" for c in worker.ask("channel", "list")))
     assert payer.ask("status")["i_owe_u"] == worker.ask("status")["owed_to_me_u"] == spent
-    fresh = payer.ask("channel", "open", worker.peer_id, "1")
+    offered = worker.ask("channel", "discharge", payer.peer_id, str(spent / 1e6), "--note", "cash")
+    eventually("discharge", lambda: payer.ask("channel", "discharges"))
+    payer.ask("channel", "confirm", offered["discharge_id"][:8])
+    eventually("nothing owed", lambda: worker.ask("status")["owed_to_me_u"] == payer.ask("status")["i_owe_u"] == 0)
+    fresh = payer.ask("channel", "open", worker.peer_id, "1", "--driver", "manual")
     assert (fresh["state"], fresh["epoch"]) == ("active", channel["epoch"] + 1)
 
 

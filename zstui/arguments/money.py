@@ -16,11 +16,17 @@ def add(family: Family, verb: Verb) -> None:
         "open",
         "open a channel; the deposit is a promise, not a payment",
         lambda a: c.OpenChannel(
-            peer=a.peer, amount_u=a.amount, theirs_u=a.theirs, expires_s=a.expires, witnesses=a.witnesses
+            peer=a.peer,
+            amount_u=a.amount,
+            theirs_u=a.theirs,
+            expires_s=a.expires,
+            witnesses=a.witnesses,
+            driver=a.driver,
         ),
     )
     opened.add_argument("peer")
     opened.add_argument("amount", type=amount)
+    opened.add_argument("--driver", choices=("ledger", "manual"), default="ledger", help="how debts are settled")
     opened.add_argument("--theirs", type=amount, default=0, metavar="AMOUNT", help="what the peer deposits")
     opened.add_argument("--expires", type=duration, default=86_400, metavar="24h")
     opened.add_argument(
@@ -36,6 +42,21 @@ def add(family: Family, verb: Verb) -> None:
     )
     close.add_argument("channel")
     close.add_argument("--unilateral", action="store_true", help="without the peer: a dispute starts")
+    paid = verb(
+        channel,
+        "discharge",
+        "sign that a debt was paid outside; it counts once the peer has signed, too",
+        lambda a: c.Discharge(peer=a.peer, amount_u=a.amount, note=a.note),
+    )
+    paid.add_argument("peer")
+    paid.add_argument("amount", type=amount)
+    paid.add_argument("--note", default="", metavar="TEXT")
+    verb(channel, "discharges", "debts paid outside, and who must still sign", lambda a: c.ListDischarges())
+    for name, text, decide in (
+        ("confirm", "sign a discharge that a peer proposes: only if it was paid", c.ConfirmDischarge),
+        ("decline", "do not sign a discharge; all stays owed", c.DeclineDischarge),
+    ):
+        verb(channel, name, text, lambda a, decide=decide: decide(discharge=a.discharge)).add_argument("discharge")
     verb(channel, "ledger", "what is owed over all closed channels", lambda a: c.ListLedger())
 
     approve = family("approve", "payments that wait for you")

@@ -19,6 +19,7 @@ from zstui.engine.channels import store as channel_store
 from zstui.engine.channels.approvals import schema as approval_schema
 from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
 from zstui.engine.channels.approvals.service import ApprovalService
+from zstui.engine.channels.discharges.service import DischargeService
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.vault.deposit import Extras
@@ -117,6 +118,7 @@ class Node:
                 s.guilds,
                 s.channels,
                 s.vault,
+                s.discharges,
                 s.approvals,
                 s.jobs,
             ):
@@ -174,6 +176,7 @@ class Node:
             s.search,
             s.jobs,
             s.approvals,
+            s.discharges,
             s.vault,
             s.channels,
             s.guilds,
@@ -345,6 +348,7 @@ class Node:
             restored=restored,
         )
         channels.links.prepare = vault.prepare
+        discharges = DischargeService(identity, net, db, bus, clock, channels.books, name_of=net.name_of)
         approvals = ApprovalService(
             db, bus, clock, channel=channels.active_with, pay=channels.pay, context=context, due=due, settings=settings
         )
@@ -398,6 +402,7 @@ class Node:
             guilds=guilds,
             channels=channels,
             vault=vault,
+            discharges=discharges,
             approvals=approvals,
             reputation=reputation,
             sandbox=sandbox,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from zstui.engine.bus import Bus
 from zstui.engine.channels.approvals.service import ApprovalService
+from zstui.engine.channels.discharges.service import DischargeService
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.vault.service import VaultService
 from zstui.engine.clock import Clock
@@ -49,6 +50,7 @@ class Services:
     guilds: GuildService
     channels: ChannelService
     vault: VaultService
+    discharges: DischargeService
     approvals: ApprovalService
     reputation: ReputationService
     sandbox: Sandbox

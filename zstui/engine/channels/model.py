@@ -173,6 +173,7 @@ def draft(
     expires_s: int,
     witnesses: tuple[bytes, ...] = (),
     m: int = 0,
+    driver: str = DRIVER,
 ) -> Params:
     """My proposal's params; the peer's nonce is left empty. ``m`` of the ``witnesses`` decide a dispute."""
     mine, theirs = public_key_of(me), public_key_of(peer)
@@ -191,7 +192,7 @@ def draft(
         challenge_s=CHALLENGE_S,
         witnesses=witnesses,
         m=m,
-        driver=DRIVER,
+        driver=driver,
     )
 
 

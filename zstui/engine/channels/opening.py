@@ -63,6 +63,7 @@ def propose(
     limit_u: int,
     least_epoch: int,
     panel: Panel = Panel(),  # noqa: B008  frozen
+    driver: str = DRIVER,
 ) -> Channel:
     """Write and send my proposal. Raises ChannelError where one is open, CreditExceeded over the peer's limit."""
     existing = work.open_with(peer)
@@ -80,13 +81,13 @@ def propose(
     epoch = max(store.epoch(work.tx, peer) + 1, least_epoch)
     now_ms = work.now_us // 1000
     params = draft(
-        work.context.net, me, peer, epoch, nonce, mine_u, theirs_u, now_ms, expires_s, panel.witnesses, panel.m
+        work.context.net, me, peer, epoch, nonce, mine_u, theirs_u, now_ms, expires_s, panel.witnesses, panel.m, driver
     )
     id = channel_id(params)
     raw = work.seal(OpenPropose(params))
     store.raise_epoch(work.tx, peer, epoch)
     channel = work.put(record(id, params, me, peer, proposer=True, agreed=False, now_us=work.now_us))
-    work.context.driver.reserve(work.tx, id, mine_u)
+    work.driver(params).reserve(work.tx, id, mine_u)
     store.put_document(work.tx, id, "propose", store.OUT, raw)
     work.send(raw)
     return channel
@@ -130,7 +131,7 @@ def on_propose(work: Work, peer: PeerId, raw: bytes, message: OpenPropose, limit
     store.raise_epoch(work.tx, peer, params.epoch)
     channel = work.put_now(record(id, params, me, peer, proposer=False, agreed=True, now_us=work.now_us))
     work.out.in_step.append(id)
-    work.context.driver.reserve(work.tx, id, channel.dep_mine)
+    work.driver(params).reserve(work.tx, id, channel.dep_mine)
     store.put_document(work.tx, id, "propose", store.IN, raw)
     store.put_document(work.tx, id, "accept", store.OUT, accept)
     work.send(accept)
@@ -154,7 +155,7 @@ def on_accept(work: Work, peer: PeerId, raw: bytes, message: OpenAccept) -> None
     work.forget(mine)
     fresh = record(id, params, work.context.identity.peer_id, peer, proposer=True, agreed=True, now_us=work.now_us)
     channel = work.put_now(fresh.move(Move.ACCEPT, work.now_us))
-    work.context.driver.reserve(work.tx, id, channel.dep_mine)
+    work.driver(params).reserve(work.tx, id, channel.dep_mine)
     store.put_document(work.tx, id, "propose", store.OUT, propose_raw)
     store.put_document(work.tx, id, "accept", store.IN, raw)
     store.put_document(work.tx, id, "confirm", store.OUT, confirm)
@@ -252,7 +253,7 @@ def _judge(work: Work, params: Params, peer: PeerId, limit_u: int) -> tuple[str,
     life_ms = params.expires_ms - params.created_ms
     if (
         params.net != work.context.net
-        or params.driver != DRIVER
+        or params.driver not in work.context.drivers
         or not _agreed(work, params, peer)
         or not CHALLENGE_RANGE_S[0] <= params.challenge_s <= CHALLENGE_RANGE_S[1]
         or not MIN_EXPIRY_S * 1000 <= life_ms <= MAX_EXPIRY_S * 1000

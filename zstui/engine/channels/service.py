@@ -13,12 +13,12 @@ from zstui.engine.bus import Bus
 from zstui.engine.channels import closing, opening
 from zstui.engine.channels.books import Books
 from zstui.engine.channels.desk import ChannelDesk
+from zstui.engine.channels.drivers import DRIVERS
 from zstui.engine.channels.links import Links
 from zstui.engine.channels.messages import PayLine
-from zstui.engine.channels.model import Channel, check_terms
+from zstui.engine.channels.model import DRIVER, Channel, check_terms
 from zstui.engine.channels.opening import Panel
 from zstui.engine.channels.payer import Payer
-from zstui.engine.channels.settlement import LedgerDriver, SettlementDriver
 from zstui.engine.channels.state import CLOSE_TIMEOUT_US, Move, State
 from zstui.engine.channels.views import view
 from zstui.engine.channels.work import Answer, Context, LineHook, Work
@@ -75,7 +75,6 @@ class ChannelService:
         tainted: bool = False,
         restored: Callable[[], bool] = lambda: False,
         net: str = "zerostate/1",
-        driver: SettlementDriver | None = None,
         nominate: Nominate | None = None,
         agreed_witnesses: Callable[[PeerId], frozenset[bytes]] = lambda peer: frozenset(),
         action_in_case: Callable[[str], str] = lambda channel_id: "",
@@ -95,9 +94,7 @@ class ChannelService:
         self._tainted = tainted
         self._nominate = nominate
         self._action_in_case = action_in_case
-        context = Context(
-            identity, net, driver or LedgerDriver(), on_credit, on_acknowledged, restored, agreed_witnesses
-        )
+        context = Context(identity, net, DRIVERS, on_credit, on_acknowledged, restored, agreed_witnesses)
         self.books = self._books = Books(context, db, bus, clock, credit_limit)
         self.links = self._links = Links(network, bus, ChannelDesk(identity, db, self._books))
         self._books.links = self._links
@@ -130,7 +127,13 @@ class ChannelService:
     # -- verbs
 
     async def open(
-        self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int, witnesses: int | None = None
+        self,
+        peer: PeerId,
+        mine_u: int,
+        theirs_u: int,
+        expires_s: int,
+        witnesses: int | None = None,
+        driver: str = DRIVER,
     ) -> ChannelView:
         """Agree on a channel: my deposit and the peer's in µ, life in seconds. Returns once both have signed.
 
@@ -140,6 +143,8 @@ class ChannelService:
         if peer == self._identity.peer_id:
             raise BadInput("A channel needs another peer; this is your own id.")
         check_terms(mine_u, theirs_u, expires_s)
+        if driver not in DRIVERS:
+            raise BadInput(f"A channel settles by {' or '.join(DRIVERS)}, not {driver[:40]!r}.")
         name = self._name_of(peer)
         panel = Panel()
         if self._nominate is not None and witnesses != 0 and self._books.open_with(peer) is None:
@@ -148,7 +153,7 @@ class ChannelService:
             raise BadInput("Nobody can be named as a witness here.")
         least_epoch = 1
         for _ in range(EPOCH_TRIES):
-            answer = await self._propose(peer, mine_u, theirs_u, expires_s, least_epoch, panel)
+            answer = await self._propose(peer, mine_u, theirs_u, expires_s, least_epoch, panel, driver)
             if answer.code == "":
                 await self._books.until(peer, ACK_WAIT_S, lambda id=answer.channel: self._is_confirmed(id))  # type: ignore[misc]
                 return self.view(answer.channel.hex())
@@ -259,7 +264,7 @@ class ChannelService:
     # -- inside
 
     async def _propose(
-        self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int, least_epoch: int, panel: Panel
+        self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int, least_epoch: int, panel: Panel, driver: str
     ) -> Answer:
         """Propose and wait for the answer. Raises as ``open`` does."""
         await self._links.dial(peer)
@@ -267,7 +272,7 @@ class ChannelService:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def propose(work: Work) -> bytes:
-            channel = opening.propose(work, peer, mine_u, theirs_u, expires_s, nonce, limit, least_epoch, panel)
+            channel = opening.propose(work, peer, mine_u, theirs_u, expires_s, nonce, limit, least_epoch, panel, driver)
             self._books.answers[channel.id] = future
             return channel.id
 

@@ -1,6 +1,7 @@
-"""Where a closed channel's balance goes: the driver interface, and the pairwise double-entry ledger that is the default.
+"""Where a closed channel's balance goes: the driver interface, and the pairwise double-entry ledger behind every driver.
 
-There is no chain: a settled channel leaves a debt between two peers, recorded by both. That is clearing, not discharge.
+There is no chain: a settled channel leaves a debt between two peers, recorded by both. That is clearing; a discharge is what
+both sign once it was paid outside.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
 
 
+Status = Literal["unknown", "posted", "discharged"]
+"""posted: both owe and are owed by their books. discharged: both signed that it was paid."""
+
+
 class SettlementDriver(Protocol):
     """Called inside the transaction that changes the channel. All are idempotent by channel id."""
 
@@ -35,22 +40,14 @@ class SettlementDriver(Protocol):
     def release(self, tx: Tx, channel: bytes) -> None:
         """Give the deposit back; what was spent is posted by ``settle``."""
 
-    def settle(self, tx: Tx, settlement: Settlement) -> None:
-        """Carry out."""
+    def settle(self, tx: Tx, settlement: Settlement) -> bytes:
+        """Carry out; returns the reference under which its ``status`` can be asked."""
 
+    def status(self, tx: Tx, ref: bytes) -> Status:
+        """How a settlement stands."""
 
-class LedgerDriver:
-    """Three postings a channel that sum to 0: what I spent, what I earned, and the peer's account with me."""
-
-    def reserve(self, tx: Tx, channel: bytes, amount_u: int) -> None:
-        tx.execute("INSERT OR IGNORE INTO ledger_reservations VALUES (?, ?, 0)", (channel, amount_u))
-
-    def release(self, tx: Tx, channel: bytes) -> None:
-        tx.execute("UPDATE ledger_reservations SET released = 1 WHERE channel = ?", (channel,))
-
-    def settle(self, tx: Tx, settlement: Settlement) -> None:
-        s = settlement
-        post(tx, s.channel, s.peer, s.paid_u, s.received_u, s.kind, s.at_us)
+    def verify_incoming(self, tx: Tx, ref: bytes) -> bool:
+        """Whether the other side has signed ``ref``, so that it need not be taken on my own word."""
 
 
 def post(tx: Tx, ref: bytes, peer: PeerId, spent_u: int, earned_u: int, kind: str, at_us: int) -> None:
@@ -59,6 +56,17 @@ def post(tx: Tx, ref: bytes, peer: PeerId, spent_u: int, earned_u: int, kind: st
         tx.execute(
             "INSERT OR IGNORE INTO ledger_postings VALUES (?, ?, ?, ?, ?, ?)", (ref, account, peer, amount, kind, at_us)
         )
+
+
+def kind_of(tx: Tx, ref: bytes) -> str | None:
+    """Why ``ref`` was posted; None if it was not."""
+    row = tx.execute("SELECT kind FROM ledger_postings WHERE ref = ? AND account = 'peer'", (ref,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def peer_of(tx: Tx, ref: bytes) -> PeerId | None:
+    row = tx.execute("SELECT peer FROM ledger_postings WHERE ref = ? AND account = 'peer'", (ref,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def has_postings(tx: Tx, peer: PeerId) -> bool:

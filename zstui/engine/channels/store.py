@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from zstui.engine.channels.discharges import store as discharge_store
 from zstui.engine.channels.messages import Params, PayLine
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.state import Half, State
@@ -126,6 +127,7 @@ SCHEMA: tuple[Migration, ...] = (
         """,
     ),
     *vault_store.SCHEMA,
+    *discharge_store.SCHEMA,
 )
 
 _COLUMNS = (

@@ -5,7 +5,7 @@ Nothing here sends or publishes. A ``Work`` stages records, frames and events; t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,12 +13,12 @@ import msgspec
 
 from zstui.engine import events
 from zstui.engine.channels import store
-from zstui.engine.channels.messages import PayLine
+from zstui.engine.channels.messages import Params, PayLine
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.settlement import Settlement, SettlementDriver, owed_by
 from zstui.engine.channels.state import TRANSITIONS, Half, Move
 from zstui.engine.channels.vault import store as vault_store
-from zstui.engine.errors import UnknownChannel
+from zstui.engine.errors import ProtocolError, UnknownChannel
 from zstui.engine.identity.envelope import Body, seal
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.store.database import Tx
@@ -32,7 +32,8 @@ class Context(msgspec.Struct, frozen=True):
 
     identity: Identity
     net: str
-    driver: SettlementDriver
+    drivers: Mapping[str, SettlementDriver]
+    """By the word in a channel's params."""
     on_credit: LineHook
     on_acknowledged: LineHook
     restored: Callable[[], bool] = lambda: False
@@ -177,6 +178,13 @@ class Work:
 
         return at
 
+    def driver(self, params: Params) -> SettlementDriver:
+        """Raises ProtocolError for one that this program does not know; no channel opens with it."""
+        found = self.context.drivers.get(params.driver)
+        if found is None:
+            raise ProtocolError("A channel that settles in a way which is not known here.")
+        return found
+
     def may_sign(self, channel: bytes) -> bool:
         return channel in self._in_step or channel in self.out.in_step
 
@@ -250,7 +258,7 @@ class Work:
 
     def closed(self, channel: Channel, kind: Literal["settled", "claimed", "decided"]) -> Channel:
         """Post the balance and release the deposit of a channel that has just entered state closed."""
-        driver = self.context.driver
+        driver = self.driver(channel.params)
         paid, received = channel.moved
         if paid >= channel.out.cum:  # What the peer never acknowledged is booked as paid all the same.
             for line in store.lines_between(self.tx, channel.id, channel.acked, channel.out.seq):
@@ -274,7 +282,7 @@ class Work:
 
     def void(self, channel: Channel) -> Channel:
         """End a channel on which nothing was paid."""
-        self.context.driver.release(self.tx, channel.id)
+        self.driver(channel.params).release(self.tx, channel.id)
         self.event(events.ChannelClosed(channel.id.hex(), "void"))
         return self.put(channel.move(Move.VOID, self.now_us, "void"))
 

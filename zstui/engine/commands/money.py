@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from zstui.engine.commands.base import Command
-from zstui.engine.views import ApprovalView, ChannelView, DecisionView, LedgerView, PolicyView, RehearsalView
+from zstui.engine.views import (
+    ApprovalView,
+    ChannelView,
+    DecisionView,
+    DischargeView,
+    LedgerView,
+    PolicyView,
+    RehearsalView,
+)
 
 
 class OpenChannel(Command[ChannelView], frozen=True, kw_only=True):
@@ -17,6 +25,30 @@ class OpenChannel(Command[ChannelView], frozen=True, kw_only=True):
     expires_s: int = 86_400
     witnesses: int | None = None
     """How many decide a dispute: 1, 4, 7 or 10, 0 for none; None: as many as shared guilds give, up to four."""
+    driver: str = "ledger"
+    """How it settles: "ledger", or "manual" where debts are paid outside and both sign that they were."""
+
+
+class Discharge(Command[DischargeView], frozen=True, kw_only=True):
+    """Sign that so much of what is owed between a peer and me was paid outside. Counts once the peer has signed, too."""
+
+    peer: str
+    amount_u: int
+    note: str = ""
+
+
+class ListDischarges(Command[list[DischargeView]], frozen=True, kw_only=True):
+    pass
+
+
+class ConfirmDischarge(Command[DischargeView], frozen=True, kw_only=True):
+    """Sign what a peer says was paid outside: the debt is less by it from now on."""
+
+    discharge: str
+
+
+class DeclineDischarge(Command[DischargeView], frozen=True, kw_only=True):
+    discharge: str
 
 
 class ListChannels(Command[list[ChannelView]], frozen=True, kw_only=True):
@@ -111,6 +143,10 @@ class SetLimits(Command[PolicyView], frozen=True, kw_only=True):
 
 MoneyCommand = (
     OpenChannel
+    | Discharge
+    | ListDischarges
+    | ConfirmDischarge
+    | DeclineDischarge
     | ListChannels
     | ShowChannel
     | CloseChannel

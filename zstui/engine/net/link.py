@@ -18,6 +18,7 @@ GUILD_PROTOCOL = "/zerostate/guild/1.0.0"
 JOB_PROTOCOL = "/zerostate/job/1.0.0"
 CHANNEL_PROTOCOL = "/zerostate/channel/1.0.0"
 ARTIFACT_PROTOCOL = "/zerostate/artifact/1.0.0"
+DISCHARGE_PROTOCOL = "/zerostate/discharge/1.0.0"
 VAULT_PROTOCOL = "/zerostate/vault/1.0.0"
 CARD_PROTOCOL = "/zerostate/card/1.0.0"
 

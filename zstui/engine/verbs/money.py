@@ -13,7 +13,25 @@ from zstui.engine.verbs.base import Verb
 
 async def _open_channel(s: Services, command: c.OpenChannel) -> views.ChannelView:
     peer = s.net.resolve(command.peer)
-    return await s.channels.open(peer, command.amount_u, command.theirs_u, command.expires_s, command.witnesses)
+    return await s.channels.open(
+        peer, command.amount_u, command.theirs_u, command.expires_s, command.witnesses, command.driver
+    )
+
+
+async def _discharge(s: Services, command: c.Discharge) -> views.DischargeView:
+    return await s.discharges.propose(s.net.resolve(command.peer), command.amount_u, command.note)
+
+
+async def _discharges(s: Services, _: c.ListDischarges) -> list[views.DischargeView]:
+    return await s.discharges.views()
+
+
+async def _confirm(s: Services, command: c.ConfirmDischarge) -> views.DischargeView:
+    return await s.discharges.confirm(await s.discharges.resolve(command.discharge))
+
+
+async def _decline(s: Services, command: c.DeclineDischarge) -> views.DischargeView:
+    return await s.discharges.decline(await s.discharges.resolve(command.discharge))
 
 
 async def _channels(s: Services, _: c.ListChannels) -> list[views.ChannelView]:
@@ -112,6 +130,10 @@ async def _set_limits(s: Services, command: c.SetLimits) -> views.PolicyView:
 
 VERBS: dict[type, Verb] = {
     c.OpenChannel: _open_channel,
+    c.Discharge: _discharge,
+    c.ListDischarges: _discharges,
+    c.ConfirmDischarge: _confirm,
+    c.DeclineDischarge: _decline,
     c.ListChannels: _channels,
     c.ShowChannel: _show_channel,
     c.CloseChannel: _close_channel,

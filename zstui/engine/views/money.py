@@ -39,6 +39,23 @@ class ChannelView(View, frozen=True, kw_only=True):
     """How many equal verdicts of theirs decide."""
 
 
+class DischargeView(View, frozen=True, kw_only=True):
+    """A debt, or a part of one, that was paid outside as one side says, or both have signed."""
+
+    discharge_id: str
+    peer_id: str
+    peer_name: str = ""
+    amount_u: int
+    owed_to_me: bool
+    """The peer owed it to me."""
+    note: str
+    state: Literal["proposed", "waiting", "signed", "declined"]
+    """proposed: I signed, the peer has not. waiting: the peer signed and a person here decides."""
+    action: str = ""
+    created_at: int
+    decided_at: int | None
+
+
 class LedgerView(View, frozen=True, kw_only=True):
     """Pairwise clearing balance with one peer over all closed channels."""
 

@@ -137,7 +137,7 @@ def _take_up(work: Work, id: bytes, params: Params, peer: PeerId, *, proposer: b
     active = fresh.move(Move.ACCEPT if proposer else Move.CONFIRM, work.now_us)
     channel = work.put_now(msgspec.structs.replace(active, confirmed=True, tainted=tainted))
     store.raise_epoch(work.tx, peer, params.epoch)
-    work.context.driver.reserve(work.tx, id, channel.dep_mine)
+    work.driver(params).reserve(work.tx, id, channel.dep_mine)
     work.notice(channel, "A channel that this node had lost was found again at its peer.", "info")
     return channel
 
