@@ -46,6 +46,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Jobs at the same time; 0: one per core."""
     max_queue: Count = 64
     """Accepted jobs that wait; half of them at most for one peer."""
+    note_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] = 60_000
+    """A job for others that runs longer is billed each such time; 0: only at its end."""
+    accept_ms: Annotated[int, msgspec.Meta(ge=50, le=86_400_000)] = 10_000
+    """A slice unpaid for longer holds the job still; three times as long ends it."""
+    exposure_max_u: Money = 1_000_000
+    """The most work for one job that may be unpaid while it runs, beside its memory."""
     credit_member_u: Money = 100_000_000
     """What a fellow guild member's deposit and debts may come to. It and the next two hold until set in the running node."""
     credit_stranger_u: Money = 1_000_000
@@ -59,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 _RATES = {"price_per_second": "price_per_second_nano", "price_per_mib": "price_per_mib_nano"}
 _AMOUNTS = {
+    "exposure_max": "exposure_max_u",
     "credit_member": "credit_member_u",
     "credit_stranger": "credit_stranger_u",
     "typed_above": "typed_above_u",
@@ -101,8 +108,8 @@ def load(home: Path, arguments: Mapping[str, object], environ: Mapping[str, str]
         host_and_port(settings.metrics)
     if len(settings.network.encode()) > 64 or not settings.network.isprintable():
         raise BadInput("The name of a network has at most 64 printable characters.")
-    if not 1 <= settings.max_memory_mib <= 128 or not 1 <= settings.max_timeout_s <= 30:
-        raise BadInput("A job gets at most 128 MiB and 30 s: max_memory_mib is 1..128 and max_timeout_s is 1..30.")
+    if not 1 <= settings.max_memory_mib <= 128 or not 1 <= settings.max_timeout_s <= 86_400:
+        raise BadInput("A job gets at most 128 MiB and a day: max_memory_mib is 1..128 and max_timeout_s is 1..86400.")
     return settings
 
 

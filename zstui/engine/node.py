@@ -330,6 +330,7 @@ class Node:
             name_of=net.name_of,
             credit_limit=lambda peer: approvals.credit_limit(bool(guilds.shared_with(peer))),
             at_risk=lambda peer: jobs.at_risk(peer),
+            reserved=lambda peer: jobs.reserved(peer),
             on_credit=on_credit,
             on_acknowledged=on_acknowledged,
             tainted=tainted,
@@ -368,7 +369,7 @@ class Node:
             request_payment=approvals.bill,
             record_outcome=reputation.record,
             admits=admits,
-            fund=Funding(channels, net.name_of, settings.credit_member_u),
+            fund=Funding(channels, net.name_of, settings.credit_member_u, lambda peer: jobs.reserved(peer)),
             payment_state=payment_state,
         )
 

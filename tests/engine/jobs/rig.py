@@ -19,6 +19,7 @@ from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.model import Timing
 from zstui.engine.jobs.room import Offer
+from zstui.engine.jobs.sandbox.control import RunControl
 from zstui.engine.jobs.sandbox.model import Execution, OutputFile, RunResult
 from zstui.engine.jobs.service import JobService
 from zstui.engine.net.memory import MemoryHub
@@ -163,6 +164,7 @@ class SandboxDouble:
     def __init__(self) -> None:
         self.guests: dict[bytes, Guest] = {}
         self.runs: list[Execution] = []
+        self.controls: list[RunControl] = []
         self.at_once = 0
         self.most_at_once = 0
 
@@ -179,8 +181,11 @@ class SandboxDouble:
         on_output: OnOutput,
         on_progress: Callable[[float], None],
         stop: asyncio.Event | None = None,
+        control: RunControl | None = None,
     ) -> RunResult:
         self.runs.append(execution)
+        self.controls.append(control or RunControl())
+        self.controls[-1].attach(lambda paused: None)
         guest = self.guests.get(execution.module, Guest())
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

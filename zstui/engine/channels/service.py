@@ -70,6 +70,7 @@ class ChannelService:
         name_of: Callable[[PeerId], str],
         credit_limit: Callable[[PeerId], int],
         at_risk: Callable[[PeerId], int],
+        reserved: Callable[[PeerId], int] = lambda peer: 0,
         on_credit: LineHook,
         on_acknowledged: LineHook,
         tainted: bool = False,
@@ -91,6 +92,7 @@ class ChannelService:
         self._clock = clock
         self._name_of = name_of
         self._at_risk = at_risk
+        self._reserved = reserved
         self._tainted = tainted
         self._nominate = nominate
         self._action_in_case = action_in_case
@@ -345,6 +347,7 @@ class ChannelService:
             self._name_of(record.peer),
             record.peer in self._network.connected(),
             self._at_risk(record.peer),
+            self._reserved(record.peer),
             self._clock.now_us(),
             self._action_in_case(record.id.hex()) if record.state is State.DISPUTED else "",
         )

@@ -14,9 +14,11 @@ SOON_US = 3_600_000_000
 """Expiry is mentioned from an hour before."""
 
 
-def view(channel: Channel, name: str, online: bool, at_risk_u: int, now_us: int, in_case: str = "") -> ChannelView:
-    """``at_risk_u``: work done for the peer and not paid; what the peer has not acknowledged is added here. ``in_case``:
-    who must act in the case that witnesses hear."""
+def view(
+    channel: Channel, name: str, online: bool, at_risk_u: int, reserved_u: int, now_us: int, in_case: str = ""
+) -> ChannelView:
+    """``at_risk_u``: work done for the peer and not paid; what the peer has not acknowledged is added here.
+    ``reserved_u``: promised to jobs at the peer. ``in_case``: who must act in the case that witnesses hear."""
     c = channel
     return ChannelView(
         channel_id=c.id.hex(),
@@ -33,6 +35,7 @@ def view(channel: Channel, name: str, online: bool, at_risk_u: int, now_us: int,
         sequence_theirs=c.inn.seq,
         expires_at=c.expires_us // 1_000_000,
         at_risk_u=at_risk_u + c.unacked_u if c.open else 0,
+        reserved_u=min(reserved_u, c.balance) if c.state is State.ACTIVE else 0,
         unacknowledged=c.out.seq - c.acked,
         action=in_case or action(c, name, online, now_us),
         witnesses=len(c.params.witnesses),

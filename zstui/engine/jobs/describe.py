@@ -7,7 +7,25 @@ from zstui.engine.errors import UnknownGuild
 from zstui.engine.jobs.cid import digest_of_cid
 from zstui.engine.jobs.model import Job, StoredFile
 from zstui.engine.jobs.room import Room
+from zstui.engine.money import format_amount
 from zstui.engine.views import FileView, JobView
+
+
+def at_risk_u(room: Room, job: Job) -> int:
+    """What was done by the executor and is not paid yet."""
+    if job.final:
+        return job.promised_u
+    metered = room.records.metered(job.job_id)
+    return max(0, metered.due_u - job.paid_u) if metered is not None else 0
+
+
+def _why(room: Room, job: Job) -> str:
+    """Who must act, where a run is held still for its payment."""
+    metered = None if job.final else room.records.metered(job.job_id)
+    if metered is None or not metered.paused:
+        return job.why
+    unpaid = format_amount(at_risk_u(room, job))
+    return metered.why or f"paused: waiting for payment; you must approve {unpaid}, or it is stopped"
 
 
 def job_view(room: Room, job: Job, guild_names: dict[str, str]) -> JobView:
@@ -17,6 +35,7 @@ def job_view(room: Room, job: Job, guild_names: dict[str, str]) -> JobView:
             guild_names[job.guild_id] = room.guilds.view(job.guild_id).name
         except UnknownGuild:
             guild_names[job.guild_id] = ""
+    metered = room.records.metered(job.job_id)
     end = job.finished_us or room.clock.now_us()
     return JobView(
         job_id=job.job_id,
@@ -48,7 +67,12 @@ def job_view(room: Room, job: Job, guild_names: dict[str, str]) -> JobView:
         receipt_id=job.receipt_id,
         attestations=job.attestations,
         paid=job.paid,
-        why=job.why,
+        why=_why(room, job),
+        paid_u=job.paid_u,
+        due_u=job.cost_u if job.final or metered is None else metered.due_u,
+        at_risk_u=at_risk_u(room, job),
+        refund_u=job.refund_u,
+        paused=not job.final and metered is not None and metered.paused,
         created_at=job.created_us // US,
         finished_at=job.finished_us // US if job.finished_us else None,
         batch_id=job.batch_id,

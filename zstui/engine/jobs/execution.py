@@ -15,6 +15,7 @@ from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.manifest import FileRef, Manifest, check_files
 from zstui.engine.jobs.receipt import MAX_OUTPUT_BYTES, MAX_REASON, MAX_RESULTS, ReceiptFault, Status
 from zstui.engine.jobs.room import Room
+from zstui.engine.jobs.sandbox.control import RunControl
 from zstui.engine.jobs.sandbox.model import MAX_FILES, Execution, InputFile, Limits, RunResult
 
 
@@ -83,6 +84,7 @@ async def run(
     on_output: Callable[[Literal["stdout", "stderr"], bytes], None],
     on_progress: Callable[[float], None],
     stop: asyncio.Event | None = None,
+    control: RunControl | None = None,
     keep: bool = False,
 ) -> Ended:
     """Run what was fetched. Setting ``stop`` ends it with status "cancelled"; so does cancelling the task, without a result.
@@ -109,7 +111,9 @@ async def run(
                 inputs=tuple(InputFile(f.name, str(room.artifacts.cache.path(f.cid))) for f in m.inputs),
                 out_dir=out_dir,
             )
-            result = await room.sandbox.run(execution, on_output=on_output, on_progress=on_progress, stop=stop)
+            result = await room.sandbox.run(
+                execution, on_output=on_output, on_progress=on_progress, stop=stop, control=control
+            )
             how = ended(result)
             check_files("output", how.outputs, MAX_FILES, MAX_OUTPUT_BYTES)
             for left in result.outputs if keep else ():

@@ -12,6 +12,7 @@ from zstui.engine.jobs.feed import Feeds
 from zstui.engine.jobs.manifest import Manifest, Terms, can_execute, open_manifest, price
 from zstui.engine.jobs.messages import Accept, Ack, Agreed, Attach, Attested, Bidding, Offer, Refusal, RefusalCode
 from zstui.engine.jobs.model import Job, agreed_changes, new_job
+from zstui.engine.jobs.notes import NoteTerms, note_terms
 from zstui.engine.jobs.protocol import SealedStream
 from zstui.engine.jobs.receipt import (
     MAX_ATTESTATIONS,
@@ -76,9 +77,9 @@ class Executor:
 
     # --- what it takes -----------------------------------------------------------------------------------------------
 
-    def at_risk(self, peer: PeerId) -> int:
+    def committed(self, peer: PeerId) -> int:
         """Work for ``peer`` that is under way or unpaid, at its dearest, in µ."""
-        kept = sum(j.at_risk_u for j in self._room.records.open() if not j.mine and j.submitter == peer)
+        kept = sum(j.promised_u for j in self._room.records.open() if not j.mine and j.submitter == peer)
         return kept + sum(u for p, u in self._accepting.values() if p == peer)
 
     def refusal(self, peer: PeerId, m: Manifest) -> tuple[RefusalCode, str] | None:
@@ -116,7 +117,7 @@ class Executor:
             return f"no channel with enough balance: none is open, the job may cost {format_amount(need)}"
         if channel.expires_at * US < self._room.clock.now_us() + m.resources.timeout_us:
             return "the payment channel expires before the job would end"
-        at_risk = self.at_risk(peer)
+        at_risk = self.committed(peer)
         if channel.theirs_u - at_risk < need:
             return (
                 f"no channel with enough balance: it holds {format_amount(channel.theirs_u)}, of which "
@@ -188,6 +189,9 @@ class Executor:
     def _bid(self, manifest: bytes, peer: PeerId, m: Manifest) -> Bid:
         room = self._room
         channel = room.channels.active_with(peer)
+        settings = room.settings
+        wanted = NoteTerms(settings.note_ms, settings.accept_ms, settings.exposure_max_u)
+        terms = note_terms(m, wanted, settings.price_per_second_nano, settings.price_per_mib_nano)
         return Bid(
             manifest=manifest,
             executor=room.me,
@@ -196,6 +200,9 @@ class Executor:
             channel=bytes.fromhex(channel.channel_id) if channel is not None and self._exposure(m) else NO_CHANNEL,
             waiting=self._runs.ahead(""),
             expires_us=room.clock.now_us() + BID_TTL_US,
+            note_ms=terms.note_ms,
+            accept_ms=terms.accept_ms,
+            exposure_max_u=terms.exposure_max_u,
         )
 
     def _check_agreement(self, a: Agreement, m: Manifest, bid: Bid, bid_hash: bytes, s: SealedStream) -> None:
@@ -209,6 +216,7 @@ class Executor:
             bid.price_per_mib_nano,
             m.terms.max_total_u,
             price(m, bid.price_per_second_nano, bid.price_per_mib_nano).total_u,
+            (bid.note_ms, bid.accept_ms, bid.exposure_max_u),
         )
         got = (
             a.manifest,
@@ -220,6 +228,7 @@ class Executor:
             a.price_per_mib_nano,
             a.max_total_u,
             a.exposure_u,
+            (a.note_ms, a.accept_ms, a.exposure_max_u),
         )
         if got != asked or len(a.nonce) != 16:
             raise ProtocolError("An agreement on other terms than the bid's.")

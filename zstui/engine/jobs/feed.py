@@ -7,8 +7,9 @@ import asyncio
 from zstui.engine.errors import ProtocolError
 from zstui.engine.jobs import store
 from zstui.engine.jobs.execution import Ended
-from zstui.engine.jobs.messages import CHUNK, Ack, Cancel, Done, Output, Progress
+from zstui.engine.jobs.messages import CHUNK, Ack, Cancel, Done, Note, NoteAnswer, Output, Progress
 from zstui.engine.jobs.model import Job
+from zstui.engine.jobs.notes_meter import Metered
 from zstui.engine.jobs.outputs import STREAMS, StreamName
 from zstui.engine.jobs.protocol import SealedStream
 from zstui.engine.jobs.room import Room, cancel
@@ -42,11 +43,16 @@ class Feeds:
         listener = asyncio.create_task(self._listen(s, acked))
         at: dict[StreamName, int] = {"stdout": max(0, stdout), "stderr": max(0, stderr)}
         live = self._runs.get(job_id)
+        noted = ""
         try:
             while not listener.done():
                 job = room.records[job_id]
                 if not job.final:
                     await s.send(self._status(job))
+                note = live.biller.open_note if live is not None and live.biller is not None else None
+                if note is not None and note.note_id != noted and not job.final:
+                    await s.send(Note(note.raw))
+                    noted = note.note_id
                 for name in STREAMS:
                     data = live.output[name] if live is not None else await room.outputs.read(job_id, name)
                     while at[name] < len(data):
@@ -91,14 +97,23 @@ class Feeds:
             if isinstance(message, Ack):
                 acked.set()
                 return
+            if isinstance(message, NoteAnswer):
+                live = self._runs.get(s.job_id)
+                if live is not None and live.biller is not None:
+                    await live.biller.answered(message.reply)
+                continue
             if not isinstance(message, Cancel):
                 raise ProtocolError(f"A {type(message).__name__} while a job runs.")
             self._runs.cancel(s.job_id, Ended(status="cancelled", fault="payer", reason="Cancelled by its submitter."))
 
     def _status(self, job: Job) -> Progress:
         progress = self._room.records.progress(job.job_id)
+        metered = self._room.records.metered(job.job_id) or Metered(0, 0)
         return Progress(
             job.state == "running",
             self._runs.ahead(job.job_id),
             -1 if progress is None else round(progress * 1000),
+            metered.active_us,
+            metered.due_u,
+            metered.paused,
         )

@@ -23,23 +23,34 @@ class Channels(Protocol):
 
 
 class Funding:
-    """``usual_credit_u`` is what a fellow guild member grants by default: a larger promise is made only where a job needs it."""
+    """``usual_credit_u`` is what a fellow guild member grants by default: a larger promise is made only where a job needs it.
+    ``reserved`` tells what is promised to other jobs at a peer: the same money is not promised twice."""
 
-    def __init__(self, channels: Channels, name_of: Callable[[PeerId], str], usual_credit_u: int) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        name_of: Callable[[PeerId], str],
+        usual_credit_u: int,
+        reserved: Callable[[PeerId], int] = lambda peer: 0,
+    ) -> None:
+        self._reserved = reserved
         self._channels = channels
         self._name_of = name_of
         self._usual_credit_u = usual_credit_u
 
     async def __call__(self, executor: PeerId, amount_u: int) -> None:
-        """Return once a channel with ``executor`` holds ``amount_u``. Raises InsufficientBalance, ChannelError, NetError."""
+        """Return once a channel with ``executor`` holds ``amount_u`` that no other job is promised.
+
+        Raises InsufficientBalance, ChannelError, NetError."""
         if amount_u == 0:
             return
         channel = self._channels.active_with(executor)
         if channel is None:
             deposit = min(max(JOBS_COVERED * amount_u, LEAST_U), self._usual_credit_u)
             await self._channels.open(executor, max(deposit, amount_u), 0, LASTS_S)
-        elif channel.mine_u < amount_u:
+        elif channel.mine_u - (reserved_u := self._reserved(executor)) < amount_u:
+            promised = f", of which {format_amount(reserved_u)} is promised to other jobs," if reserved_u else ""
             raise InsufficientBalance(
-                f"The channel with {self._name_of(executor)} holds {format_amount(channel.mine_u)} and the job may cost "
-                f"{format_amount(amount_u)}: lower its limits, or close the channel and open a larger one."
+                f"The channel with {self._name_of(executor)} holds {format_amount(channel.mine_u)}{promised} and the job may "
+                f"cost {format_amount(amount_u)}: lower its limits, or close the channel and open a larger one."
             )

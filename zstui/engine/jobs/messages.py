@@ -6,7 +6,8 @@ finished agreement travel as it is, inside the link's own encryption.
 
 - offer:    Offer -> Bidding | Refusal; Accept -> Agreed | Refusal; then the feed
 - attach:   Attach -> Agreed | Refusal; then the feed
-- feed:     Progress and Output until Done; the submitter answers Ack, and may send Cancel at any time
+- feed:     Progress and Output until Done; the submitter answers Ack, and may send Cancel at any time;
+            a Note while it runs is paid through the channel, or answered with NoteAnswer
 - audit:    Audit -> Progress until Attested | Refusal
 - evidence: Attested -> Ack
 - artifact: Get -> Chunk until complete | Refusal
@@ -79,6 +80,12 @@ class Progress(Message, frozen=True, tag=7):
     """Jobs ahead while not running."""
     thousandths: int
     """As the job itself reports; -1 if it does not."""
+    active_us: int = 0
+    """Metered so far."""
+    due_u: int = 0
+    """What that costs."""
+    paused: bool = False
+    """Held still: a debit note waits for its payment."""
 
 
 class Output(Message, frozen=True, tag=8):
@@ -117,6 +124,18 @@ class Chunk(Message, frozen=True, tag=15):
     data: bytes
 
 
+class Note(Message, frozen=True, tag=24):
+    """A debit note in the executor's envelope."""
+
+    note: bytes
+
+
+class NoteAnswer(Message, frozen=True, tag=25):
+    """A ``NoteReply`` in the submitter's envelope."""
+
+    reply: bytes
+
+
 AnyMessage = (
     Offer
     | Refusal
@@ -133,6 +152,8 @@ AnyMessage = (
     | Attested
     | Get
     | Chunk
+    | Note
+    | NoteAnswer
 )
-OPENABLE = (Refusal, Agreed, Attach, Progress, Output, Done, Ack, Cancel, Attested, Get, Chunk)
+OPENABLE = (Refusal, Agreed, Attach, Progress, Output, Done, Ack, Cancel, Attested, Get, Chunk, Note, NoteAnswer)
 """What may travel without the guild's key once the guild is over."""

@@ -114,6 +114,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     retried_as: str = ""
     batch_id: str = ""
     batch_index: int | None = None
+    paid_u: int = 0
+    """What was paid for it so far, as far as its payee has it; less what was paid back."""
 
     @property
     def peer(self) -> PeerId:
@@ -131,11 +133,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in FINAL
 
     @property
-    def at_risk_u(self) -> int:
-        """What the other side may yet owe me for this job."""
-        if self.mine or self.paid in ("paid", "free"):
+    def promised_u(self) -> int:
+        """The most that may yet be paid for it."""
+        if self.paid in ("paid", "free") or (self.final and not self.paid):
             return 0
-        return self.cost_u if self.final else self.exposure_u
+        return max(0, (self.cost_u if self.final else self.exposure_u) - self.paid_u)
+
+    @property
+    def refund_u(self) -> int:
+        """What was paid for a job that came to cost less."""
+        return max(0, self.paid_u - self.cost_u) if self.final and self.receipt_id else 0
 
     @property
     def settled(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from zstui.engine.channels.approvals.model import PaymentRequest
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.manifest import Capabilities
+from zstui.engine.jobs.sandbox.control import RunControl
 from zstui.engine.jobs.sandbox.model import Execution, RunResult
 from zstui.engine.reputation.score import Outcome
 from zstui.engine.views import ApprovalState, ApprovalView, ChannelView, GuildView, Role
@@ -41,6 +42,7 @@ class SandboxPort(Protocol):
         on_output: Callable[[Literal["stdout", "stderr"], bytes], None],
         on_progress: Callable[[float], None],
         stop: Event | None = None,
+        control: RunControl | None = None,
     ) -> RunResult: ...
 
 
@@ -51,6 +53,8 @@ class PayLine(Protocol):
     def amount_u(self) -> int: ...
     @property
     def agreement(self) -> bytes: ...
+    @property
+    def kind(self) -> int: ...
     @property
     def ref(self) -> bytes: ...
 

@@ -50,6 +50,12 @@ class Bid(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     waiting: int
     """Jobs ahead of this one."""
     expires_us: int
+    note_ms: int = 0
+    """A debit note is due after so much of its run; 0: the receipt alone settles it."""
+    accept_ms: int = 0
+    """A note unpaid for longer holds the run."""
+    exposure_max_u: int = 0
+    """The most that may be metered and not paid while it runs."""
 
 
 class Agreement(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -66,6 +72,10 @@ class Agreement(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The most that can be due: all of the time and memory limit at these prices, under ``max_total_u``."""
     created_us: int
     nonce: bytes
+    note_ms: int = 0
+    """As in the bid."""
+    accept_ms: int = 0
+    exposure_max_u: int = 0
 
 
 class Receipt(Body, frozen=True, array_like=True, forbid_unknown_fields=True):

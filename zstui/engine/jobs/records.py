@@ -14,6 +14,7 @@ from zstui.engine.events import JobChanged, JobMoved
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.model import Job
+from zstui.engine.jobs.notes_meter import Metered
 from zstui.engine.jobs.receipt import MAX_ATTESTATIONS
 from zstui.engine.store.database import Database, Tx
 
@@ -49,6 +50,7 @@ class Records:
         """Jobs that are not settled."""
         self._signals: dict[str, Signal] = {}
         self._progress: dict[str, float] = {}
+        self._metered: dict[str, Callable[[], Metered]] = {}
         self._attesting = asyncio.Lock()
 
     async def load(self) -> None:
@@ -139,6 +141,13 @@ class Records:
             self.touch(job_id)
         return job
 
+    async def cover(self, job_id: str) -> Job | None:
+        """Take a finished job whose slices have paid it all as paid."""
+        job = self[job_id]
+        if job.paid == "unpaid" and job.paid_u >= job.cost_u:
+            await self._db.write(lambda tx: store.cover(tx, job_id))
+        return await self.reload(job_id)
+
     def artifacts(self) -> frozenset[str]:
         """Content ids that unfinished jobs still need."""
         return frozenset(chain.from_iterable(self._jobs[j].artifacts for j in self._open))
@@ -171,6 +180,7 @@ class Records:
                 self._receipts.pop(job.receipt_id, None)
                 self._open.discard(job_id)
                 self._progress.pop(job_id, None)
+                self._metered.pop(job_id, None)
                 self._signals.pop(job_id, None)
 
     def progress(self, job_id: str) -> float | None:
@@ -180,6 +190,21 @@ class Records:
         if self._progress.get(job_id) != progress:
             self._progress[job_id] = progress
             self._bus.publish(JobChanged(job_id))
+
+    def metered(self, job_id: str) -> Metered | None:
+        """What a running job has cost so far, as its executor meters it."""
+        found = self._metered.get(job_id)
+        return None if found is None else found()
+
+    def set_metered(self, job_id: str, metered: Metered) -> None:
+        if self.metered(job_id) != metered:
+            self.meter(job_id, lambda: metered)
+            self._bus.publish(JobChanged(job_id))
+
+    def meter(self, job_id: str, metered: Callable[[], Metered]) -> None:
+        """From now on ``metered`` tells what the job has cost."""
+        if job_id in self._open:
+            self._metered[job_id] = metered
 
     def touch(self, job_id: str) -> None:
         """Publish the change and wake who waits for this job."""
@@ -199,6 +224,7 @@ class Records:
         if job.settled:
             self._open.discard(job.job_id)
             self._progress.pop(job.job_id, None)
+            self._metered.pop(job.job_id, None)
         else:
             self._open.add(job.job_id)
 

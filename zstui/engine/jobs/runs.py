@@ -7,6 +7,8 @@ import hashlib
 import logging
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from zstui.engine.errors import JobError
 from zstui.engine.events import ExecutionFinished, ExecutionStarted
 from zstui.engine.identity.envelope import open_envelope, seal
@@ -14,6 +16,7 @@ from zstui.engine.jobs import store
 from zstui.engine.jobs.execution import Ended, fetch, run
 from zstui.engine.jobs.manifest import Manifest, open_manifest
 from zstui.engine.jobs.model import finished_changes
+from zstui.engine.jobs.notes_biller import Biller, biller_of
 from zstui.engine.jobs.outputs import STREAMS, StreamName
 from zstui.engine.jobs.receipt import MAX_REASON, Agreement, Receipt, amount_due
 from zstui.engine.jobs.records import Signal
@@ -37,6 +40,8 @@ class Run:
         self.ended_by: Ended | None = None
         """Set by whoever cancels it."""
         self.stop = asyncio.Event()
+        self.biller: Biller | None = None
+        """While it runs."""
 
     def end(self, how: Ended) -> None:
         """Cancel it; ``how`` says by whom."""
@@ -163,6 +168,7 @@ class Runs:
         missing = await fetch(room, room.records[job_id].submitter, job_id, live.manifest)
         if missing is not None:
             return missing
+        biller = await biller_of(room, job_id, live.manifest)
         async with room.slots.hold(room.records[job_id].submitter, live.manifest.priority):
             live.began_us = room.clock.monotonic_us()
             await room.records.change(job_id, state="running", started_us=room.clock.now_us())
@@ -178,9 +184,26 @@ class Runs:
                 room.records.set_progress(job_id, min(1.0, max(0.0, fraction)))
                 live.changed.fire()
 
-            return await run(
-                room, live.manifest, on_output=on_output, on_progress=on_progress, stop=live.stop, keep=True
-            )
+            live.biller = biller
+            room.records.meter(job_id, biller.metered)
+            billing = room.spawn(self._bill(live, biller), "billing a job", job_id)
+            try:
+                return await run(
+                    room,
+                    live.manifest,
+                    on_output=on_output,
+                    on_progress=on_progress,
+                    stop=live.stop,
+                    control=biller.meter,
+                    keep=True,
+                )
+            finally:
+                await cancel(billing)
+
+    async def _bill(self, live: Run, biller: Biller) -> None:
+        unpaid = await biller.bill()
+        if unpaid is not None:
+            live.end(unpaid)
 
     async def _sign_off(self, live: Run, how: Ended) -> None:
         """Keep output and receipt durably; the feed sends them after that."""
@@ -196,6 +219,8 @@ class Runs:
         a = open_envelope(evidence.agreements[0]).decode(Agreement)
         now = room.clock.now_us()
         m = live.manifest
+        if live.biller is not None and how.fault in ("none", "payer"):
+            how = replace(how, active_us=max(how.active_us, live.biller.noted_us))
         receipt = Receipt(
             agreement=bytes.fromhex(job.agreement_id),
             manifest=bytes.fromhex(job_id),
@@ -227,6 +252,7 @@ class Runs:
             lambda tx: store.put_evidence(tx, job_id, "receipt", room.me, raw),
             **finished_changes(open_envelope(raw).digest, receipt, now),
         )
+        await room.records.cover(job_id)
         if job.started_us:
             room.bus.publish(
                 ExecutionFinished(job_id, m.module_cid, how.status, receipt.active_us, receipt.memory_bytes)

@@ -12,6 +12,7 @@ from statistics import median_low
 from msgspec.structs import replace
 
 from zstui.engine.bus import Bus, Subscription
+from zstui.engine.channels.approvals.model import LINE_KINDS
 from zstui.engine.clock import Clock
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
@@ -21,7 +22,7 @@ from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.artifacts import Artifacts, Cache
-from zstui.engine.jobs.describe import job_view
+from zstui.engine.jobs.describe import at_risk_u, job_view
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.executor import Executor
 from zstui.engine.jobs.hours import format_minute
@@ -140,7 +141,9 @@ class JobService:
         )
         auditor = Auditor(self._room)
         self._settler = Settler(self._room, auditor, request_payment=request_payment, record_outcome=record_outcome)
-        self._submitter = Submitter(self._room, auditor, self._settler)
+        self._submitter = Submitter(
+            self._room, auditor, self._settler, request_payment=request_payment, payment_state=payment_state
+        )
         self._executor = Executor(self._room)
         self._witness = Witness(self._room)
         self._payment_state = payment_state
@@ -183,6 +186,8 @@ class JobService:
 
     async def _payment_changed(self, request_id: str) -> None:
         job = self._room.records.by_receipt(request_id)
+        if job is None:
+            await self._submitter.payment_decided(request_id)
         if job is None or not job.mine or self._payment_state is None or job.paid == "paid":
             return
         state = self._payment_state(request_id)
@@ -336,8 +341,16 @@ class JobService:
         )
 
     def at_risk(self, peer: PeerId) -> int:
+        """µ that ``peer`` owes me: receipts not paid, and what was metered of work under way and is not paid."""
+        return sum(at_risk_u(self._room, j) for j in self._room.records.open() if not j.mine and j.submitter == peer)
+
+    def committed(self, peer: PeerId) -> int:
         """µ that ``peer`` may yet owe me: receipts not paid, and work under way at its dearest."""
-        return self._executor.at_risk(peer)
+        return self._executor.committed(peer)
+
+    def reserved(self, peer: PeerId) -> int:
+        """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet."""
+        return self._submitter.reserved(peer)
 
     def typical(self, module_cid: str) -> tuple[int, int] | None:
         """Median duration (µs) and memory (bytes) of my latest finished jobs with this module, None if there are none."""
@@ -358,13 +371,15 @@ class JobService:
         self._paid(tx, peer, line, mine=True)
 
     def _paid(self, tx: Tx, peer: PeerId, line: PayLine, *, mine: bool) -> None:
-        job_id = store.mark_paid(
+        back = line.kind == LINE_KINDS["refund"]
+        job_id = store.credit(
             tx,
-            mine=mine,
+            mine=mine != back,
             peer=peer,
             agreement_id=line.agreement.hex(),
-            receipt_id=line.ref.hex(),
+            ref=line.ref.hex(),
             amount_u=line.amount_u,
+            back=back,
         )
         if job_id is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._after_payment, job_id)

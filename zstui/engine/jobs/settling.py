@@ -112,6 +112,7 @@ class Settler:
             job = room.records[job_id]
             if job.audit == "pending":
                 await self._auditor.audit(job)
+            await room.records.cover(job_id)
             await self.book(job_id)
             if room.records[job_id].paid == "unpaid":
                 await self._request(room.records[job_id])

@@ -9,6 +9,7 @@ import msgspec
 
 from zstui.engine.errors import StoreError
 from zstui.engine.identity.keys import PeerId
+from zstui.engine.jobs import notes_store
 from zstui.engine.jobs.model import Job, Paid
 from zstui.engine.jobs.receipt import Evidence
 from zstui.engine.store.database import Migration, Tx
@@ -79,6 +80,8 @@ SCHEMA: tuple[Migration, ...] = (
         CREATE TABLE job_owner (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), wishes BLOB NOT NULL) STRICT
         """,
     ),
+    Migration("jobs", 3, "ALTER TABLE job ADD COLUMN paid_u INTEGER NOT NULL DEFAULT 0"),
+    *notes_store.SCHEMA,
 )
 
 Kind = Literal["manifest", "bid", "agreement", "receipt", "attestation", "checks"]
@@ -135,24 +138,36 @@ def load(tx: Tx) -> list[Job]:
     return [_job(row) for row in rows]
 
 
-def mark_paid(tx: Tx, *, mine: bool, peer: PeerId, agreement_id: str, receipt_id: str, amount_u: int) -> str | None:
-    """Mark the job that this payment pays; its id, or None if it pays no job as asked. My job's outcome becomes due with it."""
+def credit(tx: Tx, *, mine: bool, peer: PeerId, agreement_id: str, ref: str, amount_u: int, back: bool) -> str | None:
+    """Count a payment for one of the documents of a job; its id, or None if it is for no job. ``back``: a refund, which goes
+    the other way."""
     other = "executor" if mine else "submitter"
     row = tx.execute(
-        f"SELECT job_id, state FROM job WHERE receipt_id = ? AND agreement_id = ? AND mine = ? AND {other} = ? "
-        "AND cost_u = ? AND paid != 'paid'",
-        (receipt_id, agreement_id, int(mine), peer, amount_u),
+        f"SELECT job_id FROM job WHERE agreement_id = ? AND mine = ? AND {other} = ? AND (receipt_id = ? OR EXISTS"
+        " (SELECT 1 FROM job_note n WHERE n.job_id = job.job_id AND n.note_id = ?))",
+        (agreement_id, int(mine), peer, ref, ref),
     ).fetchone()
     if row is None:
         return None
     job_id = str(row[0])
-    update(tx, job_id, {"paid": "paid"})
-    if mine:
+    tx.execute("UPDATE job SET paid_u = paid_u + ? WHERE job_id = ?", (-amount_u if back else amount_u, job_id))
+    cover(tx, job_id)
+    return job_id
+
+
+def cover(tx: Tx, job_id: str) -> None:
+    """Mark a finished job as paid once enough was. My job's outcome becomes due with it."""
+    paid = tx.execute(
+        "UPDATE job SET paid = 'paid' WHERE job_id = ? AND receipt_id != '' AND cost_u > 0 AND paid_u >= cost_u"
+        " AND paid != 'paid'",
+        (job_id,),
+    ).rowcount
+    if paid:
         tx.execute(
-            "UPDATE job SET outcome = 'success' WHERE job_id = ? AND outcome = '' AND state = 'done' AND fault = 'none'",
+            "UPDATE job SET outcome = 'success' WHERE job_id = ? AND mine = 1 AND outcome = '' AND state = 'done'"
+            " AND fault = 'none'",
             (job_id,),
         )
-    return job_id
 
 
 def set_owed(tx: Tx, job_id: str, paid: Paid) -> None:

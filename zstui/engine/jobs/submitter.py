@@ -23,13 +23,18 @@ from zstui.engine.jobs.messages import (
     Bidding,
     Cancel,
     Done,
+    Note,
     Offer,
     Output,
     Progress,
     Refusal,
 )
 from zstui.engine.jobs.model import Job, agreed_changes, new_job
+from zstui.engine.jobs.notes import NoteTerms, check_terms
+from zstui.engine.jobs.notes_meter import Metered
+from zstui.engine.jobs.notes_payer import NotePayer
 from zstui.engine.jobs.outputs import StreamName
+from zstui.engine.jobs.ports import PaymentState, RequestPayment
 from zstui.engine.jobs.protocol import RefusedByPeer, SealedStream, open_sealed
 from zstui.engine.jobs.receipt import (
     MAX_REASON,
@@ -42,6 +47,7 @@ from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.witness import Auditor
+from zstui.engine.money import format_amount
 from zstui.engine.net.link import JOB_PROTOCOL
 from zstui.engine.store.database import Tx
 from zstui.engine.views import Fault, JobState
@@ -53,8 +59,22 @@ LATE_US = 7 * 86_400 * US
 
 
 class Submitter:
-    def __init__(self, room: Room, auditor: Auditor, settler: Settler) -> None:
+    def __init__(
+        self,
+        room: Room,
+        auditor: Auditor,
+        settler: Settler,
+        *,
+        request_payment: RequestPayment,
+        payment_state: PaymentState | None,
+    ) -> None:
         self._room = room
+        self._notes = NotePayer(
+            room,
+            request_payment=request_payment,
+            payment_state=payment_state,
+            stream=lambda job_id: self._live.get(job_id),
+        )
         self._auditor = auditor
         self._settler = settler
         self._live: dict[str, SealedStream] = {}
@@ -66,6 +86,8 @@ class Submitter:
         self._agreed: dict[str, int] = {}
         """Monotonic time just before each agreement of this process left."""
         self._sizes: dict[tuple[str, StreamName], int] = {}
+        self._pledged: dict[str, int] = {}
+        """What was promised in agreements that I signed and whose executor has not yet."""
         self.linked = Signal()
         """Fired when any peer connects."""
 
@@ -113,6 +135,10 @@ class Submitter:
         if (job.final or peer != job.executor) and peer not in self._auditor.asked(job_id):
             return frozenset()
         return job.artifacts
+
+    async def payment_decided(self, request_id: str) -> bool:
+        """The state of a payment changed; whether it is one for a slice of a running job."""
+        return await self._notes.decided(request_id)
 
     def take_late(self, peer: PeerId) -> None:
         """``peer`` is back: fetch receipts of jobs that were given up while it was away."""
@@ -166,6 +192,7 @@ class Submitter:
                     await self.linked.wait(pause)
         finally:
             self._driving.discard(job_id)
+            self._pledged.pop(job_id, None)
             self._contact.pop(job_id, None)
             self._away.discard(job_id)
 
@@ -229,6 +256,7 @@ class Submitter:
             opened = open_envelope(raw_bid, job.executor)
             bid = opened.decode(Bid)
             a = self._agreement(job, m, bid, opened.digest)
+            self._pledge(job, a)
             mine = seal(room.identity, a)
 
             def keep(tx: Tx) -> None:
@@ -242,12 +270,35 @@ class Submitter:
             await s.send(Accept(mine))
             theirs = (await s.expect(Agreed, room.timing.answer)).agreement
         except RefusedByPeer as error:
+            self._pledged.pop(job_id, None)
             if error.kind == "busy":
                 raise
             await self._refused(job, error, final=True)
             return False
         await self._both_signed(job, mine, theirs)
+        self._pledged.pop(job_id, None)
         return True
+
+    def reserved(self, peer: PeerId, but: str = "") -> int:
+        """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet, apart from the job ``but``."""
+        jobs = [j for j in self._room.records.open() if j.mine and j.executor == peer and j.job_id != but]
+        return sum(j.promised_u if j.agreed else self._pledged.get(j.job_id, 0) for j in jobs)
+
+    def _pledge(self, job: Job, a: Agreement) -> None:
+        """Promise the job what it may cost, out of what the channel holds and no other job is promised. Raises RefusedByPeer
+        ("busy") while there is too little: another job may come to cost less."""
+        channel = self._room.channels.active_with(job.executor) if a.exposure_u else None
+        if channel is not None:
+            reserved_u = self.reserved(job.executor, job.job_id)
+            if channel.mine_u - reserved_u < a.exposure_u:
+                raise RefusedByPeer(
+                    Refusal(
+                        "busy",
+                        f"your channel holds {format_amount(channel.mine_u)}, of which {format_amount(reserved_u)} is promised "
+                        f"to other jobs, and this one may cost {format_amount(a.exposure_u)}",
+                    )
+                )
+        self._pledged[job.job_id] = a.exposure_u
 
     async def _refused(self, job: Job, refusal: RefusedByPeer, *, final: bool) -> None:
         """Say why the executor does not take the job; one that is only busy is asked again until ``final``."""
@@ -268,6 +319,7 @@ class Submitter:
             and 0 <= rates.price_per_mib_nano <= m.terms.price_per_mib_nano
         ):
             raise ProtocolError("A bid above the offered prices.")
+        check_terms(NoteTerms(bid.note_ms, bid.accept_ms, bid.exposure_max_u))
         return Agreement(
             manifest=bid.manifest,
             bid=bid_hash,
@@ -280,6 +332,9 @@ class Submitter:
             exposure_u=price(m, rates.price_per_second_nano, rates.price_per_mib_nano).total_u,
             created_us=room.clock.now_us(),
             nonce=os.urandom(16),
+            note_ms=bid.note_ms,
+            accept_ms=bid.accept_ms,
+            exposure_max_u=bid.exposure_max_u,
         )
 
     async def _attach(self, s: SealedStream, job: Job, mine: bytes) -> bool:
@@ -331,10 +386,11 @@ class Submitter:
                     room.outputs.append(job_id, name, data)
                     self._sizes[job_id, name] = at + len(data)
                     room.bus.publish(JobOutputReceived(job_id, name, offset, data))
+                case Note(note=raw):
+                    await self._notes.take(job, m, raw, self._elapsed(job_id))
                 case Done(receipt=raw):
                     if not job.receipt_id:
-                        since = self._agreed.get(job_id)
-                        elapsed = None if since is None else room.clock.monotonic_us() - since
+                        elapsed = self._elapsed(job_id)
                         await self._bring_files(job, raw)
                         await self._settler.finish(room.records[job_id], m, raw, elapsed)
                         self._agreed.pop(job_id, None)
@@ -344,6 +400,11 @@ class Submitter:
                     return
                 case _:
                     raise ProtocolError(f"A {type(message).__name__} while a job runs.")
+
+    def _elapsed(self, job_id: str) -> int | None:
+        """µs since just before my agreement left; None where that was before this process began."""
+        since = self._agreed.get(job_id)
+        return None if since is None else self._room.clock.monotonic_us() - since
 
     async def _bring_files(self, job: Job, raw: bytes) -> None:
         """Fetch what the job left in /out, before its receipt is accepted."""
@@ -379,5 +440,7 @@ class Submitter:
                 changes |= {"state": "running", "started_us": room.clock.now_us()}
             if changes:
                 await room.records.change(job.job_id, **changes)
+        due_u = min(max(0, message.due_u), job.exposure_u)
+        room.records.set_metered(job.job_id, Metered(max(0, message.active_us), due_u, message.paused))
         if 0 <= message.thousandths <= 1000:
             room.records.set_progress(job.job_id, message.thousandths / 1000)

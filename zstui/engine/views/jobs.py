@@ -68,6 +68,16 @@ class JobView(View, frozen=True, kw_only=True):
     """One sentence: why it waits, failed, or was refused, naming each peer."""
     created_at: int = 0
     finished_at: int | None = None
+    paid_u: int = 0
+    """Paid for it so far."""
+    due_u: int = 0
+    """What it has cost so far: while it runs, as its executor meters it."""
+    at_risk_u: int = 0
+    """Of that, what is not paid: the executor's risk, which both sides see."""
+    refund_u: int = 0
+    """Paid for a job that came to cost less; the executor owes it back."""
+    paused: bool = False
+    """Held still until a slice is paid; ``why`` says who must act."""
     batch_id: str = ""
     batch_index: int | None = None
     inputs: tuple[FileView, ...] = ()
