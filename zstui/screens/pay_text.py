@@ -20,6 +20,8 @@ _FIELD_NAMES = (
     "sequence",
     "urgency",
     "verified",
+    "kind",
+    "note",
 )
 FAULTS = {"payer": "the program's fault", "executor": "the executor's fault"}
 HELP = """\
