@@ -57,7 +57,8 @@ class Payer:
         taken: list[_Waiting] = []
         try:
             while queue.waiting:
-                await self._books.until(channel.peer, patience_s, lambda: self._is_ready(channel.id))
+                if not self._is_ready(channel.id):
+                    await self._books.until(channel.peer, patience_s, lambda: self._is_ready(channel.id))
                 taken = [queue.waiting.popleft() for _ in range(min(MAX_LINES, len(queue.waiting)))]
                 await self._write(channel, [w for w in taken if not w.future.done()])
         finally:

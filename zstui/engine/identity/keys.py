@@ -7,6 +7,7 @@ base58btc; libp2p peer-ids specification), so no look-up is ever needed to verif
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -57,11 +58,13 @@ def public_key_from_protobuf(data: bytes) -> bytes:
     return data[4:]
 
 
+@lru_cache(maxsize=4096)
 def peer_id_of(public_key: bytes) -> PeerId:
     """Peer id of a 32-byte Ed25519 public key."""
     return base58_encode(_MULTIHASH_PREFIX + public_key_protobuf(public_key))
 
 
+@lru_cache(maxsize=4096)
 def public_key_of(peer_id: PeerId) -> bytes:
     """The 32-byte Ed25519 public key inside a peer id. Raises BadInput."""
     data = base58_decode(peer_id)

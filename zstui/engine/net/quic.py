@@ -34,6 +34,8 @@ CONNECTION_ID_BYTES = 8
 DATAGRAM_BYTES = 1350
 """UDP payload; there is no path MTU discovery."""
 VERSIONS = (int(QuicProtocolVersion.VERSION_1),)
+ACK_DELAY_S = 0.005
+"""Acknowledgements wait for one another, so that an answer to a message is not held up by one; 25 ms is announced."""
 BAD_CERTIFICATE = 0x12A
 """QUIC error code of the TLS alert ``bad_certificate``."""
 
@@ -70,6 +72,7 @@ class Quic(QuicConnection):
         super().__init__(configuration=configuration, **arguments)
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = MAX_STREAMS
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
+        self._ack_delay = ACK_DELAY_S
         self.unread: dict[int, int] = {}
         """Bytes of each stream that have been delivered but not read by the application; no entry: none."""
 
