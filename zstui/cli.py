@@ -58,7 +58,7 @@ def _dispatch(args: argparse.Namespace, home: Home) -> Coroutine[Any, Any, int]:
         return _demo(args.headless)
     if args.command == "run":
         return _run(args, home)
-    if args.command == "receipt":
+    if args.command in ("receipt", "channel"):
         return _verify(args)
     if args.command == "restore":
         return _restore(args, home)
@@ -100,13 +100,21 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
 
 
 async def _verify(args: argparse.Namespace) -> int:
+    """A receipt, a proof of fraud, or a list of faults that hold their proofs."""
+    from zstui.engine.channels.disputes.faults import verify_file
     from zstui.engine.jobs.receipt import verify_bundle
 
     try:
-        bundle = msgspec.json.decode(args.file.read_bytes(), type=dict[str, Any])
+        found = msgspec.json.decode(args.file.read_bytes(), type=dict[str, Any] | list[dict[str, Any]])
     except (OSError, msgspec.MsgspecError) as error:
-        return _fail(BadInput(f"Cannot read a receipt from {args.file}: {error}."), 2)
-    checks = verify_bundle(bundle)
+        return _fail(BadInput(f"Cannot read {args.file}: {error}."), 2)
+    bundles = found if isinstance(found, list) else [found]
+    proofs = [proof for b in bundles if (proof := b if "zerostate_fraud_proof" in b else b.get("file"))]
+    checks = (
+        tuple(check for proof in proofs for check in verify_file(proof)[1])
+        if proofs
+        else verify_bundle(found if isinstance(found, dict) else {})
+    )
     good = bool(checks) and all(check.ok for check in checks)
     if args.json:
         print(msgspec.json.encode({"verified": good, "checks": checks}).decode())

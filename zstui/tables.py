@@ -14,6 +14,8 @@ from zstui.engine.views import (
     ChannelView,
     DecisionView,
     DischargeView,
+    DisputeView,
+    FraudView,
     GuildMessageView,
     GuildView,
     InviteView,
@@ -25,6 +27,7 @@ from zstui.engine.views import (
     RehearsalView,
     RehearsedCount,
     StatusView,
+    VerdictView,
 )
 
 Row = Sequence[str]
@@ -89,6 +92,17 @@ def _rank(v: RankView) -> Row:
     return place, v.name, short(v.peer_id), f"{v.score:.3f}", str(v.completed), str(v.failed), average, cost, until
 
 
+def _dispute_row(v: DisputeView) -> Row:
+    role = f"witness ({v.filed_by_name} against {v.peer_name})" if v.role == "witness" else v.peer_name
+    mine = "-" if v.mine_u is None else format_amount(v.mine_u)
+    return v.channel_id[:8], role, v.state, mine, clock(v.act_by or v.deadline_at), v.must_act or "nobody"
+
+
+def _fraud_row(v: FraudView) -> Row:
+    kind = v.kind.replace("_", " ").lower()
+    return v.culprit_name, kind, v.channel_id[:8], "proven" if v.proven else "by verdict", clock(v.until), v.words
+
+
 _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
     PeerView: (("PEER", "KEY", "ADDRESS", "STATE", "PATH", "RTT", "SCORE", "WHY"), _peer),
     GuildView: (("GUILD", "ID", "ROLE", "MEMBERS", "UNTIL", "STATE"), _guild),
@@ -125,6 +139,8 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
             v.action,
         ),
     ),
+    DisputeView: (("CHANNEL", "WITH", "STATE", "MINE", "UNTIL", "WHO MUST ACT"), _dispute_row),
+    FraudView: (("PEER", "FAULT", "CHANNEL", "HOW", "PENALTY UNTIL", "WHAT"), _fraud_row),
     LedgerView: (
         ("PEER", "OWED TO ME", "I OWE", "CREDIT LIMIT"),
         lambda v: (
@@ -213,6 +229,26 @@ def _rehearsal(v: RehearsalView) -> str:
 _WOULD = {"auto": "paid", "ask": "asked", "block": "blocked"}
 
 
+def _dispute(v: DisputeView) -> str:
+    lines = [
+        f"channel {v.channel_id[:16]}  {'witnessed here' if v.role == 'witness' else f'with {v.peer_name}'}  {v.state}",
+        *filter(None, [v.reason]),
+        v.text,
+    ]
+    if v.deadline_at:
+        lines.append(f"deadline  {clock(v.deadline_at)}")
+    for w in v.witnesses:
+        agrees = "" if w.agrees is None else ", as decided" if w.agrees else ", NOT as decided"
+        lines.append(f"witness   {w.name}: {w.state}{agrees}")
+    if v.verdict is not None:
+        lines.append(f"verdict   {v.verdict.text}")
+    for c in v.choices:
+        cost = f"costs {format_amount(c.cost_u)}" if c.cost_u > 0 else "costs nothing"
+        lines.append(f"you can   {c.title} ({format_amount(c.mine_u)} for you, {cost}): {c.text}")
+    lines += [f"fraud     {f.culprit_name}: {f.words}" for f in v.frauds]
+    return "\n".join(lines)
+
+
 def render(result: object, element: type | None = None) -> str:
     """Any command's result as text. ``element`` names the rows of a list that may be empty."""
     if isinstance(result, list):
@@ -226,6 +262,10 @@ def render(result: object, element: type | None = None) -> str:
             f"{result.path}  {result.size_bytes / 1e6:.1f} MB  {len(result.channels)} open channels\n"
             "Whoever has this file and its passphrase owns this node; keep both, apart from each other."
         )
+    if isinstance(result, DisputeView):
+        return _dispute(result)
+    if isinstance(result, VerdictView):
+        return result.text
     if isinstance(result, PolicyView):
         return _policy(result)
     if isinstance(result, RehearsalView):

@@ -23,6 +23,7 @@ EVENTS: dict[str, str] = {
     "jobs": "job_id",
     "batches": "batch_id",
     "channels": "channel_id",
+    "disputes": "channel_id",
     "approvals": "request_id",
 }
 
@@ -51,6 +52,7 @@ class FakeEngine:
         self.batches = {view.batch_id: view for view in start.batches}
         self.work = v.WorkView(accepting=True, max_jobs=2, memory_mib=128)
         self.channels = {view.channel_id: view for view in start.channels}
+        self.disputes = {view.channel_id: view for view in start.disputes}
         self.approvals = {view.request_id: view for view in start.approvals}
         self.ranks = start.ranks
         self.log = list(start.log)
@@ -84,7 +86,14 @@ class FakeEngine:
                 self.status = status
             case v.BatchUpdated(view=batch):
                 self.batches[batch.batch_id] = batch
-            case v.PeerUpdated() | v.GuildUpdated() | v.JobUpdated() | v.ChannelUpdated() | v.ApprovalUpdated():
+            case (
+                v.PeerUpdated()
+                | v.GuildUpdated()
+                | v.JobUpdated()
+                | v.ChannelUpdated()
+                | v.ApprovalUpdated()
+                | v.DisputeUpdated()
+            ):
                 area = type(event).__name__.removesuffix("Updated").lower() + "s"
                 getattr(self, area)[getattr(event.view, EVENTS[area])] = event.view
             case v.RanksUpdated(views=ranks):
@@ -108,6 +117,7 @@ class FakeEngine:
             jobs=tuple(self.jobs.values()),
             batches=tuple(self.batches.values()),
             channels=tuple(self.channels.values()),
+            disputes=tuple(self.disputes.values()),
             approvals=tuple(self.approvals.values()),
             ranks=self.ranks,
             log=tuple(self.log),
@@ -253,6 +263,14 @@ class FakeEngine:
                 if unilateral:
                     return self._put(msgspec.structs.replace(channel, state="disputed", reason="unilateral"))
                 return self._put(msgspec.structs.replace(channel, state="closed", reason="cooperative"))
+            case c.ListDisputes():
+                return list(self.disputes.values())
+            case c.ShowDispute(channel=text) | c.DisputeChannel(channel=text) | c.SubmitEvidence(channel=text):
+                return _find(self.disputes, text, UnknownChannel)
+            case c.ShowVerdict(channel=text):
+                return _find(self.disputes, text, UnknownChannel).verdict
+            case c.ListFrauds():
+                return [fraud for view in self.disputes.values() for fraud in view.frauds]
             case c.ListLedger():
                 return [
                     v.LedgerView(

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from zstui.engine.channels import messages as channel_messages
+from zstui.engine.channels.disputes import messages as dispute_messages
 from zstui.engine.guilds import messages as guild_messages
 from zstui.engine.identity.card import Card
 from zstui.engine.identity.envelope import Body, Envelope
@@ -21,6 +22,7 @@ from zstui.engine.net.link import (
     ARTIFACT_PROTOCOL,
     CARD_PROTOCOL,
     CHANNEL_PROTOCOL,
+    DISPUTE_PROTOCOL,
     GUILD_PROTOCOL,
     JOB_PROTOCOL,
     MAX_FRAME,
@@ -29,7 +31,14 @@ from zstui.engine.net.link import (
 NASTY = "\x1b]0;pwned\x07\x1b[2J\u202e\u0000\r\n\u200b[bold]x[/]\U000e0041"
 """Would set a terminal's title, clear it, turn text around and style it."""
 INTS = (-(2**63), -1, 0, 1, 2, 64, 2**31 - 1, 2**31, 2**53 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
-PROTOCOLS = (GUILD_PROTOCOL, JOB_PROTOCOL, CHANNEL_PROTOCOL, ARTIFACT_PROTOCOL, CARD_PROTOCOL)
+PROTOCOLS = (
+    GUILD_PROTOCOL,
+    JOB_PROTOCOL,
+    CHANNEL_PROTOCOL,
+    ARTIFACT_PROTOCOL,
+    CARD_PROTOCOL,
+    DISPUTE_PROTOCOL,
+)
 
 
 def edge(kind: inspect.Type, rng: random.Random, keys: tuple[bytes, ...]) -> Any:
@@ -115,6 +124,9 @@ def frames(protocol: str, identity: Identity, victim: bytes, rng: random.Random,
                 signed(identity, cls.__name__, encode(message(cls, rng, keys)))
                 for cls in (rng.choice(kinds) for _ in range(8))
             ]
+        elif protocol == DISPUTE_PROTOCOL:
+            cls = rng.choice(_structs(dispute_messages, Body))
+            yield [signed(identity, cls.__name__, encode(message(cls, rng, keys)))]
         elif protocol == GUILD_PROTOCOL:
             yield [encode(message(rng.choice(_structs(guild_messages, guild_messages.Frame)), rng, keys))]
         elif protocol == CARD_PROTOCOL:

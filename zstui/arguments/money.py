@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from zstui.arguments import disputes
 from zstui.arguments.types import Family, Verb, amount, duration
 from zstui.engine import commands as c
 
@@ -58,6 +59,8 @@ def add(family: Family, verb: Verb) -> None:
     ):
         verb(channel, name, text, lambda a, decide=decide: decide(discharge=a.discharge)).add_argument("discharge")
     verb(channel, "ledger", "what is owed over all closed channels", lambda a: c.ListLedger())
+
+    disputes.add(channel, verb)
 
     approve = family("approve", "payments that wait for you")
     verb(approve, "list", "what waits", lambda a: c.ListApprovals())

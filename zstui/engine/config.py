@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     credit_stranger_u: Money = 1_000_000
     typed_above_u: Money = 50_000_000
     """Payments above it ask for the amount to be typed."""
+    witness: bool = True
+    """The owner's consent to witness disputes between fellow guild members."""
     tags: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
     """Words on the capability card, for others to find this node by."""
     demo: bool = False

@@ -151,6 +151,18 @@ class PaymentProcessed(Event, frozen=True):
     amount_u: int
 
 
+class DisputeChanged(Event, frozen=True):
+    channel_id: str
+
+
+class FraudProven(Event, frozen=True):
+    """A fault was held against a peer."""
+
+    peer_id: str
+    kind: str
+    channel_id: str
+
+
 class ApprovalChanged(Event, frozen=True):
     request_id: str
 

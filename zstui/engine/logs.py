@@ -50,6 +50,7 @@ _AREAS = (
     ("Execution", "jobs"),
     ("Channel", "channels"),
     ("Payment", "channels"),
+    ("Fraud", "channels"),
     ("Approval", "approvals"),
     ("Reputation", "reputation"),
     ("Outcome", "reputation"),
@@ -102,6 +103,8 @@ def _sentence(event: e.Event, name_of: Callable[[str], str]) -> str:
             return f"Payment {status}, {'from' if status == 'received' else 'to'} {name_of(channel)}: {format_amount(amount)}."
         case e.OutcomeRecorded(peer_id=peer, success=success, score=score):
             return f"{name_of(peer)} {'did' if success else 'failed'} a job; its score is {score:.3f}."
+        case e.FraudProven(peer_id=peer, kind=kind, channel_id=channel):
+            return f"Fraud of {name_of(peer)} is proven: {kind.replace('_', ' ').lower()}."
         case e.TrustEvent(peer_id=peer, kind=kind):
             return f"{name_of(peer)}: {kind.replace('_', ' ')}."
         case _:

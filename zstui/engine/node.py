@@ -20,6 +20,8 @@ from zstui.engine.channels.approvals import schema as approval_schema
 from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
 from zstui.engine.channels.approvals.service import ApprovalService
 from zstui.engine.channels.discharges.service import DischargeService
+from zstui.engine.channels.disputes import store as dispute_store
+from zstui.engine.channels.disputes.service import DisputeService
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.vault.deposit import Extras
@@ -66,6 +68,7 @@ SCHEMA = (
     *net_store.SCHEMA,
     *guild_store.SCHEMA,
     *channel_store.SCHEMA,
+    *dispute_store.SCHEMA,
     *approval_schema.SCHEMA,
     *reputation_store.SCHEMA,
     *job_store.SCHEMA,
@@ -119,6 +122,7 @@ class Node:
                 s.channels,
                 s.vault,
                 s.discharges,
+                s.disputes,
                 s.approvals,
                 s.jobs,
             ):
@@ -178,6 +182,7 @@ class Node:
             s.approvals,
             s.discharges,
             s.vault,
+            s.disputes,
             s.channels,
             s.guilds,
             s.net,
@@ -226,6 +231,7 @@ class Node:
     def _build(self, identity: Identity, db: Database, profile: Profile, tainted: bool, restored: bool) -> Services:
         settings, clock, bus = self._settings, self._clock, Bus()
         approvals: ApprovalService
+        disputes: DisputeService
         jobs: JobService
 
         def my_card() -> bytes:
@@ -250,6 +256,29 @@ class Node:
 
         def admits(peer: PeerId) -> bool:
             return reputation.blocked_until(peer) is None
+
+        def credit_limit(peer: PeerId) -> int:
+            return 0 if disputes.at_fault(peer) else approvals.credit_limit(bool(guilds.shared_with(peer)))
+
+        def fellow_members(peer: PeerId) -> list[PeerId]:
+            """Members of all guilds that ``peer`` and I are in, but for the two."""
+            shared = (guilds.members(guild_id) for guild_id in sorted(guilds.shared_with(peer)))
+            found = dict.fromkeys(member for members in shared for member in members)
+            return [member for member in found if member not in (peer, identity.peer_id)]
+
+        def could_witness(peer: PeerId) -> list[PeerId]:
+            """Observers only look on; all other members were told at joining that they may be asked."""
+            roles = {g: guilds.members(g) for g in guilds.shared_with(peer)}
+            return [
+                member
+                for member in fellow_members(peer)
+                if admits(member) and any(members.get(member, "observer") != "observer" for members in roles.values())
+            ]
+
+        async def punish(peer: PeerId, hours: int, why: str) -> None:
+            until = reputation.blocked_until(peer)
+            if until is None or until < clock.now_us() // US + hours * 3600:
+                await reputation.block(peer, hours, why)
 
         def on_acknowledged(tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
             approvals.acknowledged(tx, peer, line)
@@ -328,13 +357,30 @@ class Node:
             bus,
             clock,
             name_of=net.name_of,
-            credit_limit=lambda peer: approvals.credit_limit(bool(guilds.shared_with(peer))),
+            credit_limit=credit_limit,
             at_risk=lambda peer: jobs.at_risk(peer),
             reserved=lambda peer: jobs.reserved(peer),
             on_credit=on_credit,
             on_acknowledged=on_acknowledged,
             tainted=tainted,
             restored=lambda: vault.restored,
+            nominate=lambda peer, wanted, expires_s: disputes.nomination(peer, wanted, expires_s),
+            agreed_witnesses=lambda peer: disputes.nomination.agreed(peer),
+            action_in_case=lambda channel_id: disputes.action(channel_id),
+        )
+        disputes = DisputeService(
+            identity,
+            net,
+            db,
+            bus,
+            clock,
+            channels=channels,
+            name_of=net.name_of,
+            candidates=could_witness,
+            willing=lambda peer: settings.witness and admits(peer) and bool(guilds.shared_with(peer)),
+            shares_guild=lambda peer: bool(guilds.shared_with(peer)),
+            fellows=lambda peer: fellow_members(peer) or fellow_members(identity.peer_id),
+            blacklist=punish,
         )
         vault = VaultService(
             identity,
@@ -404,6 +450,7 @@ class Node:
             channels=channels,
             vault=vault,
             discharges=discharges,
+            disputes=disputes,
             approvals=approvals,
             reputation=reputation,
             sandbox=sandbox,

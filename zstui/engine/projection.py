@@ -85,6 +85,7 @@ def snapshot(s: Services) -> v.Snapshot:
         guilds=tuple(guilds(s)),
         jobs=tuple(s.jobs.views()),
         channels=tuple(s.channels.views()),
+        disputes=tuple(s.disputes.views()),
         approvals=tuple(s.approvals.views()),
         ranks=tuple(s.reputation.rank()),
         log=tuple(s.logs.lines()),
@@ -144,6 +145,9 @@ class Projector:
                 case e.ChannelChanged(channel_id=key):
                     self._mark("channels", key)
                     self._standing_changed = True
+                case e.DisputeChanged(channel_id=key):
+                    self._mark("disputes", key)
+                    self._mark("channels", key)
                 case e.ApprovalChanged(request_id=key) | e.ApprovalAsked(request_id=key):
                     self._mark("approvals", key)
                 case e.ReputationChanged(peer_id=key) | e.TrustEvent(peer_id=key):
@@ -203,6 +207,8 @@ class Projector:
                     return v.JobUpdated(view=s.jobs.view(key))
                 case "channels":
                     return v.ChannelUpdated(view=s.channels.view(key))
+                case "disputes":
+                    return v.DisputeUpdated(view=s.disputes.view(key))
                 case "approvals":
                     return v.ApprovalUpdated(view=s.approvals.view(key))
                 case "batches":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from zstui.engine.bus import Bus
 from zstui.engine.channels.approvals.service import ApprovalService
 from zstui.engine.channels.discharges.service import DischargeService
+from zstui.engine.channels.disputes.service import DisputeService
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.vault.service import VaultService
 from zstui.engine.clock import Clock
@@ -51,6 +52,7 @@ class Services:
     channels: ChannelService
     vault: VaultService
     discharges: DischargeService
+    disputes: DisputeService
     approvals: ApprovalService
     reputation: ReputationService
     sandbox: Sandbox

@@ -7,6 +7,15 @@ Ids may be given as any unambiguous prefix; peers also by name. Every command ra
 from __future__ import annotations
 
 from zstui.engine.commands.base import Command, Engine
+from zstui.engine.commands.disputes import (
+    DisputeChannel,
+    DisputesCommand,
+    ListDisputes,
+    ListFrauds,
+    ShowDispute,
+    ShowVerdict,
+    SubmitEvidence,
+)
 from zstui.engine.commands.guilds import (
     CreateGuild,
     DissolveGuild,
@@ -76,7 +85,7 @@ from zstui.engine.commands.node import (
     UnblockPeer,
 )
 
-AnyCommand = NodeCommand | GuildsCommand | JobsCommand | MoneyCommand
+AnyCommand = NodeCommand | GuildsCommand | JobsCommand | MoneyCommand | DisputesCommand
 
 __all__ = [
     "AnyCommand",
@@ -91,6 +100,7 @@ __all__ = [
     "CreateGuild",
     "DeclineDischarge",
     "Discharge",
+    "DisputeChannel",
     "DissolveGuild",
     "Engine",
     "EstimateJob",
@@ -105,6 +115,8 @@ __all__ = [
     "ListChannels",
     "ListDecisions",
     "ListDischarges",
+    "ListDisputes",
+    "ListFrauds",
     "ListGuilds",
     "ListJobs",
     "ListLedger",
@@ -127,13 +139,16 @@ __all__ = [
     "SetWorking",
     "ShowBatch",
     "ShowChannel",
+    "ShowDispute",
     "ShowJob",
     "ShowPolicy",
     "ShowReceipt",
+    "ShowVerdict",
     "ShowWork",
     "Status",
     "StopAllJobs",
     "SubmitBatch",
+    "SubmitEvidence",
     "SubmitJob",
     "UnblockPeer",
     "WaitBatch",

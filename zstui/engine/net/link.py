@@ -21,6 +21,7 @@ ARTIFACT_PROTOCOL = "/zerostate/artifact/1.0.0"
 DISCHARGE_PROTOCOL = "/zerostate/discharge/1.0.0"
 VAULT_PROTOCOL = "/zerostate/vault/1.0.0"
 CARD_PROTOCOL = "/zerostate/card/1.0.0"
+DISPUTE_PROTOCOL = "/zerostate/dispute/1.0.0"
 
 
 class Stream(Protocol):

@@ -7,12 +7,12 @@ from typing import TypeVar, cast
 from zstui.engine import commands as c
 from zstui.engine.errors import BadInput
 from zstui.engine.services import Services
-from zstui.engine.verbs import guilds, jobs, money, node
+from zstui.engine.verbs import disputes, guilds, jobs, money, node
 from zstui.engine.verbs.base import Verb
 
 R = TypeVar("R")
 
-_VERBS: dict[type, Verb] = {**node.VERBS, **guilds.VERBS, **jobs.VERBS, **money.VERBS}
+_VERBS: dict[type, Verb] = {**node.VERBS, **guilds.VERBS, **jobs.VERBS, **money.VERBS, **disputes.VERBS}
 
 
 async def execute(s: Services, command: c.Command[R]) -> R:

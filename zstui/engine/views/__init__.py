@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from zstui.engine.views.backup import BackupChannelView, BackupView, RestoreView
 from zstui.engine.views.base import View
+from zstui.engine.views.disputes import ChoiceView, DisputeState, DisputeView, FraudView, VerdictView, WitnessView
 from zstui.engine.views.feed import (
     ApprovalUpdated,
     Area,
     BatchUpdated,
     ChannelUpdated,
+    DisputeUpdated,
     Feed,
     FeedEvent,
     GuildMessage,
@@ -78,14 +80,19 @@ __all__ = [
     "ChannelUpdated",
     "ChannelView",
     "CheckView",
+    "ChoiceView",
     "DecisionView",
     "DischargeView",
+    "DisputeState",
+    "DisputeUpdated",
+    "DisputeView",
     "EstimateView",
     "ExecutorView",
     "Fault",
     "Feed",
     "FeedEvent",
     "FileView",
+    "FraudView",
     "GrantView",
     "GuildMemberView",
     "GuildMessage",
@@ -123,6 +130,8 @@ __all__ = [
     "StatusUpdated",
     "StatusView",
     "Urgency",
+    "VerdictView",
     "View",
+    "WitnessView",
     "WorkView",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zstui.engine.views.base import View
+from zstui.engine.views.disputes import DisputeView
 from zstui.engine.views.guilds import GuildMessageView, GuildView
 from zstui.engine.views.jobs import BatchView, JobView
 from zstui.engine.views.money import ApprovalView, ChannelView
@@ -12,7 +13,7 @@ from zstui.engine.views.node import LogLine, StatusView
 from zstui.engine.views.peers import PeerView
 from zstui.engine.views.reputation import RankView
 
-Area = Literal["peers", "guilds", "jobs", "channels", "approvals", "ranks", "batches"]
+Area = Literal["peers", "guilds", "jobs", "channels", "approvals", "disputes", "ranks", "batches"]
 
 
 class FeedEvent(View, frozen=True, tag=True):
@@ -41,6 +42,10 @@ class BatchUpdated(FeedEvent, frozen=True, kw_only=True):
 
 class ChannelUpdated(FeedEvent, frozen=True, kw_only=True):
     view: ChannelView
+
+
+class DisputeUpdated(FeedEvent, frozen=True, kw_only=True):
+    view: DisputeView
 
 
 class ApprovalUpdated(FeedEvent, frozen=True, kw_only=True):
@@ -79,6 +84,7 @@ Feed = (
     | BatchUpdated
     | ChannelUpdated
     | ApprovalUpdated
+    | DisputeUpdated
     | RanksUpdated
     | Removed
     | JobOutput

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zstui.engine.views.base import View
+from zstui.engine.views.disputes import DisputeView
 from zstui.engine.views.guilds import GuildView
 from zstui.engine.views.jobs import BatchView, JobView
 from zstui.engine.views.money import ApprovalView, ChannelView
@@ -65,6 +66,8 @@ class Snapshot(View, frozen=True, kw_only=True):
     jobs: tuple[JobView, ...] = ()
     batches: tuple[BatchView, ...] = ()
     channels: tuple[ChannelView, ...] = ()
+    disputes: tuple[DisputeView, ...] = ()
+    """Disputed channels of mine, and cases that this node witnesses; ended ones last."""
     approvals: tuple[ApprovalView, ...] = ()
     """Those that wait, are being paid, or are still owed: declined, expired or failed."""
     ranks: tuple[RankView, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from zstui.engine.channels.disputes.messages import Opening
-from zstui.engine.identity.keys import PeerId
+from zstui.engine.identity.keys import PeerId, public_key_of
 from zstui.engine.store.database import Migration, Tx
 
 SCHEMA: tuple[Migration, ...] = (
@@ -179,6 +179,14 @@ def count_open(tx: Tx, filed_by: PeerId | None = None) -> int:
     if filed_by is None:
         return int(tx.execute(sql).fetchone()[0])
     return int(tx.execute(f"{sql} AND filed_by = ?", (filed_by,)).fetchone()[0])
+
+
+def witnessed_of(tx: Tx, party: PeerId) -> bool:
+    """Whether I witness an open case of this peer."""
+    key = public_key_of(party)
+    rows = tx.execute("SELECT opening FROM dispute_cases WHERE seat = 'witness' AND state = 'open'").fetchall()
+    openings = (msgspec.msgpack.decode(row[0], type=Opening).params for row in rows)
+    return any(key in (params.pk_lo, params.pk_hi) for params in openings)
 
 
 # --- evidence, receipts, verdicts ------------------------------------------------------------------------------------

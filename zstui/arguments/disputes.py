@@ -1,0 +1,63 @@
+"""``zstui channel dispute|disputes|evidence|verdict|frauds|verify``"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from zstui.arguments.types import Group, Verb
+from zstui.engine import commands as c
+from zstui.engine.errors import BadInput
+
+
+def documents(path: Path | None) -> tuple[bytes, ...]:
+    """The documents of an evidence file, or none. Raises BadInput."""
+    if path is None:
+        return ()
+    from zstui.engine.channels.disputes.faults import documents_of
+
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BadInput(f"Cannot read documents from {path}: {error}.") from error
+    return documents_of(content)
+
+
+def evidence(args: argparse.Namespace) -> c.SubmitEvidence:
+    return c.SubmitEvidence(channel=args.channel, documents=documents(args.file))
+
+
+def add(channel: Group, verb: Verb) -> None:
+    verb(
+        channel,
+        "dispute",
+        "stop using a channel and bring it before its witnesses; it cannot be taken back",
+        lambda a: c.DisputeChannel(channel=a.channel),
+    ).add_argument("channel")
+    disputes = verb(
+        channel,
+        "disputes",
+        "disputed channels and cases that this node witnesses: who must act, by when, what each choice costs",
+        lambda a: c.ShowDispute(channel=a.channel) if a.channel else c.ListDisputes(),
+    )
+    disputes.add_argument("channel", nargs="?", help="one in full; of a channel in use, what a dispute would mean")
+    shown = verb(channel, "evidence", "show the witnesses what this node holds, or the documents in a file", evidence)
+    shown.add_argument("channel")
+    shown.add_argument("file", nargs="?", type=Path, help='JSON with "documents", as a proof of fraud has them')
+    verb(
+        channel,
+        "verdict",
+        "what the witnesses decided, or would on what was shown; at a witness, what it signed or would sign",
+        lambda a: c.ShowVerdict(channel=a.channel),
+    ).add_argument("channel")
+    frauds = verb(
+        channel,
+        "frauds",
+        "faults on record against peers; --json holds the proofs, to be verified anywhere",
+        lambda a: c.ListFrauds(channel=a.channel),
+    )
+    frauds.add_argument("channel", nargs="?", default="")
+    verify = verb(channel, "verify", "verify a proof of fraud from a file, offline", prints=True)
+    verify.add_argument("file", type=Path)
