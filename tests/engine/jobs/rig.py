@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,7 @@ from zstui.engine.jobs.service import JobService
 from zstui.engine.net.memory import MemoryHub
 from zstui.engine.reputation.score import Outcome
 from zstui.engine.store.database import Database
-from zstui.engine.views import ApprovalView, ChannelView, GuildView, JobView, Role
+from zstui.engine.views import ApprovalState, ApprovalView, ChannelView, GuildView, JobView, Role
 
 GUILD = "ab" * 32
 QUICK = Timing(
@@ -252,6 +252,10 @@ class Peer:
         self.sandbox = SandboxDouble()
         self.channels = ChannelDouble()
         self.requests: list[PaymentRequest] = []
+        self.purse: Callable[[PaymentRequest], Awaitable[ApprovalView | None]] | None = None
+        """Answers requests instead of ``requests``."""
+        self.states: dict[str, ApprovalState] = {}
+        """Of requests, for ``payment_state``."""
         self.outcomes: list[Outcome] = []
         self.blocked: set[PeerId] = set()
         self.clock = SystemClock()
@@ -277,6 +281,7 @@ class Peer:
             request_payment=self.request_payment,
             record_outcome=self.record_outcome,
             admits=lambda peer: peer not in self.blocked,
+            payment_state=self.states.get,
             timing=self.world.timing,
         )
         await self.jobs.start()
@@ -299,10 +304,12 @@ class Peer:
         await self.network.stop()
         await self.db.close()
 
-    async def request_payment(self, request: PaymentRequest) -> ApprovalView:
+    async def request_payment(self, request: PaymentRequest) -> ApprovalView | None:
+        if self.purse is not None:
+            return await self.purse(request)
         if request.request_id not in {r.request_id for r in self.requests}:
             self.requests.append(request)
-        return None  # type: ignore[return-value]
+        return None
 
     async def record_outcome(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
