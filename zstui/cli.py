@@ -13,6 +13,7 @@ import signal
 import sys
 import typing
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from zstui.engine.config import Settings, load
 from zstui.engine.control import ControlClient, ControlServer
 from zstui.engine.errors import CANNOT_WRITE, BadInput, HomeLocked, NotRunning, StoreError, ZsError
 from zstui.engine.home import Home, default_home
+from zstui.engine.views import StatementView
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,6 +87,8 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
     result = await client.execute(command)
     if getattr(args, "wait", False):
         result = await client.execute(c.WaitJob(job=result.job_id))
+    if isinstance(command, c.Statement):
+        return _write_statement(args, result)
     if args.json:
         print(msgspec.json.encode(result).decode())
     elif isinstance(command, c.GetOutput):
@@ -99,22 +103,27 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
     return 0
 
 
+def _write_statement(args: argparse.Namespace, statement: StatementView) -> int:
+    path: Path = args.to_csv or args.to_json
+    try:
+        if args.to_json:
+            path.write_bytes(msgspec.json.encode(statement))
+        else:
+            path.write_text(tables.csv_of(statement), newline="")
+    except OSError as error:
+        return _fail(BadInput(f"Cannot write {path}: {error.strerror}."), 1)
+    print(f"{path}: {len(statement.channels)} channels, {len(statement.payments)} entries")
+    return 0
+
+
 async def _verify(args: argparse.Namespace) -> int:
-    """A receipt, a proof of fraud, or a list of faults that hold their proofs."""
-    from zstui.engine.channels.disputes.faults import verify_file
-    from zstui.engine.jobs.receipt import verify_bundle
+    from zstui.engine.verification import verify_document
 
     try:
-        found = msgspec.json.decode(args.file.read_bytes(), type=dict[str, Any] | list[dict[str, Any]])
+        content = msgspec.json.decode(args.file.read_bytes())
     except (OSError, msgspec.MsgspecError) as error:
         return _fail(BadInput(f"Cannot read {args.file}: {error}."), 2)
-    bundles = found if isinstance(found, list) else [found]
-    proofs = [proof for b in bundles if (proof := b if "zerostate_fraud_proof" in b else b.get("file"))]
-    checks = (
-        tuple(check for proof in proofs for check in verify_file(proof)[1])
-        if proofs
-        else verify_bundle(found if isinstance(found, dict) else {})
-    )
+    checks = verify_document(content)
     good = bool(checks) and all(check.ok for check in checks)
     if args.json:
         print(msgspec.json.encode({"verified": good, "checks": checks}).decode())

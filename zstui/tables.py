@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import Callable, Sequence
 
@@ -26,6 +28,7 @@ from zstui.engine.views import (
     RankView,
     RehearsalView,
     RehearsedCount,
+    StatementView,
     StatusView,
     VerdictView,
 )
@@ -247,6 +250,17 @@ def _dispute(v: DisputeView) -> str:
         lines.append(f"you can   {c.title} ({format_amount(c.mine_u)} for you, {cost}): {c.text}")
     lines += [f"fraud     {f.culprit_name}: {f.words}" for f in v.frauds]
     return "\n".join(lines)
+
+
+def csv_of(statement: StatementView) -> str:
+    """The entries of a statement; amounts in micro-units. Nothing in it can be taken for a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(("time_utc", "peer", "channel", "direction", "what", "sequence", "amount_u", "reference"))
+    for row in statement.payments:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row.at))
+        writer.writerow((at, row.peer_id, row.channel_id, row.direction, row.what, row.sequence, row.amount_u, row.ref))
+    return out.getvalue()
 
 
 def render(result: object, element: type | None = None) -> str:

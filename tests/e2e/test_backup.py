@@ -54,10 +54,19 @@ def test_pay_back_up_pay_more_lose_everything_and_restore(start: Start, tmp_path
     payer.ask("channel", "close", there["channel_id"])
     eventually("close", lambda: all(c["state"] == "closed" for c in worker.ask("channel", "list")))
     assert payer.ask("status")["i_owe_u"] == worker.ask("status")["owed_to_me_u"] == spent
-    offered = worker.ask("channel", "discharge", payer.peer_id, str(spent / 1e6), "--note", "cash")
+    offered = worker.ask("channel", "discharge", payer.peer_id, f"{spent / 1e6:.6f}", "--note", "cash")
     eventually("discharge", lambda: payer.ask("channel", "discharges"))
     payer.ask("channel", "confirm", offered["discharge_id"][:8])
     eventually("nothing owed", lambda: worker.ask("status")["owed_to_me_u"] == payer.ask("status")["i_owe_u"] == 0)
+    statement, table = tmp_path / "statement.json", tmp_path / "statement.csv"
+    assert payer.run("channel", "statement", worker.peer_id, "--json", str(statement)).returncode == 0
+    assert payer.run("channel", "statement", "--csv", str(table)).returncode == 0
+    assert len(table.read_text().splitlines()) == 1 + 3, "two payments and the discharge"
+    checked = zstui("channel", "verify", str(statement))
+    assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "VERIFIED"), checked.stdout
+    statement.write_text(statement.read_text().replace('"paid_u":', '"paid_u":1', 1))
+    assert "FAIL" in (bad := zstui("channel", "verify", str(statement))).stdout
+    assert bad.returncode == 1
     fresh = payer.ask("channel", "open", worker.peer_id, "1", "--driver", "manual")
     assert (fresh["state"], fresh["epoch"]) == ("active", channel["epoch"] + 1)
 

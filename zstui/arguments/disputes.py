@@ -59,5 +59,5 @@ def add(channel: Group, verb: Verb) -> None:
         lambda a: c.ListFrauds(channel=a.channel),
     )
     frauds.add_argument("channel", nargs="?", default="")
-    verify = verb(channel, "verify", "verify a proof of fraud from a file, offline", prints=True)
+    verify = verb(channel, "verify", "verify a statement or a proof of fraud from a file, offline", prints=True)
     verify.add_argument("file", type=Path)

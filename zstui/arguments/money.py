@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from zstui.arguments import disputes
-from zstui.arguments.types import Family, Verb, amount, duration
+from zstui.arguments.types import Family, Verb, amount, date, duration
 from zstui.engine import commands as c
 
 
@@ -58,6 +59,20 @@ def add(family: Family, verb: Verb) -> None:
         ("decline", "do not sign a discharge; all stays owed", c.DeclineDischarge),
     ):
         verb(channel, name, text, lambda a, decide=decide: decide(discharge=a.discharge)).add_argument("discharge")
+    statement = verb(
+        channel,
+        "statement",
+        "a statement of account: as JSON with the signed evidence, as CSV for a spreadsheet",
+        lambda a: c.Statement(of=a.of, from_at=a.from_at, to_at=a.to_at),
+        prints=False,
+    )
+    statement.add_argument("of", nargs="?", default="", metavar="ID|PEER", help="one channel, or all with one peer")
+    statement.add_argument("--from", dest="from_at", type=date, metavar="DATE")
+    statement.add_argument("--to", dest="to_at", type=date, metavar="DATE")
+    statement.set_defaults(json=False)
+    form = statement.add_mutually_exclusive_group(required=True)
+    form.add_argument("--csv", dest="to_csv", type=Path, metavar="FILE")
+    form.add_argument("--json", dest="to_json", type=Path, metavar="FILE")
     verb(channel, "ledger", "what is owed over all closed channels", lambda a: c.ListLedger())
 
     disputes.add(channel, verb)

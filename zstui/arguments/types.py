@@ -7,6 +7,7 @@ import getpass
 import re
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
@@ -73,6 +74,14 @@ def mapped_dir(text: str) -> tuple[Path, str, bool]:
     if not host or len(rest) not in (1, 2) or not rest[0] or rest[1:] not in ([], ["rw"], ["ro"]):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST::GUEST or HOST::GUEST::rw")
     return Path(host).expanduser(), rest[0], rest[1:] == ["rw"]
+
+
+def date(text: str) -> int:
+    """ "2026-03-01" or "2026-03-01T12:30", local time, as Unix seconds."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-03-01 or 2026-03-01T12:30") from None
 
 
 def passphrase(file: Path | None, *, new: bool) -> str:

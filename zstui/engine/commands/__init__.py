@@ -71,6 +71,7 @@ from zstui.engine.commands.money import (
     SetLimits,
     ShowChannel,
     ShowPolicy,
+    Statement,
 )
 from zstui.engine.commands.node import (
     Backup,
@@ -145,6 +146,7 @@ __all__ = [
     "ShowReceipt",
     "ShowVerdict",
     "ShowWork",
+    "Statement",
     "Status",
     "StopAllJobs",
     "SubmitBatch",

@@ -13,6 +13,7 @@ from zstui.engine.views import (
     LedgerView,
     PolicyView,
     RehearsalView,
+    StatementView,
 )
 
 
@@ -49,6 +50,15 @@ class ConfirmDischarge(Command[DischargeView], frozen=True, kw_only=True):
 
 class DeclineDischarge(Command[DischargeView], frozen=True, kw_only=True):
     discharge: str
+
+
+class Statement(Command[StatementView], frozen=True, kw_only=True):
+    """What happened in channels and discharges, with the signed evidence."""
+
+    of: str = ""
+    """A channel or a peer; "" for all."""
+    from_at: int | None = None
+    to_at: int | None = None
 
 
 class ListChannels(Command[list[ChannelView]], frozen=True, kw_only=True):
@@ -147,6 +157,7 @@ MoneyCommand = (
     | ListDischarges
     | ConfirmDischarge
     | DeclineDischarge
+    | Statement
     | ListChannels
     | ShowChannel
     | CloseChannel

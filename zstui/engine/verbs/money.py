@@ -6,7 +6,8 @@ from zstui.engine import commands as c
 from zstui.engine import views
 from zstui.engine.channels.approvals.model import MAX_DECISIONS, Scope
 from zstui.engine.channels.approvals.present import decision_view, rehearsal_view
-from zstui.engine.errors import BadInput, UnknownGuild
+from zstui.engine.channels.statements.build import build as build_statement
+from zstui.engine.errors import BadInput, ChannelError, UnknownGuild
 from zstui.engine.services import Services
 from zstui.engine.verbs.base import Verb
 
@@ -32,6 +33,19 @@ async def _confirm(s: Services, command: c.ConfirmDischarge) -> views.DischargeV
 
 async def _decline(s: Services, command: c.DeclineDischarge) -> views.DischargeView:
     return await s.discharges.decline(await s.discharges.resolve(command.discharge))
+
+
+async def _statement(s: Services, command: c.Statement) -> views.StatementView:
+    channel, peer = None, None
+    if command.of:
+        try:
+            channel = bytes.fromhex(s.channels.resolve(command.of))
+        except ChannelError:
+            peer = s.net.resolve(command.of)
+    owner, now, from_at, to_at = s.identity.peer_id, s.clock.now_us(), command.from_at, command.to_at
+    return await s.db.read(
+        lambda tx: build_statement(tx, owner, now, channel=channel, peer=peer, from_at=from_at, to_at=to_at)
+    )
 
 
 async def _channels(s: Services, _: c.ListChannels) -> list[views.ChannelView]:
@@ -134,6 +148,7 @@ VERBS: dict[type, Verb] = {
     c.ListDischarges: _discharges,
     c.ConfirmDischarge: _confirm,
     c.DeclineDischarge: _decline,
+    c.Statement: _statement,
     c.ListChannels: _channels,
     c.ShowChannel: _show_channel,
     c.CloseChannel: _close_channel,

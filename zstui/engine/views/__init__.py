@@ -64,6 +64,7 @@ from zstui.engine.views.money import (
 from zstui.engine.views.node import LogLevel, LogLine, Snapshot, StatusView
 from zstui.engine.views.peers import CapabilitiesView, PathKind, PeerState, PeerView
 from zstui.engine.views.reputation import RankView
+from zstui.engine.views.statements import PaymentRow, StatementChannel, StatementDischarge, StatementView
 
 __all__ = [
     "ApprovalState",
@@ -112,6 +113,7 @@ __all__ = [
     "Logged",
     "PathKind",
     "PaymentKind",
+    "PaymentRow",
     "PeerState",
     "PeerUpdated",
     "PeerView",
@@ -127,6 +129,9 @@ __all__ = [
     "RestoreView",
     "Role",
     "Snapshot",
+    "StatementChannel",
+    "StatementDischarge",
+    "StatementView",
     "StatusUpdated",
     "StatusView",
     "Urgency",
