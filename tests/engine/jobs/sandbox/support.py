@@ -28,6 +28,12 @@ def compile_bomb(depth: int = 4000) -> bytes:
     )
 
 
+def function_bomb(count: int = 120_000) -> bytes:
+    """Functions without number, each calling through a table."""
+    body = "(func (param i32) (result i32) (call_indirect (type $t) (local.get 0) (local.get 0)))"
+    return wat(f'(type $t (func (param i32) (result i32))) (table 1 funcref) (func (export "_start")) {body * count}')
+
+
 class Recorder:
     """Runs executions and keeps what they said."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.engine.jobs.sandbox.support import Recorder, compile_bomb, sample
+from tests.engine.jobs.sandbox.support import Recorder, compile_bomb, function_bomb, sample, wat
 from zstui.engine.errors import InvalidModule
 from zstui.engine.jobs.sandbox.artifacts import CompileLimits
 from zstui.engine.jobs.sandbox.model import HOST_CALL_GAS, Execution, Limits
@@ -208,6 +208,86 @@ async def test_a_compile_bomb_is_given_up_and_remembered(tmp_path: Path) -> None
         await sandbox.check(sample("numbers"), "add")
     finally:
         await sandbox.stop()
+
+
+@pytest.mark.parametrize(
+    "bomb", [function_bomb, lambda: compile_bomb(8000)], ids=["functions and call_indirect", "loops"]
+)
+async def test_no_compile_bomb_passes_its_limits(tmp_path: Path, bomb: Callable[[], bytes]) -> None:
+    module = bomb()
+    sandbox = Sandbox(tmp_path, 1, compile_limits=CompileLimits(wall_s=1.0, cpu_s=1, data_bytes=192 << 20))
+    await sandbox.start()
+    try:
+        started = time.monotonic()
+        with pytest.raises(InvalidModule, match=r"does not compile within|refused"):
+            await sandbox.check(module)
+        assert time.monotonic() - started < 3.0
+        await sandbox.check(sample("numbers"), "add")
+    finally:
+        await sandbox.stop()
+
+
+async def test_compile_bombs_of_one_peer_do_not_hold_up_others(tmp_path: Path) -> None:
+    bombs = [compile_bomb(4000 + n) for n in range(4)]
+    sandbox = Sandbox(tmp_path, 1, compile_limits=CompileLimits(wall_s=3.0, cpu_s=4))
+    await sandbox.start()
+    try:
+        attack = [asyncio.create_task(sandbox.check(bomb, owner="hostile")) for bomb in bombs]
+        await asyncio.sleep(0.05)
+        started = time.monotonic()
+        for name in ("numbers", "hello"):
+            await sandbox.check(sample(name), "add" if name == "numbers" else "_start", owner="honest")
+        assert time.monotonic() - started < 2.5, "less than one bomb may take"
+        assert not any(task.done() for task in attack[1:])
+        for task in attack:
+            task.cancel()
+    finally:
+        await sandbox.stop()
+
+
+@pytest.mark.parametrize("keep", [0, 7, 8, 30, 100, 150])
+async def test_a_truncated_module_is_refused(sandbox: Sandbox, keep: int) -> None:
+    with pytest.raises(InvalidModule):
+        await sandbox.check(sample("numbers")[:keep], "add")
+
+
+async def test_a_module_that_is_text_is_refused(sandbox: Sandbox) -> None:
+    with pytest.raises(InvalidModule, match="not a WebAssembly module"):
+        await sandbox.check(b'(module (func (export "_start")))')
+
+
+async def test_many_memories_and_many_tables_do_not_start(sandbox: Sandbox, recorder: Recorder) -> None:
+    with pytest.raises(InvalidModule, match="multiple memories"):
+        await sandbox.check(wat("(memory 1) " * 50))
+    result = await recorder.wat("(table 1 funcref) " * 50 + '(func (export "_start"))')
+    assert (result.status, result.fault) == ("failure", "payer")
+    assert "table" in result.reason
+
+
+async def test_sleeping_in_poll_oneoff_takes_no_time_and_holds_no_worker(recorder: Recorder) -> None:
+    started = time.monotonic()
+    result = await recorder.sample("misbehave", "sleep")
+    assert result.status == "success"
+    assert recorder.stdout == b"slept 3600 seconds\n"
+    assert time.monotonic() - started < 1.0
+
+
+async def test_no_module_holds_a_worker_past_its_limit(sandbox: Sandbox) -> None:
+    limits = Limits(timeout_us=100_000)
+    sleeper = """(import "wasi_snapshot_preview1" "poll_oneoff" (func $p (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (loop
+          (i64.store (i32.const 24) (i64.const 1000000000000))
+          (drop (call $p (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))) (br 0)))"""
+    chance = """(import "wasi_snapshot_preview1" "random_get" (func $r (param i32 i32) (result i32)))
+        (memory (export "memory") 1000)
+        (func (export "_start") (loop (drop (call $r (i32.const 0) (i32.const 60000000))) (br 0)))"""
+    for text in ('(func (export "_start") (loop br 0))', sleeper, chance):
+        started = time.monotonic()
+        result = await Recorder(sandbox).wat(text, limits=limits)
+        took = time.monotonic() - started
+        assert result.status == "timeout"
+        assert took < 0.1 + 0.25 + 1.0, "compiling and a busy machine included"
 
 
 async def test_many_bad_jobs_at_once_do_not_stop_good_ones(sandbox: Sandbox) -> None:

@@ -87,7 +87,7 @@ async def test_a_compiler_that_dies_leaves_the_next_one_to_serve(tmp_path: Path)
     artifacts = Artifacts(tmp_path, CompileLimits())
     await artifacts.start()
     try:
-        child, _ = await artifacts._next_compiler()
+        child, _ = await artifacts._spare  # type: ignore[misc]
         child.kill()
         await child.reap()
         await asyncio.sleep(0.05)

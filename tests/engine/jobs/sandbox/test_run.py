@@ -155,8 +155,8 @@ async def test_memory_that_is_not_exported_is_estimated(recorder: Recorder) -> N
     [
         (b"", "_start", "not a WebAssembly module"),
         (b'(module (func (export "_start")))', "_start", "not a WebAssembly module"),
-        (b"\0asm\x0d\0\1\0", "_start", "components do not run"),
-        (b"\0asm\1\0\0\0" + bytes(16 << 20), "_start", "more than the 16,777,216"),
+        (b"\0asm\x0d\0\1\0", "_start", "is a component .* build the program for WASI preview 1"),
+        (b"\0asm\1\0\0\0" + bytes(32 << 20), "_start", "more than the 33,554,432"),
         (sample("hello")[:5000], "_start", "refused: .*end"),
         (sample("numbers"), "_start", 'no function "_start"; it exports add, fib, hypot, half, divide'),
         (sample("hello"), "nope\x1b[2J", r'no function "nope\[2J"; it exports _start'),

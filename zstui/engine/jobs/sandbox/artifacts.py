@@ -1,8 +1,9 @@
-"""From a module's bytes to native code that may run: memory, then disk, then a compiler process, one at a time."""
+"""From a module's bytes to native code that may run: memory, then disk, then a compiler process."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections import OrderedDict
@@ -17,11 +18,13 @@ from zstui.engine.jobs.sandbox.cache import QUOTA_BYTES, Cache, Record
 from zstui.engine.jobs.sandbox.messages import Compile, Compiled, FromChild, Ready, Rejected
 from zstui.engine.jobs.sandbox.model import MAX_MODULE
 from zstui.engine.jobs.sandbox.process import Child
+from zstui.engine.jobs.sandbox.turns import Turns
 
 log = logging.getLogger(__name__)
 
 _MAGIC = b"\0asm"
 _CORE_VERSION = b"\1\0\0\0"
+_COMPONENT_VERSION = b"\x0d\0\1\0"
 _IN_MEMORY_BYTES = 64 << 20
 _IN_MEMORY_RECORDS = 512
 _HASH_IN_THREAD = 256 << 10
@@ -49,26 +52,29 @@ class Artifacts:
         self._limits = limits
         self._memory: OrderedDict[str, Record] = OrderedDict()
         self._memory_bytes = 0
-        self._compiling = asyncio.Lock()
+        self._turns = Turns()
+        self._coming: dict[str, asyncio.Task[Record]] = {}
+        """What is being read or compiled, by key."""
         self._spare: asyncio.Task[tuple[Child, Ready]] | None = None
         self._fingerprint = ""
         """What compiled code depends on: wasmtime's version, settings and this processor's features."""
-        self._active: Child | None = None
+        self._active: set[Child] = set()
         self._stopped = False
 
     async def start(self) -> None:
         """Raises HomeError, JobError."""
         await asyncio.to_thread(self._cache.open)
-        _, ready = await self._next_compiler()
+        self._prepare_spare()
+        assert self._spare
+        _, ready = await asyncio.shield(self._spare)
         self._fingerprint = f"wasmtime {version('wasmtime')}/{ready.fingerprint}"
 
     async def stop(self) -> None:
         """Kill the compilers; whoever waits for one gets a JobError."""
         self._stopped = True
-        if self._active:
-            self._active.kill()
-        async with self._compiling:
-            pass
+        for compiler in self._active:
+            compiler.kill()
+        await asyncio.gather(*self._coming.values(), return_exceptions=True)
         if self._spare:
             spare, self._spare = self._spare, None
             spare.cancel()
@@ -81,8 +87,11 @@ class Artifacts:
     def empty_dir(self) -> Path:
         return self._cache.empty_dir
 
-    async def get(self, module: bytes) -> Artifact:
-        """Raises InvalidModule for what is not WebAssembly or does not compile within the limits, JobError without a compiler."""
+    async def get(self, module: bytes, owner: str = "") -> Artifact:
+        """``owner`` is whose module it is: owners take turns in compiling.
+
+        Raises InvalidModule for what is not WebAssembly or does not compile within the limits, JobError without a compiler.
+        """
         _check_header(module)
         if len(module) > _HASH_IN_THREAD:
             key = await asyncio.to_thread(self._key, module)
@@ -90,17 +99,32 @@ class Artifacts:
             key = self._key(module)
         record = self._memory.get(key)
         if record is None:
-            async with self._compiling:
-                record = self._memory.get(key) or await asyncio.to_thread(self._cache.load, key)
-                if record is None:
-                    record = await self._compile(module)
-                    await asyncio.to_thread(self._cache.store, key, record)
-            self._remember(key, record)
+            coming = self._coming.get(key)
+            if coming is None:
+                coming = self._coming[key] = asyncio.create_task(self._bring(key, module, owner), name="sandbox module")
+                coming.add_done_callback(lambda task: self._came(key, task))
+            record = await asyncio.shield(coming)
         else:
             self._memory.move_to_end(key)
         if record.rejected:
             raise InvalidModule(record.rejected)
         return Artifact(key, record)
+
+    async def _bring(self, key: str, module: bytes, owner: str) -> Record:
+        record = await asyncio.to_thread(self._cache.load, key)
+        if record is None:
+            async with self._turns.turn(owner):
+                record = await self._compile(module)
+                if record.transient:
+                    self._turns.penalise(owner)
+            await asyncio.to_thread(self._cache.store, key, record)
+        self._remember(key, record)
+        return record
+
+    def _came(self, key: str, task: asyncio.Task[Record]) -> None:
+        del self._coming[key]
+        if not task.cancelled():
+            task.exception()
 
     async def discard(self, key: str) -> None:
         """Forget an entry that a worker could not load."""
@@ -128,22 +152,30 @@ class Artifacts:
 
     # --- compiling
 
-    async def _next_compiler(self) -> tuple[Child, Ready]:
-        """The spare process, left in place; a new one where it is gone."""
-        if self._spare and self._spare.done() and (self._spare.exception() or self._spare.result()[0].lost):
-            self._spare = None
+    def _prepare_spare(self) -> None:
         if self._spare is None:
-            limits = self._limits
-            self._spare = asyncio.create_task(
-                Child.spawn("compiler", self.empty_dir, limits.data_bytes, limits.cpu_s), name="sandbox compiler"
-            )
-        return await asyncio.shield(self._spare)
+            self._spare = asyncio.create_task(self._spawn(), name="sandbox compiler")
+
+    async def _spawn(self) -> tuple[Child, Ready]:
+        return await Child.spawn("compiler", self.empty_dir, self._limits.data_bytes, self._limits.cpu_s)
+
+    async def _take_compiler(self) -> Child:
+        """The spare process, or a new one where that is taken or gone. Raises JobError."""
+        spare, self._spare = self._spare, None
+        if spare:
+            with contextlib.suppress(JobError):
+                child, _ = await spare
+                if not child.lost:
+                    return child
+        return (await self._spawn())[0]
 
     async def _compile(self, module: bytes) -> Record:
         if self._stopped:
             raise JobError("The job sandbox has stopped.")
-        compiler, _ = await self._next_compiler()
-        self._spare, self._active = None, compiler
+        compiler = await self._take_compiler()
+        self._active.add(compiler)
+        if self._stopped:
+            compiler.kill()
         answer: asyncio.Future[FromChild | None] = asyncio.get_running_loop().create_future()
 
         def settle(message: FromChild | None) -> None:
@@ -162,14 +194,11 @@ class Artifacts:
         except TimeoutError:
             pass
         finally:
-            self._active = None
+            self._active.discard(compiler)
             await asyncio.shield(compiler.close())
-            if self._stopped:
-                raise JobError("The job sandbox has stopped.")
-            self._spare = asyncio.create_task(
-                Child.spawn("compiler", self.empty_dir, self._limits.data_bytes, self._limits.cpu_s),
-                name="sandbox compiler",
-            )
+        if self._stopped:
+            raise JobError("The job sandbox has stopped.")
+        self._prepare_spare()
         if isinstance(message, Compiled):
             return Record("", False, message.exports, message.memory, message.image)
         if isinstance(message, Rejected):
@@ -188,5 +217,10 @@ def _check_header(module: bytes) -> None:
         raise InvalidModule(f"The module has {len(module):,} bytes, more than the {MAX_MODULE:,} allowed.")
     if module[:4] != _MAGIC:
         raise InvalidModule("This is not a WebAssembly module: it does not start with \\0asm.")
+    if module[4:8] == _COMPONENT_VERSION:
+        raise InvalidModule(
+            "This is a component (WASI preview 2), whose runs cannot be repeated exactly; build the program for "
+            "WASI preview 1 (wasm32-wasip1) instead."
+        )
     if module[4:8] != _CORE_VERSION:
-        raise InvalidModule("This is not a core WebAssembly module of version 1; components do not run here.")
+        raise InvalidModule("This is not a core WebAssembly module of version 1.")

@@ -15,6 +15,7 @@ from zstui.engine.jobs.sandbox.messages import ALL_IN_FORCE, HEADER, FromChild, 
 _FILE_BYTES = 64 << 20
 """Largest file that the process may write to: it has none but its stderr, and memory files of wasmtime."""
 _OPEN_FILES = 64
+_HOLD_BYTES = 32 << 10
 
 
 class Channel:
@@ -24,15 +25,34 @@ class Channel:
         self._socket = socket.socket(fileno=fd)
         self._sending = threading.Lock()
         self._buffer = bytearray()
+        self._held = bytearray()
 
-    def send(self, *messages: FromChild) -> None:
-        """Blocks while the engine does not read. The process ends where the engine is gone."""
-        data = b"".join(map(encode, messages))
-        try:
-            with self._sending:
+    def send(self, *messages: FromChild, hold: bool = False) -> None:
+        """Blocks while the engine does not read. The process ends where the engine is gone.
+
+        With ``hold`` small messages wait for the next call without it.
+        """
+        with self._sending:
+            for message in messages:
+                self._held += encode(message)
+            if hold and len(self._held) < _HOLD_BYTES:
+                return
+            data, self._held = self._held, bytearray()
+            try:
                 self._socket.sendall(data)
-        except OSError:
-            os._exit(1)
+            except OSError:
+                os._exit(1)
+
+    @property
+    def holding(self) -> bool:
+        """Something waits to be sent."""
+        return bool(self._held)
+
+    @property
+    def more(self) -> bool:
+        """The next message is here already."""
+        size = len(self._buffer)
+        return size >= HEADER.size and size >= HEADER.size + HEADER.unpack_from(self._buffer)[0]
 
     def receive(self) -> ToChild:
         """The next message. The process ends at the end of the stream."""

@@ -11,17 +11,24 @@ from wasmtime import _ffi as ffi
 from zstui.engine.jobs.sandbox.files import Errno, WasiError
 
 _NAME = ctypes.create_string_buffer(b"memory", 6)
+_PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)
+_base_of = _PROTOTYPE(("wasmtime_memory_data", ffi.dll))
+_size_of = _PROTOTYPE(("wasmtime_memory_data_size", ffi.dll))
 
 
 class GuestMemory:
-    """Of one run at a time: ``begin`` a run, ``enter`` each call of an import, then read and write."""
+    """Of one run at a time: ``begin`` a run, ``enter`` each call of an import, then read and write.
+
+    Only the guest's own code can grow its memory, so within one call it stays where it is.
+    """
 
     def __init__(self) -> None:
-        self._context: Any = None
+        self._context: int | None = None
         self._memory: ffi.wasmtime_memory_t | None = None
+        self._base = self._size = 0
 
     def begin(self, store: wasmtime.Store | None) -> None:
-        self._context = store._context() if store else None
+        self._context = ctypes.cast(store._context(), ctypes.c_void_p).value if store else None
         self._memory = None
 
     def enter(self, caller: Any) -> None:
@@ -29,30 +36,26 @@ class GuestMemory:
         if self._memory is None:
             item = ffi.wasmtime_extern_t()
             found = ffi.wasmtime_caller_export_get(caller, _NAME, len(_NAME), ctypes.byref(item))
-            if found and int(item.kind) == int(ffi.WASMTIME_EXTERN_MEMORY.value):
-                self._memory = item.of.memory
+            if not found or int(item.kind) != int(ffi.WASMTIME_EXTERN_MEMORY.value):
+                self._base = self._size = 0
+                return
+            self._memory = item.of.memory
+        memory = ctypes.addressof(self._memory)
+        self._base = _base_of(self._context, memory)
+        self._size = _size_of(self._context, memory)
 
     def read(self, offset: int, length: int) -> bytes:
         """Raises WasiError."""
-        return ctypes.string_at(self._address(offset, length), length) if length else b""
+        self.check(offset, length)
+        return ctypes.string_at(self._base + offset, length) if length else b""
 
     def write(self, offset: int, data: bytes) -> None:
         """Raises WasiError."""
+        self.check(offset, len(data))
         if data:
-            ctypes.memmove(self._address(offset, len(data)), data, len(data))
+            ctypes.memmove(self._base + offset, data, len(data))
 
     def check(self, offset: int, length: int) -> None:
         """Raises WasiError unless ``length`` bytes at ``offset`` are the guest's."""
-        if length:
-            self._address(offset, length)
-
-    def _address(self, offset: int, length: int) -> int:
-        if self._memory is None:
+        if length and (offset < 0 or offset + length > self._size):
             raise WasiError(Errno.FAULT)
-        memory = ctypes.byref(self._memory)
-        if offset < 0 or offset + length > ffi.wasmtime_memory_data_size(self._context, memory):
-            raise WasiError(Errno.FAULT)
-        base = ctypes.cast(ffi.wasmtime_memory_data(self._context, memory), ctypes.c_void_p).value
-        if base is None:
-            raise WasiError(Errno.FAULT)
-        return base + offset

@@ -14,8 +14,8 @@ from zstui.engine.jobs.sandbox.model import Limits, Signature, StreamName
 
 HEADER = struct.Struct(">I")
 STOP = struct.Struct(">Q")
-"""All that the engine says on a worker's second socket: the number of a job that is to end now. It answers with Done; a
-number that is not running is ignored."""
+"""All that the engine says on a worker's second socket: the number of a job. That one and all before it, begun or not, are to
+end now, and answer with Done."""
 MAX_FROM_WORKER = 1 << 20
 MAX_FROM_COMPILER = 512 << 20
 OUTPUT_CHUNK = 64 << 10

@@ -116,6 +116,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """Empty directory of this machine for what the run leaves under /out; "" where it gets no /out."""
     dirs: tuple[HostDir, ...] = ()
     """Further directories."""
+    owner: str = ""
+    """Whose module it is, such as a peer id: owners take turns in compiling, so that none delays another for long."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,13 +114,13 @@ class Child(asyncio.Protocol):
     def pid(self) -> int:
         return self._process.pid
 
-    def send(self, message: ToChild) -> None:
-        """Queue one message; dropped where the process is gone, which ``on_lost`` tells."""
+    def send(self, *messages: ToChild) -> None:
+        """Queue messages; dropped where the process is gone, which ``on_lost`` tells."""
         if self._transport and not self.lost:
-            self._transport.write(encode(message))
+            self._transport.write(b"".join(map(encode, messages)))
 
     def stop(self, job: int) -> None:
-        """Tell a worker to end that job, ahead of whatever else it was sent."""
+        """Tell a worker to end that job, and all before it, ahead of whatever else it was sent."""
         if not self.lost:
             with contextlib.suppress(OSError):
                 self._stops.send(STOP.pack(job))

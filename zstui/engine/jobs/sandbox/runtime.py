@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import platform
 from pathlib import Path
@@ -71,13 +72,18 @@ def fingerprint() -> str:
 
 def find_export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> object | None:
     """One export by name, without building a table of all of them (a module may have a hundred thousand)."""
-    text = name.encode()
+    buffer = _buffer(name)
     item = ffi.wasmtime_extern_t()
-    buffer = ctypes.create_string_buffer(text)
     found = ffi.wasmtime_instance_export_get(
-        store._context(), ctypes.byref(instance._instance), buffer, len(text), ctypes.byref(item)
+        store._context(), ctypes.byref(instance._instance), buffer, len(buffer), ctypes.byref(item)
     )
     return wrap_extern(item) if found else None
+
+
+@functools.lru_cache(256)
+def _buffer(name: str) -> ctypes.Array[ctypes.c_char]:
+    text = name.encode()
+    return ctypes.create_string_buffer(text, len(text))
 
 
 _KINDS = {

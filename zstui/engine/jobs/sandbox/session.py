@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import resource
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, ParamSpec
 
 import msgspec
@@ -47,9 +47,9 @@ class Attempt(msgspec.Struct, frozen=True):
     artifact: Artifact
     on_output: Callable[[Literal["stdout", "stderr"], bytes], None]
     on_progress: Callable[[float], None]
-    stop: asyncio.Event | None
-    control: RunControl
     collected: Collected
+    stop: asyncio.Event | None = None
+    control: RunControl | None = None
 
 
 def failed(status: RunStatus, fault: RunFault, reason: str) -> RunResult:
@@ -73,6 +73,12 @@ def _stack(attempt: Attempt) -> int:
     return 1 << (attempt.run.limits.stack_bytes - 1).bit_length()
 
 
+def _data_bytes(run: Run) -> int:
+    """Writable memory that the run may take."""
+    files = run.limits.files_bytes + sum(len(data) for mount in run.mounts for _, data in mount.files)
+    return run.limits.memory_bytes + files * _FILE_COPIES + _DATA_MARGIN
+
+
 class _Job:
     """State of the running job."""
 
@@ -91,6 +97,7 @@ class _Job:
         self.bytes = {"stdout": 0, "stderr": 0}
         self.started = loop.time()
         self.timers: list[asyncio.TimerHandle] = []
+        self.begun = False
         self.paused_at: float | None = None
         self.paused_s = 0.0
         """All pauses that are over."""
@@ -108,6 +115,8 @@ class Worker:
         self._child = child
         self._on_lost = on_lost
         self._job: _Job | None = None
+        self._ahead: deque[_Job] = deque()
+        """Sent, and to be run after that one."""
         self._data_bytes = 0
         self._loaded: OrderedDict[bytes, int] = OrderedDict()
         self.jobs = 0
@@ -122,7 +131,7 @@ class Worker:
     @property
     def busy(self) -> bool:
         """A job runs, or is on its way out."""
-        return self._job is not None and not self._job.over.is_set()
+        return self._job is not None and (bool(self._ahead) or not self._job.over.is_set())
 
     @property
     def lost(self) -> bool:
@@ -140,20 +149,21 @@ class Worker:
 
     async def quiet(self) -> None:
         """Return once no job runs: a cancelled one has stopped or its process is dead."""
-        if self._job:
+        while self.busy:
+            assert self._job
             await self._job.over.wait()
-            self._job = None
+        self._job = None
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Raises Unloadable. On CancelledError the job is on its way out: see ``quiet``."""
-        self.jobs += 1
-        handle = bytes.fromhex(attempt.artifact.key) + _stack(attempt).to_bytes(4, "big")
-        job = self._job = _Job(attempt, self.jobs, handle)
+        job = self._job = self._new_job(attempt)
         if self.lost:
             self._lost()
         watcher: asyncio.Task[None] | None = None
         try:
+            self._limit_memory(attempt.run)
             self._begin(job)
+            self._child.send(*self._messages(job))
             if attempt.stop:
                 watcher = asyncio.create_task(self._watch(job, attempt.stop))
             return await self._result(job, await job.ended)
@@ -165,23 +175,72 @@ class Worker:
             if watcher:
                 watcher.cancel()
 
+    async def run_batch(self, attempts: Sequence[Attempt]) -> list[RunResult | None]:
+        """Several runs, one after the other, sent at once. None for those that did not begin: the process died before, or
+        could not load the module.
+
+        On CancelledError all are on their way out: see ``quiet``.
+        """
+        jobs = [self._new_job(attempt) for attempt in attempts]
+        self._job, self._ahead = jobs[0], deque(jobs[1:])
+        self._limit_memory(*(attempt.run for attempt in attempts))
+        self._begin(jobs[0])
+        self._child.send(*(message for job in jobs for message in self._messages(job)))
+        if self.lost:
+            self._lost()
+        try:
+            await jobs[-1].over.wait()
+        except asyncio.CancelledError:
+            for job in jobs:
+                job.abandoned = True
+            self._stop_batch(jobs[-1])
+            raise
+        return [await self._batch_result(job) for job in jobs]
+
+    async def _batch_result(self, job: _Job) -> RunResult | None:
+        if not job.begun or job.handle not in self._loaded:
+            return None
+        return await self._result(job, job.ended.result())
+
+    def _stop_batch(self, last: _Job) -> None:
+        """End what runs and what is ahead; the process is killed unless all have ended after the usual grace."""
+        for job in (self._job, *self._ahead):
+            if job and not job.over.is_set():
+                self._cancel_timers(job)
+                job.stopping = "cancelled"
+        if not last.over.is_set():
+            self._child.stop(last.number)
+            last.timers.append(asyncio.get_running_loop().call_later(GRACE_S, self._child.kill))
+
     # --- starting and stopping
 
-    def _begin(self, job: _Job) -> None:
+    def _new_job(self, attempt: Attempt) -> _Job:
+        self.jobs += 1
+        handle = bytes.fromhex(attempt.artifact.key) + _stack(attempt).to_bytes(4, "big")
+        return _Job(attempt, self.jobs, handle)
+
+    def _messages(self, job: _Job) -> Iterator[Load | Run]:
+        """What makes the worker run it."""
         run, record = job.attempt.run, job.attempt.artifact.record
-        files = run.limits.files_bytes + sum(len(data) for mount in run.mounts for _, data in mount.files)
-        self._limit_memory(run.limits.memory_bytes + files * _FILE_COPIES + _DATA_MARGIN)
         if job.handle in self._loaded:
             self._loaded.move_to_end(job.handle)
         else:
             drop = self._make_room(len(record.image))
             self._loaded[job.handle] = len(record.image)
-            self._child.send(Load(job.handle, record.image, _stack(job.attempt), record.memory, drop))
-        job.attempt.control.attach(lambda paused: self._pause(job) if paused else self._resume(job))
-        self._arm(job)
-        if job.attempt.control.paused:
-            self._pause(job)
-        self._child.send(msgspec.structs.replace(run, job=job.number, handle=job.handle))
+            yield Load(job.handle, record.image, _stack(job.attempt), record.memory, drop)
+        yield msgspec.structs.replace(run, job=job.number, handle=job.handle)
+
+    def _begin(self, job: _Job) -> None:
+        """Its time runs from now on."""
+        job.begun = True
+        job.started = asyncio.get_running_loop().time()
+        if not job.stopping:
+            self._arm(job)
+        control = job.attempt.control
+        if control:
+            control.attach(lambda paused: self._pause(job) if paused else self._resume(job))
+            if control.paused:
+                self._pause(job)
 
     def _arm(self, job: _Job) -> None:
         left = job.attempt.run.limits.timeout_us / US - job.active_s()
@@ -211,8 +270,9 @@ class Worker:
             dropped.append(self._loaded.popitem(last=False)[0])
         return tuple(dropped)
 
-    def _limit_memory(self, data_bytes: int) -> None:
+    def _limit_memory(self, *runs: Run) -> None:
         """The worker cannot raise its own limits; wasmtime's own limit on the guest is the first line."""
+        data_bytes = max(map(_data_bytes, runs))
         if hasattr(resource, "prlimit") and data_bytes != self._data_bytes:
             self._data_bytes = data_bytes
             with contextlib.suppress(OSError, ValueError):
@@ -260,7 +320,8 @@ class Worker:
 
     def _finish(self, job: _Job, how: Done | Unloadable | None) -> None:
         job.over.set()
-        job.attempt.control.attach(None)
+        if job.attempt.control:
+            job.attempt.control.attach(None)
         self._resume(job)
         self._cancel_timers(job)
         if not job.ended.done():
@@ -268,6 +329,10 @@ class Worker:
                 job.ended.set_exception(how)
             else:
                 job.ended.set_result(how)
+        if job is self._job and self._ahead:
+            self._job = self._ahead.popleft()
+            if not self.lost:
+                self._begin(self._job)
 
     def _take_output(self, job: _Job, message: Output) -> None:
         job.bytes[message.stream] += len(message.data)
@@ -298,7 +363,7 @@ class Worker:
             job.ended.set_exception(error)
 
     def _lost(self) -> None:
-        if self._job and not self._job.over.is_set():
+        while self._job and not self._job.over.is_set():
             self._finish(self._job, None)
         self._on_lost(self)
 

@@ -92,8 +92,8 @@ class Outputs:
             self._on_pending()
         return len(accepted)
 
-    def flush(self, *then: Left | Done) -> None:
-        """Send what waits, and ``then`` after it."""
+    def flush(self, *then: Left | Done, hold: bool = False) -> None:
+        """Send what waits, and ``then`` after it; see ``Channel.send``."""
         with self._lock:
             messages = [
                 Output(self._job, stream, bytes(data[at : at + OUTPUT_CHUNK]))
@@ -104,7 +104,7 @@ class Outputs:
             self._pending_bytes = 0
             if messages or then:
                 self._sent_at = time.monotonic()
-                self._channel.send(*messages, *then)
+                self._channel.send(*messages, *then, hold=hold)
 
 
 class _Ending(Exception):
@@ -147,7 +147,7 @@ class Worker:
         self._running: wasmtime.Engine | None = None
         self._current = 0
         self._stopped = 0
-        """Highest job number that was told to stop; jobs are numbered upwards."""
+        """All jobs with numbers up to this one were told to stop; jobs are numbered upwards."""
         self._outputs: Outputs | None = None
         self._files: Files | None = None
         self._resident = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else -1
@@ -175,6 +175,8 @@ class Worker:
                 outputs = self._outputs
                 if outputs:
                     outputs.flush()
+                if self._channel.holding:
+                    self._channel.send()
 
     def _wake(self) -> None:
         os.write(self._wake_writer, b"\0")
@@ -186,7 +188,7 @@ class Worker:
         for (job,) in STOP.iter_unpack(data):
             with self._lock:
                 self._stopped = max(self._stopped, job)
-                if self._current == job and self._running:
+                if self._current <= job and self._running:
                     self._host.stopped = True
                     self._running.increment_epoch()
 
@@ -204,7 +206,15 @@ class Worker:
                 if done.status in ("success", "failure"):
                     self._send_files(message.job, outputs)
                 self._files = None
-                outputs.flush(done)
+                self._tell_end(done, outputs)
+
+    def _tell_end(self, done: Done, outputs: Outputs) -> None:
+        """At once, or together with the end of the next run where that is waiting, but soon."""
+        was_holding = self._channel.holding
+        hold = self._channel.more
+        outputs.flush(done, hold=hold)
+        if hold and not was_holding:
+            self._wake()
 
     def _send_files(self, job: int, outputs: Outputs) -> None:
         """What the guest made or changed, a piece at a time."""
@@ -239,7 +249,7 @@ class Worker:
         store.set_fuel(run.limits.fuel)
         store.set_limits(run.limits.memory_bytes, _TABLE_ELEMENTS, 1, _TABLES, 1)
         host.begin(store, run.seed, run.limits.fuel, lambda value: self._channel.send(Progress(run.job, value)))
-        files = self._files = Files(run.limits.files_bytes, MAX_FILES, host.now())
+        files = self._files = Files(run.limits.files_bytes, MAX_FILES, host.now() if run.mounts else 0)
         for mount in run.mounts:
             files.mount(mount.guest, mount.files, mount.writable)
         descriptors = Descriptors(
@@ -249,7 +259,7 @@ class Worker:
             lambda data: outputs.write("stderr", data),
         )
         host.open(descriptors, [_MODULE_NAME, *(run.args if run.values is None else ())], run.env)
-        resident = self._resident_bytes() if program.memory is not None else 0
+        resident = self._resident_bytes() if program.memory == "" else 0
         with self._lock:
             self._current, self._running = run.job, program.engine
             store.set_epoch_deadline(1)
