@@ -36,6 +36,7 @@ class Field(Vertical):
         self._label = label
         self.widget = widget
         self._unit = unit
+        self._problem: Static | None = None
         self.set_class(bool(unit), "-short")
 
     def compose(self) -> ComposeResult:
@@ -44,7 +45,6 @@ class Field(Vertical):
             yield self.widget
             if self._unit:
                 yield Static(self._unit, classes="unit", markup=False)
-        yield Static("", classes="problem", markup=False)
 
     def set_text(self, value: str) -> None:
         """Replace what the input holds."""
@@ -53,7 +53,12 @@ class Field(Vertical):
         field.cursor_position = len(value)
 
     def fail(self, text: str) -> None:
-        self.query_one(".problem", Static).update(Content(text))
+        """Say under the field what is wrong with it; "" for nothing."""
+        if self._problem is not None:
+            self._problem.update(Content(text))
+        elif text:
+            self._problem = Static(Content(text), classes="problem", markup=False)
+            self.mount(self._problem)
         self.set_class(bool(text), "-wrong")
 
 

@@ -1,4 +1,4 @@
-"""Pane 3: jobs I sent and jobs I run for others."""
+"""Pane 3: jobs I sent, alone and in batches, and jobs I run for others."""
 
 from __future__ import annotations
 
@@ -7,268 +7,263 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zstui.engine.commands import CancelJob, JobSpec, RerunJob, SubmitJob
+from zstui.bridge import Bridge, WatchedArea
+from zstui.engine.commands import CancelBatch, CancelJob, JobSpec, RerunJob, SetWorking, SubmitBatch, SubmitJob
 from zstui.engine.errors import ZsError
 from zstui.engine.money import format_amount
-from zstui.engine.views import JobView
+from zstui.engine.views import BatchView, JobView
 from zstui.screens.dialogs import ConfirmScreen, OutputScreen, ReceiptScreen
+from zstui.screens.job_details import batch_details, cost_words, job_details, reason
+from zstui.screens.job_rows import Row, Rows, counts, key_of
+from zstui.screens.owner import OwnerScreen, StopAllScreen
 from zstui.screens.pane import Pane
+from zstui.screens.preview import PreviewScreen
+from zstui.screens.previews.gallery import Gallery
+from zstui.screens.previews.results import Results, result_names
 from zstui.screens.submit import SubmitScreen
-from zstui.screens.widgets.lines import field, heading, mixed
 from zstui.screens.widgets.table import Column
-from zstui.screens.widgets.text import (
-    Cell,
-    Line,
-    Span,
-    amount,
-    bar,
-    clip,
-    clock_time,
-    mebibytes,
-    plain,
-    seconds,
-    short_id,
-)
-
-STATES = {"queued": "info", "running": "accent", "done": "ok", "failed": "error", "cancelled": "muted"}
-ORDER = {"running": 0, "queued": 1, "done": 2, "failed": 2, "cancelled": 2}
-PAID = {"unpaid": "warn", "paying": "info", "paid": "ok", "declined": "error", "free": "muted", "": "muted"}
-FAULTS = {
-    "none": "",
-    "payer": "the program's fault",
-    "executor": "the executor's fault",
-    "network": "the network's fault",
-    "payment": "a fault in paying",
-}
+from zstui.screens.widgets.text import Line, clip, plain, short_id
 
 
-def share(job: JobView) -> float:
-    """How far a running job is: as it reports, else how much of its time is used."""
-    if job.progress is not None:
-        return job.progress
-    return job.elapsed_us / job.timeout_us if job.timeout_us else 0.0
-
-
-def _progress(job: JobView) -> Cell:
-    if job.state == "running":
-        limit = job.timeout_us // 1_000_000
-        return (*bar(share(job), 6), Span(f" {job.elapsed_us // 1_000_000}/{limit}s"))
-    if job.state == "queued":
-        return Span("waits", "muted")
-    if job.exit_code is not None:
-        took = seconds(job.duration_us or job.elapsed_us)
-        return Span(f"exit {job.exit_code} {took}", "" if job.exit_code == 0 else "error")
-    return Span(seconds(job.duration_us or job.elapsed_us) if job.elapsed_us else "-", "muted")
-
-
-def _memory(job: JobView) -> Cell:
-    if not job.memory_bytes:
-        return Span("-", "faint")
-    used, limit = mebibytes(job.memory_bytes), job.max_memory_bytes
-    tight = limit and job.memory_bytes > limit * 0.9
-    return Span(used if limit in (0, 128 << 20) else f"{used[:-1]}/{limit >> 20}M", "warn" if tight else "")
-
-
-def _who(job: JobView) -> Cell:
-    if job.mine:
-        return (Span("at ", "muted"), Span(plain(job.executor_name) or "nobody"))
-    return (Span("for ", "accent"), Span(plain(job.submitter_name)))
-
-
-def _cost(job: JobView) -> Cell:
-    if not job.cost_u:
-        return Span("-", "faint")
-    return Span(amount(job.cost_u), PAID[job.paid] if job.paid != "paid" else "")
-
-
-class JobsPane(Pane[JobView]):
+class JobsPane(Pane[Row]):
     TITLE = "Jobs"
     RECORD = "Job"
     AREA = "jobs"
+    MORE: ClassVar[tuple[WatchedArea, ...]] = ("batches",)
     ALSO = ("output",)
     SORT = "State"
     HELP = (
         "A job is a WebAssembly module that runs in a sandbox on another member's machine, under limits of time, memory "
-        "and price that you set. Its receipt is signed; you pay for the time and memory it says, never above the cap."
+        "and price that you set. Its receipt is signed; you pay for the time and memory it says, never above the cap. "
+        "A batch runs one module over many inputs, on everybody who can take some; e lists its jobs, p shows what they "
+        "made so far. What others run here you can drain (d), stop at once (!) and limit (L)."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "new", "Submit", id="jobs.submit", tooltip="Submit a .wasm module as a job"),
+        Binding(
+            "n", "new", "Submit", id="jobs.submit", tooltip="Submit a .wasm module as a job, or as a batch of jobs"
+        ),
+        Binding("p", "look", "Look", id="jobs.look", tooltip="Look at the result: picture, JSON or text"),
         Binding("o", "output", "Output", id="jobs.output", tooltip="Everything the job printed"),
-        Binding("x", "stop", "Stop", id="jobs.stop", tooltip="Stop a queued or running job"),
+        Binding("e", "unfold", "Jobs", id="jobs.unfold", tooltip="Show or hide the jobs of a batch"),
+        Binding("x", "stop", "Stop", id="jobs.stop", tooltip="Stop a queued or running job, or a batch"),
         Binding("R", "rerun", "Rerun", id="jobs.rerun", tooltip="Submit the same job again"),
         Binding("v", "receipt", "Receipt", id="jobs.receipt", tooltip="The signed receipt of a finished job"),
+        Binding("d", "drain", "Drain", id="jobs.drain", tooltip="Take no new jobs from others; again to take them"),
+        Binding("exclamation_mark", "panic", "Panic", id="jobs.panic", tooltip="Stop all that runs here for others"),
+        Binding("Y", "path", "Path", id="jobs.path", tooltip="Copy the path of the job's result, and show it"),
+        Binding("L", "limits", "Limits", id="jobs.limits", tooltip="Hours and limits for others' jobs here"),
     ]
 
-    def columns(self) -> Sequence[Column[JobView]]:
-        return (
-            Column("Job", 4, lambda j: Span(short_id(j.job_id), "muted")),
-            Column(
-                "Module", 11, lambda j: Span(plain(j.module), "strong"), lambda j: j.module.casefold(), flex=1, limit=20
-            ),
-            Column(
-                "Guild",
-                8,
-                lambda j: plain(j.guild_name) or short_id(j.guild_id),
-                lambda j: j.guild_name.casefold(),
-                flex=2,
-                limit=20,
-                above=70,
-            ),
-            Column(
-                "For",
-                9,
-                _who,
-                lambda j: (j.mine, j.executor_name.casefold(), j.submitter_name.casefold()),
-                flex=1,
-                limit=20,
-            ),
-            Column("State", 9, lambda j: Span(j.state, STATES[j.state]), lambda j: (ORDER[j.state], -j.created_at)),
-            Column("Progress", 13, _progress, lambda j: -share(j), flex=1, limit=18),
-            Column("Mem/128", 7, _memory, lambda j: -j.memory_bytes, align="right", above=70),
-            Column("Cost", 8, _cost, lambda j: -j.cost_u, align="right", flex=1, limit=11),
-            Column(
-                "Paid",
-                8,
-                lambda j: Span(j.paid or "-", PAID[j.paid] if j.paid else "faint"),
-                lambda j: j.paid,
-                above=90,
-            ),
-        )
+    def __init__(self, bridge: Bridge) -> None:
+        self._rows = Rows(self._head_of, self._is_open, self._is_backwards, bridge.guilds)
+        self._open: set[str] = set()
+        """Batches whose jobs are listed."""
+        super().__init__(bridge)
 
-    def key(self, record: JobView) -> str:
-        return record.job_id
+    def on_mount(self) -> None:
+        super().on_mount()
+        gallery = Gallery(self.run_worker, self._seen, colours=not self.app.no_color)
+        self.results = Results(self.bridge, gallery)
 
-    def records(self) -> Iterable[JobView]:
-        return self.bridge.jobs.values()
+    def _seen(self) -> None:
+        """A result was read: show it where it is looked at."""
+        self.post_message(self.Note())
+        if isinstance(self.app.screen, PreviewScreen):
+            self.app.screen.update()
 
-    def find(self, key: str) -> JobView | None:
-        return self.bridge.jobs.get(key)
+    # --- rows ---------------------------------------------------------------------------------------------------------
 
-    def words(self, record: JobView) -> str:
+    def _head_of(self, row: Row) -> Row:
+        if isinstance(row, JobView) and row.batch_id and row.mine:
+            return self.bridge.batches.get(row.batch_id) or row
+        return row
+
+    def _is_open(self, batch_id: str) -> bool:
+        return bool(self.filter) or batch_id in self._open
+
+    def _is_backwards(self) -> bool:
+        return self.table.descending
+
+    def columns(self) -> Sequence[Column[Row]]:
+        return self._rows.columns()
+
+    def key(self, record: Row) -> str:
+        return key_of(record)
+
+    def records(self) -> Iterable[Row]:
+        yield from self.bridge.batches.values()
+        yield from (job for job in self.bridge.jobs.values() if self._is_listed(job))
+
+    def _is_listed(self, job: JobView) -> bool:
+        head = self._head_of(job)
+        return head is job or (self._is_open(job.batch_id) and not job.retried_as)
+
+    def find(self, key: str) -> Row | None:
+        job = self.bridge.jobs.get(key)
+        if job is None:
+            return self.bridge.batches.get(key)
+        return job if self._is_listed(job) else None
+
+    def moves_others(self, keys: set[str]) -> bool:
+        return not self._open.isdisjoint(keys)
+
+    def words(self, record: Row) -> str:
+        if isinstance(record, BatchView):
+            return f"{record.batch_id} {record.name} {self._rows.guild(record)} {record.state} batch"
         return (
             f"{record.job_id} {record.module} {record.guild_name} {record.executor_name} {record.submitter_name} "
-            f"{record.state} {record.paid}"
+            f"{record.state} {record.paid} {' '.join(record.args)}"
         )
 
-    def note(self, record: JobView) -> tuple[str, str]:
+    # --- what is said about one ---------------------------------------------------------------------------------------
+
+    def note(self, record: Row) -> tuple[str, str]:
+        if isinstance(record, BatchView):
+            text = f"{''.join(span.text for span in counts(record))}; {cost_words(record.cost_u, record.max_cost_u)} for all."
+            return (f"{text} {record.why}", "warn" if record.failed or record.why else "muted")
         if record.state == "failed":
-            return (self._reason(record), "error")
+            return (reason(record), "error")
         if record.state == "done" and record.mine and record.paid == "unpaid":
             return (f"Done, {format_amount(record.cost_u)} to pay. a opens what waits for your approval.", "warn")
         if record.why:
             return (record.why, "muted")
-        if record.state == "running" and (tail := self.tail(record.job_id, 1, 200)):
-            return ("> " + tail[-1], "muted")
+        if record.state == "running" and (tail := self._last_line(record.job_id)):
+            return ("> " + tail, "muted")
         return ("", "")
 
-    def _reason(self, job: JobView) -> str:
-        code = f"exit {job.exit_code}" if job.exit_code is not None else ""
-        facts = ", ".join(fact for fact in (code, FAULTS[job.fault]) if fact)
-        return (job.why or "Failed").rstrip(".") + (f" ({facts})." if facts else ".")
+    def _last_line(self, job_id: str) -> str:
+        """The last line that the job printed, cleaned; "" where it prints no text."""
+        data = bytes(self.bridge.output.get(job_id, b""))[-2048:]
+        lines = [line for line in data.decode(errors="replace").splitlines() if line.strip()]
+        return clip(plain(lines[-1]), 200) if lines and "\ufffd" not in lines[-1] else ""
 
-    def tail(self, job_id: str, count: int, width: int) -> list[str]:
-        """The last lines that the job printed, cleaned."""
-        data = bytes(self.bridge.output.get(job_id, b""))[-8192:].decode(errors="replace")
-        return [clip(plain(line), width) for line in data.splitlines() if line.strip()][-count:]
-
-    def details(self, record: JobView, width: int) -> list[Line]:
-        lines: list[Line] = [
-            *field("Job", f"{record.module}  {short_id(record.job_id)}", "strong", width),
-            mixed("State", [Span(record.state, STATES[record.state])]),
-        ]
-        if record.state == "running":
-            lines.append(mixed("Progress", [*bar(share(record), 20), Span(f" {share(record):.0%}")]))
-        if record.state == "failed":
-            lines += field("Why", self._reason(record), "error", width)
-        elif record.why:
-            lines += field("Why", record.why, "warn", width)
-        lines += field("Guild", record.guild_name, "", width)
-        lines += field("From", record.submitter_name + (" (me)" if record.mine else ""), "", width)
-        lines += field("Runs at", (record.executor_name or "nobody yet") + ("" if record.mine else " (me)"), "", width)
-        call = record.function + (" " + " ".join(record.args) if record.args else "")
-        lines += field("Calls", call, "", width)
-        lines += field(
-            "Time", f"{seconds(record.duration_us or record.elapsed_us)} of {seconds(record.timeout_us)}", "", width
-        )
-        lines += field("Memory", f"{mebibytes(record.memory_bytes)} of {mebibytes(record.max_memory_bytes)}", "", width)
-        if record.gas:
-            lines += field("Gas", f"{record.gas:,}{'' if record.gas_exact else ' (estimated)'}", "", width)
-        cost = f"{format_amount(record.cost_u)}, at most {format_amount(record.max_cost_u)}"
-        lines += field("Cost", cost if record.cost_u else f"at most {format_amount(record.max_cost_u)}", "", width)
-        if record.paid:
-            lines.append(mixed("Paid", [Span(record.paid, PAID[record.paid])]))
-        if record.exit_code is not None:
-            lines += field("Exit", str(record.exit_code), "ok" if record.exit_code == 0 else "error", width)
-        if record.receipt_id:
-            lines += field("Receipt", record.receipt_id, "", width)
-        if record.attestations:
-            names = [self._peer_name(peer) for peer in record.attestations]
-            lines += field("Witnesses", f"{', '.join(names)} got the same result", "ok", width)
-        if record.output_hash:
-            lines += field("Output", f"sha256 {record.output_hash}", "", width)
-        lines += field("Id", record.job_id, "", width)
-        lines += field("Module", record.module_cid, "", width)
-        if tail := self.tail(record.job_id, 10, width):
-            lines += heading("Output, latest lines", width)
-            lines += [(Span(row),) for row in tail]
-        if story := [line for line in self.bridge.log if line.subject == record.job_id and line.level != "debug"]:
-            lines += heading("What happened", width)
-            for entry in story[-12:]:
-                style = {"warning": "warn", "error": "error"}.get(entry.level, "")
-                lines += field(clock_time(entry.at_us / 1e6), entry.text, style, width)
-        return lines
-
-    def _peer_name(self, peer_id: str) -> str:
-        peer = self.bridge.peers.get(peer_id)
-        return plain(peer.name) if peer and peer.name else short_id(peer_id[-8:])
+    def details(self, record: Row, width: int) -> list[Line]:
+        if isinstance(record, BatchView):
+            return batch_details(record, self.bridge, self.results, width)
+        return job_details(record, self.bridge, self.results, width)
 
     def empty(self) -> list[str]:
         return ["No jobs.", "n  submit a .wasm module (samples come with zstui)"]
 
-    # --- actions ------------------------------------------------------------------------------------------------------
+    # --- submitting ---------------------------------------------------------------------------------------------------
 
     def action_new(self) -> None:
         guild = next((g.guild_id for g in self.bridge.guilds.values() if g.state == "joined"), None)
-        self._submit(JobSpec(module="", guild=guild or ""), "")
+        self._submit(SubmitJob(spec=JobSpec(module="", guild=guild or "")), "")
 
-    def _submit(self, start: JobSpec, error: str) -> None:
-        """Ask for a job and send it; one that is refused opens again as it was."""
+    def _submit(self, start: SubmitJob | SubmitBatch, error: str) -> None:
+        """Ask for a job or batch and send it; one that is refused opens again as it was."""
 
-        def chosen(spec: JobSpec) -> None:
+        def chosen(command: SubmitJob | SubmitBatch) -> None:
             async def work() -> None:
                 try:
-                    job = await self.bridge.execute(SubmitJob(spec=spec))
+                    row: Row
+                    if isinstance(command, SubmitBatch):
+                        row = await self.bridge.execute(command)
+                        what = f"{row.name}, {row.total:,} jobs,"
+                    else:
+                        row = await self.bridge.execute(command)
+                        what = row.module
                 except (ZsError, OSError) as refused:
-                    self._submit(spec, str(refused))
+                    self._submit(command, str(refused))
                 else:
-                    self.select(job.job_id)
-                    self.say(f"{job.module} is {job.state}.")
+                    self.select(key_of(row))
+                    self.say(f"{what} is {row.state}.")
 
-            self.app.run_worker(work(), name="SubmitJob", exit_on_error=True)
+            self.app.run_worker(work(), name=type(command).__name__, exit_on_error=True)
 
-        self.ask(SubmitScreen(self.bridge, samples=self.bridge.samples, spec=start, error=error), chosen)
+        self.ask(SubmitScreen(self.bridge, samples=self.bridge.samples, start=start, error=error), chosen)
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def _need_job(self, batch_says: str) -> JobView | None:
+        """The cursor's job; on a batch a word about what to do instead."""
+        row = self.need("job")
+        if isinstance(row, BatchView):
+            self.say(batch_says)
+            return None
+        return row
+
+    def action_look(self) -> None:
+        row = self.need("job")
+        if row is None:
+            return
+        if isinstance(row, JobView) and row.state == "queued":
+            self.say("There is nothing to look at before the job runs.")
+            return
+        table = self.bridge.batches if isinstance(row, BatchView) else self.bridge.jobs
+        self.ask(PreviewScreen(row, self.results, lambda: table.get(key_of(row))))
 
     def action_output(self) -> None:
-        if job := self.need("job"):
+        if job := self._need_job("e lists the jobs of a batch; each has its own output. p shows all results."):
             self.ask(OutputScreen(self.bridge, job.job_id))
 
+    def action_path(self) -> None:
+        if job := self._need_job("e lists the jobs of a batch; each has its own files."):
+
+            async def work() -> None:
+                try:
+                    self._say_path(await self.results.path(job, result_names(job)[0]))
+                except (ZsError, OSError) as error:
+                    self.say(str(error), error=True)
+
+            self.run_worker(work())
+
+    def _say_path(self, path: str) -> None:
+        if not path:
+            self.say("The result is not in a file yet.")
+            return
+        self.app.copy_to_clipboard(plain(path))
+        self.app.notify(plain(path), title="Copied (select it here if your terminal did not)", timeout=8, markup=False)
+
+    def action_unfold(self) -> None:
+        row = self.need("batch")
+        if row is None:
+            return
+        head = self._head_of(row)
+        if not isinstance(head, BatchView):
+            self.say("This job belongs to no batch.")
+            return
+        self._open ^= {head.batch_id}
+        self.table.cursor = head.batch_id if head.batch_id not in self._open else self.table.cursor
+        self.reload()
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
     def action_stop(self) -> None:
-        if not (job := self.need("job")):
+        row = self.need("job")
+        if row is None:
             return
-        if job.state not in ("queued", "running"):
-            self.say(f"Job {short_id(job.job_id)} has ended already: {job.state}.")
-            return
-        self.ask(
-            ConfirmScreen(
-                f"Stop {plain(job.module)}?",
-                "Work done until now may still be charged." if job.mine else "The submitter is told; you are not paid.",
-                "Stop",
-            ),
-            lambda _: self.execute(CancelJob(job=job.job_id), lambda view: f"{view.module} is {view.state}."),
-        )
+        what = "Batch" if isinstance(row, BatchView) else "Job"
+        if row.state not in ("queued", "running"):
+            self.say(f"{what} {short_id(key_of(row))} has ended already: {row.state}.")
+        elif isinstance(row, BatchView):
+            batch_id, left = row.batch_id, row.running + row.queued
+            self.ask(
+                ConfirmScreen(
+                    f"Stop the batch {plain(row.name)}?",
+                    f"{left:,} of {row.total:,} jobs are stopped or never begun. Results that are in stay; work done "
+                    "until now may still be charged.",
+                    "Stop the batch",
+                ),
+                lambda _: self.execute(CancelBatch(batch=batch_id), lambda view: f"{view.name} is {view.state}."),
+            )
+        else:
+            job_id = row.job_id
+            self.ask(
+                ConfirmScreen(
+                    f"Stop {plain(row.module)}?",
+                    "Work done until now may still be charged."
+                    if row.mine
+                    else "The submitter is told; you are not paid.",
+                    "Stop",
+                ),
+                lambda _: self.execute(CancelJob(job=job_id), lambda view: f"{view.module} is {view.state}."),
+            )
 
     def action_rerun(self) -> None:
-        if not (job := self.need("job")):
+        job = self._need_job("A batch cannot be run again as a whole; e lists its jobs, R runs one of them again.")
+        if job is None:
             return
         if not job.mine:
             self.say("Only the submitter can run a job again.")
@@ -281,9 +276,34 @@ class JobsPane(Pane[JobView]):
         self.execute(RerunJob(job=job.job_id), again)
 
     def action_receipt(self) -> None:
-        if not (job := self.need("job")):
+        job = self._need_job("e lists the jobs of a batch; each has its own receipt.")
+        if job is None:
             return
         if not job.receipt_id:
             self.say("A job has a receipt once it has run.")
             return
         self.ask(ReceiptScreen(self.bridge, job.receipt_id))
+
+    # --- the owner ----------------------------------------------------------------------------------------------------
+
+    def action_drain(self) -> None:
+        status = self.bridge.status
+        accept = status is not None and not status.accepting
+        self.execute(
+            SetWorking(accept=accept),
+            lambda work: (
+                "New jobs from others are taken again."
+                if work.accepting
+                else f"No new jobs from others are taken; {work.running + work.waiting} here run to their end. "
+                "d takes new ones again."
+            ),
+        )
+
+    def action_panic(self) -> None:
+        self.ask(
+            StopAllScreen(self.bridge),
+            lambda work: self.say("Stopped. No new work is taken until you press d in Jobs."),
+        )
+
+    def action_limits(self) -> None:
+        self.ask(OwnerScreen(self.bridge), lambda work: self.say("The limits are set."))

@@ -9,6 +9,7 @@ from textual.binding import Binding
 
 NAMES = {
     "question_mark": "?",
+    "exclamation_mark": "!",
     "slash": "/",
     "colon": ":",
     "space": "space",

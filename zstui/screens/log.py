@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from zstui.bridge import Bridge
+from zstui.bridge import Bridge, WatchedArea
 from zstui.engine.views import LogLine
 from zstui.screens.pane import Pane
 from zstui.screens.widgets.lines import field, heading
@@ -100,9 +100,9 @@ class LogPane(Pane[Entry]):
                 yield Entry(number, row, line, part)
         self._next = dropped + len(log)
 
-    def _changed(self) -> None:
+    def _changed(self, area: WatchedArea) -> None:
         if not self.display or self.frozen or self.table.descending:
-            super()._changed()
+            super()._changed(area)
             return
         needle = self.filter.casefold()
         fresh = [e for e in self._entries(self._next) if not needle or needle in self.words(e).casefold()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -31,6 +32,8 @@ class Pane(Vertical, Generic[T]):
     RECORD: ClassVar[str] = ""
     """What one row is, as a title."""
     AREA: ClassVar[WatchedArea] = "status"
+    MORE: ClassVar[tuple[WatchedArea, ...]] = ()
+    """Other areas whose records are rows here as well."""
     ALSO: ClassVar[tuple[WatchedArea, ...]] = ()
     """Other areas whose changes show in the rows or the details."""
     SORT: ClassVar[str] = ""
@@ -71,6 +74,10 @@ class Pane(Vertical, Generic[T]):
         """The record to show under this key, if there is one; panes that give no answer are reloaded on each change."""
         raise NotImplementedError
 
+    def moves_others(self, keys: set[str]) -> bool:
+        """Whether other rows are placed by these records, so that all must be placed anew."""
+        return False
+
     def words(self, record: T) -> str:
         """What the filter looks at."""
         raise NotImplementedError
@@ -103,7 +110,7 @@ class Pane(Vertical, Generic[T]):
         yield self.table
 
     def on_mount(self) -> None:
-        self._unwatch.append(self.bridge.watch(self.AREA, self._changed))
+        self._unwatch += [self.bridge.watch(area, partial(self._changed, area)) for area in (self.AREA, *self.MORE)]
         self._unwatch += [self.bridge.watch(area, self._touched) for area in self.ALSO]
 
     def on_unmount(self) -> None:
@@ -136,12 +143,12 @@ class Pane(Vertical, Generic[T]):
     def _nothing(self) -> list[str]:
         return [f"Nothing matches {plain(self.filter)!r}. Esc clears the filter."] if self.filter else self.empty()
 
-    def _changed(self) -> None:
+    def _changed(self, area: WatchedArea) -> None:
         if not self.display or self.frozen:
             self._stale = True
             return
-        keys = self.bridge.changed.get(self.AREA, set())
-        if "" in keys or len(keys) * 4 > len(self.table):
+        keys = self.bridge.changed.get(area, set())
+        if "" in keys or len(keys) * 4 > len(self.table) or self.moves_others(keys):
             self.reload()
             return
         needle = self.filter.casefold()

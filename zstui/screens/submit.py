@@ -1,114 +1,92 @@
-"""The window that describes a job, says what it would cost and who could run it, before anything is sent."""
+"""The window that describes a job or a batch, says what it would cost and who could run it, before anything is sent."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on
-from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.suggester import Suggester
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from zstui.bridge import Bridge
-from zstui.engine.commands import EstimateJob, JobSpec
-from zstui.engine.errors import ZsError
-from zstui.engine.money import format_amount, format_rate, parse_amount
+from zstui.engine.commands import EstimateJob, JobSpec, SubmitBatch, SubmitJob
+from zstui.engine.commands.jobs import MAX_PRIORITY
+from zstui.engine.errors import BadInput, ZsError
+from zstui.engine.money import format_amount, parse_amount
 from zstui.engine.views import EstimateView, ExecutorView
-from zstui.screens.dialog import MUTED, Keys, Rows
+from zstui.screens.dialog import Keys, Rows
+from zstui.screens.estimate_text import best_line, estimate_fields, executor_line, in_order
 from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
-from zstui.screens.values import exact_seconds, parse_count, safe
-from zstui.screens.widgets.text import fit, short_peer
+from zstui.screens.module_input import ModuleInput
+from zstui.screens.values import parse_count, safe
 
 DEBOUNCE = 0.35
 """Seconds without a change before the estimate is asked for."""
 MAX_STDIN = 8 << 20
+MAX_LINES = 10_000
 BEST = "best"
+ONE, LINES, FILES = "one", "lines", "files"
+MODES = ((ONE, "one job"), (LINES, "each line of"), (FILES, "each file of"))
+OVER = {ONE: "", LINES: "0..15, or a file", FILES: "such as data/*.csv"}
+ARGUMENTS = {
+    ONE: "as on a command line",
+    LINES: "as on a command line; {} becomes the line, else it is stdin",
+    FILES: "as on a command line; {} becomes the file under /in",
+}
+_RANGE = re.compile(r"(\d{1,7})\.\.(\d{1,7})\Z", re.ASCII)
+Command = SubmitJob | SubmitBatch
 
 
-def complete(text: str, samples: Sequence[str]) -> list[str]:
-    """What ``text`` can become: sample names, then folders and .wasm files, sorted."""
-    names = [name for name in samples if name.startswith(text)] if "/" not in text else []
-    folder, _, start = text.rpartition("/")
-    where = Path(folder or ("/" if text.startswith("/") else ".")).expanduser()
-    found: list[str] = []
+def lines_of(text: str) -> tuple[str, ...]:
+    """The numbers of a range such as 0..15, else the lines of the file of that name. Raises BadInput."""
+    if match := _RANGE.match(text):
+        first, last = int(match[1]), int(match[2])
+        if not first <= last < first + MAX_LINES:
+            raise BadInput(f"{text} is not a range of 1 to {MAX_LINES:,} numbers.")
+        return tuple(str(number) for number in range(first, last + 1))
+    lines = tuple(line for line in _read(text).decode(errors="replace").splitlines() if line.strip())
+    if not 1 <= len(lines) <= MAX_LINES:
+        raise BadInput(f"{safe(text)} has {len(lines):,} lines; a batch has 1 to {MAX_LINES:,} jobs.")
+    return lines
+
+
+def _read(name: str) -> bytes:
+    """A file of at most ``MAX_STDIN`` bytes. Raises BadInput."""
     try:
-        with os.scandir(where) as entries:
-            for entry in entries:
-                if entry.name.startswith(start) and (start.startswith(".") or not entry.name.startswith(".")):
-                    if entry.is_dir():
-                        found.append(entry.name + "/")
-                    elif entry.name.endswith(".wasm"):
-                        found.append(entry.name)
-                if len(found) >= 500:
-                    break
-    except OSError:
-        pass
-    prefix = text[: len(text) - len(start)]
-    return names + sorted(prefix + name for name in found)
+        with Path(name).expanduser().open("rb") as file:
+            data = file.read(MAX_STDIN + 1)
+    except OSError as error:
+        raise BadInput(f"{safe(name)} cannot be read: {error.strerror or error}.") from error
+    if len(data) > MAX_STDIN:
+        raise BadInput(f"The file is larger than {MAX_STDIN >> 20} MiB.")
+    return data
 
 
-class _Completion(Suggester):
-    """Suggests the first of ``complete``; looks at the disk in a thread."""
-
-    def __init__(self, samples: Sequence[str]) -> None:
-        super().__init__(use_cache=False, case_sensitive=True)
-        self._samples = samples
-
-    async def get_suggestion(self, value: str) -> str | None:
-        found = await asyncio.to_thread(complete, value, self._samples) if value else []
-        return next((name for name in found if name != value), None)
+def host_path(name: str) -> str:
+    """A path that means the same to the node, wherever that was started."""
+    return os.path.abspath(os.path.expanduser(name))
 
 
-class ModuleInput(Input):
-    """A path: Tab takes the suggestion, down and up go through what is offered."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "take", "Complete", show=False),
-        Binding("down", "offer(1)", "Next", show=False),
-        Binding("up", "offer(-1)", "Previous", show=False),
-    ]
-
-    def __init__(self, value: str, samples: Sequence[str]) -> None:
-        super().__init__(
-            value,
-            placeholder="a .wasm file or a sample; ↓ goes through them",
-            suggester=_Completion(samples),
-            compact=True,
-            select_on_focus=False,
-        )
-        self._samples = samples
-        self._offered: list[str] = []
-        self._at = -1
-
-    def action_take(self) -> None:
-        if not self._suggestion or self._suggestion == self.value:
-            raise SkipAction
-        self.value = self._suggestion
-        self.cursor_position = len(self.value)
-
-    def action_offer(self, by: int) -> None:
-        if self.value not in self._offered:
-            folder = self.value[: self.value.rfind("/") + 1]
-            self._offered = complete(folder, self._samples)
-            self._at = -1 if by > 0 else 0
-        if self._offered:
-            self._at = (self._at + by) % len(self._offered)
-            self.value = self._offered[self._at]
-            self.cursor_position = len(self.value)
+def _words(text: str) -> tuple[str, ...]:
+    """Words as on a command line. Raises BadInput."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise BadInput(f"The words do not parse: {error}.") from error
 
 
-class SubmitScreen(Form[JobSpec | None]):
-    """Dismissed with a spec that was estimated without an error, or None. ``spec`` and ``error`` open it as it was left."""
+class SubmitScreen(Form[Command | None]):
+    """Dismissed with a command that was estimated without an error, or None. ``start`` and ``error`` open it as it was left."""
 
     heading = "Submit a job"
     CSS_PATH: ClassVar[Any] = ["dialog.tcss", "submit.tcss"]
@@ -122,19 +100,20 @@ class SubmitScreen(Form[JobSpec | None]):
         guild_id: str | None = None,
         *,
         samples: Sequence[str] = (),
-        spec: JobSpec | None = None,
+        start: Command | None = None,
         error: str = "",
     ) -> None:
         super().__init__(bridge)
         self._samples = tuple(samples)
-        self._start = spec or JobSpec(module="", guild=guild_id or "")
+        self._begin = start or SubmitJob(spec=JobSpec(module="", guild=guild_id or ""))
+        self._start = self._begin.spec
         self._error = error
         joined = [g for g in bridge.guilds.values() if g.state == "joined" and g.role != "observer"]
-        self._guilds = [(g.guild_id, safe(g.name, 24)) for g in sorted(joined, key=lambda g: g.name)]
-        self._estimated: JobSpec | None = None
-        """The spec that ``_estimate`` belongs to."""
+        self._guilds = [(g.guild_id, safe(g.name, 20)) for g in sorted(joined, key=lambda g: g.name)]
+        self._estimated: Command | None = None
+        """What ``_estimate`` belongs to."""
         self._estimate: EstimateView | None = None
-        self._warned: JobSpec | None = None
+        self._warned: Command | None = None
         self._executor = self._start.executor
         self._timer: Any = None
 
@@ -142,26 +121,48 @@ class SubmitScreen(Form[JobSpec | None]):
 
     def content(self) -> ComposeResult:
         s = self._start
+        mode, over = self._left_over()
         yield Field("Module", ModuleInput(s.module, self._samples), id="module")
-        yield Field("Arguments", plain_input(shlex.join(s.args), "as on a command line"), id="args")
+        yield Field("Arguments", plain_input(shlex.join(s.args), ARGUMENTS[mode]), id="args")
+        with Horizontal(classes="pair"):
+            yield Field("Run", Choice(MODES, mode, id="mode-choice", spin=True), id="mode")
+            yield Field("Over", plain_input(over, OVER[mode], disabled=mode == ONE), id="over")
+        with Horizontal(classes="pair"):
+            yield Field("Files in", plain_input(shlex.join(s.inputs), "read at /in"), id="inputs")
+            yield Field("Files out", Choice((("", "no"), ("yes", "from /out")), "yes" * s.outputs), id="outputs")
         with Horizontal(classes="pair"):
             yield Field("Function", plain_input(s.function, limit=80), id="function")
             yield Field("Stdin", plain_input("", "a file, or nothing"), id="stdin")
-        yield Field("Guild", Choice(self._guilds, s.guild, id="guild-choice", spin=True), id="guild")
+        with Horizontal(classes="pair"):
+            yield Field("Guild", Choice(self._guilds, s.guild, id="guild-choice", spin=True), id="guild")
+            yield Field("Witnesses", plain_input(str(s.witnesses)), id="witnesses", unit="re-run it")
         with Horizontal(classes="pair"):
             yield Field("Memory", plain_input(str(s.memory_mib)), id="memory", unit="MiB")
             yield Field("Timeout", plain_input(str(s.timeout_s)), id="timeout", unit="s")
         with Horizontal(classes="pair"):
-            yield Field("At most", plain_input(format_amount(s.max_price_u)), id="price")
-            yield Field("Witnesses", plain_input(str(s.witnesses)), id="witnesses", unit="re-run it")
+            yield Field("At most", plain_input(format_amount(s.max_price_u)), id="price", unit="in all")
+            yield Field("Wait up to", plain_input(str(s.queue_s)), id="queue", unit="s")
+        with Horizontal(classes="pair"):
+            yield Field("Priority", plain_input(str(s.priority)), id="priority", unit="0 to 9")
+            yield Field("Tries", plain_input(str(s.attempts)), id="attempts", unit="at most")
         yield OptionList(id="executors", markup=False, compact=True)
         yield Rows(id="estimate", label_width=12)
+
+    def _left_over(self) -> tuple[str, str]:
+        """Mode and what it goes over, as the window was left."""
+        match self._begin:
+            case SubmitBatch(map_files=tuple() as files) if files:
+                return FILES, shlex.join(files)
+            case SubmitBatch(name=name) if self._begin.map_lines:
+                return LINES, name.partition(" over ")[2]
+            case _:
+                return ONE, ""
 
     def keys(self) -> Keys:
         return (("Enter", "Submit"), ("Tab", "Next field"), ("↑↓", "Choose"), ("Esc", "Back"))
 
     def on_mount(self) -> None:
-        self._list_executors(())
+        self._list_executors((), 1)
         self._say_estimate("fill in the module and choose a guild")
         if self._error:
             self.say(self._error, "error")
@@ -170,21 +171,13 @@ class SubmitScreen(Form[JobSpec | None]):
         if self._start.module:
             self._later()
 
-    def _list_executors(self, candidates: Sequence[ExecutorView]) -> None:
+    def _list_executors(self, candidates: Sequence[ExecutorView], jobs: int) -> None:
         options = self.query_one(OptionList)
-        takers = [c for c in candidates if not c.refusal]
-        best = f"best: {safe(takers[0].name, 20)} now" if takers else "best one that can take it"
-        rows = [Option(fit("Run by", 11) + best, BEST)]
-        for c in sorted(candidates, key=lambda c: (bool(c.refusal), c.rank)):
-            name = fit(safe(c.name, 14), 15) + fit(short_peer(c.peer_id), 11)
-            if c.refusal:
-                rows.append(Option(Content.styled(f"{'':11}{name}no: {safe(c.refusal, 90)}", MUTED), disabled=True))
-            else:
-                price = f"{format_rate(c.price_per_second_nano)}/s {format_rate(c.price_per_mib_nano)}/MiB"
-                rows.append(Option(f"{'':11}{name}score {c.score:.2f} of {c.completed}  {price}", c.peer_id))
+        rows = [Option(best_line(candidates, jobs), BEST)]
+        rows += [Option(executor_line(c), c.peer_id, disabled=bool(c.refusal)) for c in in_order(candidates)]
         options.clear_options()
         options.add_options(rows)
-        known = {c.peer_id for c in takers}
+        known = {c.peer_id for c in candidates if not c.refusal}
         if self._executor in known:
             options.highlighted = options.get_option_index(self._executor or BEST)
         else:
@@ -193,75 +186,89 @@ class SubmitScreen(Form[JobSpec | None]):
     def _say_estimate(self, text: str | Content) -> None:
         self.query_one(Rows).show((("Estimate", text),))
 
-    def _show_estimate(self, spec: JobSpec, view: EstimateView) -> None:
-        self._estimated, self._estimate = spec, view
-        self._list_executors(view.candidates)
-        takers = [c for c in view.candidates if not c.refusal]
-        runner = next((c for c in takers if c.peer_id == spec.executor), takers[0] if takers else None)
-        typical = (
-            f"typically {format_amount(view.typical_cost_u)} in {exact_seconds(view.typical_duration_us or 0)}"
-            if view.typical_cost_u is not None
-            else "never run before, so no typical cost is known"
-        )
-        cost = Content.assemble("at most ", (format_amount(view.max_cost_u), "bold"), f"; {typical}")
-        who = (
-            Content(f"on {safe(runner.name, 24)}. You pay after it ran, when you have approved the receipt.")
-            if runner
-            else Content.styled("Nobody can take it now; each one's reason is above.", "$text-warning")
-        )
-        self.query_one(Rows).show((("Estimate", cost), ("", who)))
+    def _show_estimate(self, command: Command, view: EstimateView, jobs: int) -> None:
+        self._estimated, self._estimate = command, view
+        self._list_executors(view.candidates, jobs)
+        self.query_one(Rows).show(estimate_fields(view, command.spec.executor, jobs))
         self.call_after_refresh(self.bound_body)
+
+    @on(Choice.Changed, "#mode-choice")
+    def _show_mode(self) -> None:
+        mode = self._choice("mode")
+        over = self.query_one("#over Input", Input)
+        over.disabled, over.placeholder = mode == ONE, OVER[mode]
+        self.query_one("#args Input", Input).placeholder = ARGUMENTS[mode]
 
     # --- reading the fields ---------------------------------------------------------------------------------------------
 
-    def _spec(self, stdin: bytes = b"") -> JobSpec:
-        """The job as the fields say. Raises FieldError."""
+    def _choice(self, field: str) -> str:
+        return self.query_one(f"#{field} Choice", Choice).value
+
+    async def _command(self) -> Command:
+        """The job or batch as the fields say. Raises FieldError."""
         module = self.text_of("module")
         if not module:
             raise FieldError("module", "Choose a .wasm file or a sample.")
-        try:
-            args = tuple(shlex.split(self.text_of("args")))
-        except ValueError as error:
-            raise FieldError("args", f"The arguments do not parse: {error}.") from error
-        guild = self.query_one("#guild-choice", Choice).value
+        guild = self._choice("guild")
         if not guild:
             raise FieldError("guild", "Join or create a guild first; jobs run inside one.")
         cap = self.read("price", parse_amount)
         if cap == 0:
             raise FieldError("price", "Give a cap above zero.")
-        return JobSpec(
-            module=module if module in self._samples else str(Path(module).expanduser()),
+        s = self._start
+        spec = JobSpec(
+            module=module if module in self._samples else host_path(module),
             guild=guild,
             executor=self._executor,
             function=self.text_of("function") or "_start",
-            args=args,
-            env=self._start.env,
-            stdin=stdin,
-            memory_mib=self.read("memory", lambda text: parse_count(text, 1, 4096)),
-            timeout_s=self.read("timeout", lambda text: parse_count(text, 1, 86_400)),
-            price_per_second_nano=self._start.price_per_second_nano,
-            price_per_mib_nano=self._start.price_per_mib_nano,
+            args=self._optional("args", _words),
+            env=s.env,
+            stdin=await self._slowly("stdin", _read) if self.text_of("stdin") else s.stdin,
+            memory_mib=self._count("memory", 1, 4096),
+            timeout_s=self._count("timeout", 1, 86_400),
+            price_per_second_nano=s.price_per_second_nano,
+            price_per_mib_nano=s.price_per_mib_nano,
             max_price_u=cap,
-            witnesses=self.read("witnesses", lambda text: parse_count(text, 0, 16)),
+            witnesses=self._count("witnesses", 0, 16),
+            inputs=tuple(map(host_path, self._optional("inputs", _words))),
+            outputs=self._choice("outputs") == "yes",
+            priority=self._count("priority", 0, MAX_PRIORITY),
+            queue_s=self._count("queue", 0, 86_400),
+            attempts=self._count("attempts", 1, 10),
+            min_reputation=s.min_reputation,
+            max_failure_rate=s.max_failure_rate,
+            min_uptime=s.min_uptime,
+            input_format=s.input_format,
+            input_schema=s.input_schema,
+            output_format=s.output_format,
+            output_schema=s.output_schema,
         )
+        return await self._over(spec)
 
-    async def _stdin(self) -> bytes:
-        """Content of the stdin file. Raises FieldError."""
-        name = self.text_of("stdin")
-        if not name:
-            return self._start.stdin
+    async def _over(self, spec: JobSpec) -> Command:
+        mode, over = self._choice("mode"), self.text_of("over")
+        if mode == ONE:
+            return SubmitJob(spec=spec)
+        if not over:
+            raise FieldError("over", f"Say of what: {OVER[mode]}.")
+        if mode == FILES:
+            files = tuple(map(host_path, self.read("over", _words)))
+            return SubmitBatch(spec=spec, map_files=files)
+        name = f"{Path(spec.module).stem} over {over}"
+        return SubmitBatch(spec=spec, name=name, map_lines=await self._slowly("over", lines_of))
 
-        def read() -> bytes:
-            with Path(name).expanduser().open("rb") as file:
-                return file.read(MAX_STDIN + 1)
+    def _count(self, field: str, least: int, most: int) -> int:
+        return self.read(field, lambda text: parse_count(text, least, most))
 
+    def _optional(self, field: str, parse: Any) -> tuple[str, ...]:
+        return self.read(field, parse) if self.text_of(field) else ()
+
+    async def _slowly(self, field: str, read: Any) -> Any:
+        """What a field names, read off the loop. Raises FieldError."""
         try:
-            data = await asyncio.to_thread(read)
-        except OSError as error:
-            raise FieldError("stdin", f"{safe(name)} cannot be read: {error.strerror or error}.") from error
-        if len(data) > MAX_STDIN:
-            raise FieldError("stdin", f"The file is larger than {MAX_STDIN >> 20} MiB.")
-        return data
+            return await asyncio.to_thread(read, self.text_of(field))
+        except BadInput as error:
+            raise FieldError(field, str(error)) from error
 
     # --- estimating and submitting ----------------------------------------------------------------------------------------
 
@@ -290,35 +297,36 @@ class SubmitScreen(Form[JobSpec | None]):
             return
         self.clear_problems()
         try:
-            stdin = await self._stdin()
-            spec = self._spec(stdin)
+            command = await self._command()
         except FieldError as error:
             if submit:
                 self.show_problem(error)
             else:
                 self.query_one(f"#{error.field}", Field).fail(str(error))
             return
-        if spec != self._estimated:
+        if command != self._estimated:
             self._say_estimate("asking…")
             try:
-                view = await self.bridge.execute(EstimateJob(spec=spec))
+                view = await self.bridge.execute(EstimateJob(spec=command.spec))
             except ZsError as error:
                 self._estimated = None
                 self._say_estimate(Content.styled(str(error), "$text-error"))
                 if submit:
                     self.say(str(error), "error")
                 return
-            self._show_estimate(spec, view)
+            lines = command.map_lines if isinstance(command, SubmitBatch) else None
+            files = command.map_files if isinstance(command, SubmitBatch) else None
+            self._show_estimate(command, view, len(lines or files or "1"))
         if submit:
-            self._confirm(spec)
+            self._confirm(command)
 
-    def _confirm(self, spec: JobSpec) -> None:
+    def _confirm(self, command: Command) -> None:
         candidates = self._estimate.candidates if self._estimate is not None else ()
-        if not any(not c.refusal for c in candidates) and self._warned != spec:
-            self._warned = spec
-            self.say("Nobody can take it now. Enter again submits it anyway.", "error")
+        if not any(not c.refusal for c in candidates) and self._warned != command:
+            self._warned = command
+            self.say("Nobody can take it now. Enter again submits it anyway; it waits.", "error")
             return
-        self.dismiss(spec)
+        self.dismiss(command)
 
     def action_submit(self) -> None:
         self.say("")

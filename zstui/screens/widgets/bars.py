@@ -93,7 +93,9 @@ class HeaderBar(Bar):
             parts.append((9, (Span("owed me ", "muted"), Span(amount(status.owed_to_me_u), "ok"))))
         if status.i_owe_u:
             parts.append((9, (Span("I owe ", "muted"), Span(amount(status.i_owe_u), "warn"))))
-        if status.executor:
+        if not status.accepting:
+            parts.append((1, (Span("DRAINING", "warn strong"),)))
+        elif status.executor:
             parts.append((10, (Span("runs jobs", "muted"),)))
         if count := waiting(bridge):
             parts.append((0, (Span(f" ! {count} waiting ", "badge"),)))
@@ -200,8 +202,11 @@ class HintBar(Bar):
             size = cell_len(key) + (cell_len(label) + 1 if label else 0)
             if used + size > width:
                 break
+            if line:
+                line.append(Span("  "))
             line.append(Span(key, "key"))
-            line.append(Span(f" {label}  " if label else "  ", "muted"))
+            if label:
+                line.append(Span(f" {label}", "muted"))
             used += size + 2
         return tuple(line)
 

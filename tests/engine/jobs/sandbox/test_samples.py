@@ -11,7 +11,7 @@ from zstui.engine.jobs.samples import samples
 
 def test_every_sample_is_small_and_has_its_source_beside_it() -> None:
     found = samples()
-    assert {"hello", "primes", "wordcount", "misbehave", "numbers"} <= set(found)
+    assert {"hello", "primes", "wordcount", "misbehave", "numbers", "raytrace"} <= set(found)
     for path in found.values():
         assert path.stat().st_size < 100_000
         assert path.with_suffix(".c").exists() or path.with_suffix(".wat").exists()

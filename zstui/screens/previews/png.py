@@ -78,7 +78,8 @@ class Png:
         return -((left - self.width) // across), -((top - self.height) // down)
 
     def row_bytes(self, width: int) -> int:
-        return (width * self.depth * self.channels + 7) // 8
+        bits: int = width * self.depth * self.channels
+        return (bits + 7) // 8
 
     def unpacked(self) -> bytes:
         """The filtered rows of all passes: exactly as many bytes as the header promises."""

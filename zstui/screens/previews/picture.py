@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 MAX_PIXELS = 1 << 22
 """Largest picture that is decoded: 2048 x 2048."""
+DARK = b"\x1c\x22\x29"
+"""What is shown where no pixel has arrived yet."""
 SAMPLES = 4
 """Rows that are looked at for one row of a smaller picture, at most."""
 
@@ -74,8 +76,6 @@ class Canvas:
     def __init__(self) -> None:
         self.width = self.height = 0
         self._rgb = bytearray()
-        self.changes = 0
-        """Counts what was pasted, to tell one state from the next."""
 
     def paste(self, tile: Picture) -> bool:
         """Put the rows of a tile that are there in their place; whether it belongs here."""
@@ -84,14 +84,13 @@ class Canvas:
             return False
         if not self._rgb:
             self.width, self.height = place.width, place.height
-            self._rgb = bytearray(self.width * self.height * 3)
+            self._rgb = bytearray(DARK * (self.width * self.height))
         inside = place.left + tile.width <= self.width and place.top + tile.height <= self.height
         if not inside or (place.width, place.height) != (self.width, self.height):
             return False
         for row in range(tile.rows):
             at = ((place.top + row) * self.width + place.left) * 3
             self._rgb[at : at + tile.width * 3] = tile.rgb[row * tile.width * 3 : (row + 1) * tile.width * 3]
-        self.changes += 1
         return True
 
     def picture(self) -> Picture | None:

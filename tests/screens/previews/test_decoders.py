@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zstui.screens.pictures.decode import decode
-from zstui.screens.pictures.model import MAX_PIXELS, Canvas, Picture, PictureError, Place, fitting, shrink
-from zstui.screens.pictures.png import ADAM7, CHANNELS, DEPTHS, SIGNATURE, BadPng, to_ppm
-from zstui.screens.pictures.ppm import decode_ppm
+from zstui.screens.previews.decode import decode
+from zstui.screens.previews.picture import MAX_PIXELS, Canvas, Picture, PictureError, Place, fitting, shrink
+from zstui.screens.previews.png import ADAM7, CHANNELS, DEPTHS, SIGNATURE, BadPng, to_ppm
+from zstui.screens.previews.ppm import decode_ppm
 
 SIDE = st.integers(1, 9)
 

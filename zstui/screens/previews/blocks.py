@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from zstui.screens.pictures.model import Picture, fitting, shrink
+from zstui.screens.previews.picture import DARK, Picture, fitting, shrink
 from zstui.screens.widgets.text import Line, Span
 
 SHADES = " .:-=+*#%@"
 """From dark to light, as on a dark terminal."""
-DARK = b"\x18\x1c\x20"
-"""What a row shows that has not arrived."""
 
 
 def picture_lines(picture: Picture, width: int, height: int, *, colours: bool) -> list[Line]:

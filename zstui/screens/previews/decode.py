@@ -6,9 +6,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from zstui.screens.pictures.model import Picture, PictureError
-from zstui.screens.pictures.png import SIGNATURE
-from zstui.screens.pictures.ppm import decode_ppm, is_ppm
+from zstui.screens.previews.picture import Picture, PictureError
+from zstui.screens.previews.png import SIGNATURE
+from zstui.screens.previews.ppm import decode_ppm, is_ppm
 
 _PROGRAM = Path(__file__).with_name("png.py")
 TIMEOUT_S = 15.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from zstui.screens.pictures.model import Picture, PictureError, Place, check_size
+from zstui.screens.previews.picture import Picture, PictureError, Place, check_size
 
 MAX_HEADER = 4096
 _TOKEN = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
