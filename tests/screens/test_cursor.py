@@ -73,8 +73,8 @@ async def test_the_window_that_pays_opens_for_the_row_chosen_whatever_arrives_ab
         await run.press("enter")
         screen = run.app.screen
         assert isinstance(screen, PayScreen)
-        assert screen.view is not None
-        assert screen.view.request_id == chosen
+        assert screen.review.view is not None
+        assert screen.review.view.request_id == chosen
 
 
 @BOTH

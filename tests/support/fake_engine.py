@@ -45,6 +45,8 @@ class FakeEngine:
         start = snapshot if snapshot is not None else samples.snapshot()
         self.executed: list[c.Command[Any]] = []
         self.failures: dict[type[c.Command[Any]], ZsError] = {}
+        self.outputs: dict[str, bytes] = {}
+        """What jobs printed, where a test says it."""
         self.status = start.status
         self.peers = {view.peer_id: view for view in start.peers}
         self.guilds = {view.guild_id: view for view in start.guilds}
@@ -214,7 +216,7 @@ class FakeEngine:
                 job = _find(self.jobs, text, UnknownJob)
                 return v.JobOutputView(
                     job_id=job.job_id,
-                    stdout=samples.OUTPUT,
+                    stdout=self.outputs.get(job.job_id, samples.OUTPUT),
                     stderr=b"",
                     complete=job.state != "running",
                     path=f"/tmp/zs/{job.job_id[:8]}.out",

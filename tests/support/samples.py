@@ -454,6 +454,41 @@ def empty(**status_fields: object) -> v.Snapshot:
     return v.Snapshot(status=status(**(fields | status_fields)))
 
 
+TILE_COLOURS = ("#fc0000", "#00fc00", "#0000fc", "#fcfc00")
+
+
+def tile(number: int) -> bytes:
+    """A quarter of an 8 x 8 picture, all of one colour, as a job prints it."""
+    place = f"# at {number % 2 * 4} {number // 2 * 4} of 8 8"
+    return f"P6\n{place}\n4 4\n255\n".encode() + bytes.fromhex(TILE_COLOURS[number][1:]) * 16
+
+
+def batch_events(batch_id: str, total: int, done: int) -> list[v.Feed]:
+    """A batch of ``total`` jobs "tile0", "tile1", …: ``done`` of them are done, the next one runs."""
+    running = int(done < total)
+    view = v.BatchView(
+        batch_id=batch_id,
+        name="tiles",
+        guild_id=hex_id("render-farm"),
+        total=total,
+        done=done,
+        running=running,
+        queued=total - done - running,
+        cost_u=20_000 * done,
+        max_cost_u=1_000_000,
+        state="running" if running else "done",
+        created_at=int(time.time()) - 9,
+    )
+    events: list[v.Feed] = [v.BatchUpdated(view=view)]
+    for number in range(total):
+        ended: dict[str, object] = {"exit_code": 0, "duration_us": 600_000, "cost_u": 20_000, "finished_at": number + 1}
+        state: v.JobState = "done" if number < done else "running" if number == done else "queued"
+        place: dict[str, object] = {"batch_id": batch_id, "batch_index": number, "args": (str(number), str(total))}
+        one = job(f"tile{number}", "raytrace", state, **place, **(ended if state == "done" else {}))
+        events.append(v.JobUpdated(view=one))
+    return events
+
+
 # --- what commands bring about ---------------------------------------------------------------------------------------
 
 
