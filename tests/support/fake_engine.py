@@ -273,6 +273,15 @@ class FakeEngine:
                 return _find(self.disputes, text, UnknownChannel).verdict
             case c.ListFrauds():
                 return [fraud for view in self.disputes.values() for fraud in view.frauds]
+            case c.SetCredit(peer=text, amount_u=limit):
+                peer = _find(self.peers, text, UnknownPeer)
+                return v.LedgerView(
+                    peer_id=peer.peer_id,
+                    peer_name=peer.name,
+                    owed_to_me_u=0,
+                    i_owe_u=0,
+                    credit_limit_u=10**8 if limit is None else limit,
+                )
             case c.ListLedger():
                 return [
                     v.LedgerView(

@@ -76,6 +76,14 @@ def add(family: Family, verb: Verb) -> None:
     verb(channel, "ledger", "what is owed over all closed channels", lambda a: c.ListLedger())
 
     disputes.add(channel, verb)
+    credit = verb(
+        channel,
+        "credit",
+        "how much one peer may owe you; without AMOUNT as much as others of its kind",
+        lambda a: c.SetCredit(peer=a.peer, amount_u=a.amount),
+    )
+    credit.add_argument("peer")
+    credit.add_argument("amount", type=amount, nargs="?")
 
     approve = family("approve", "payments that wait for you")
     verb(approve, "list", "what waits", lambda a: c.ListApprovals())

@@ -465,3 +465,77 @@ async def test_a_payment_right_after_a_restart_waits_for_the_peer(pair: Pair, tm
     await restore(a, tmp_path / "backup")
     assert (await a.service.pay(id, line(20))).sequence == 2
     assert await b.count("credited") == (2, 30)
+
+
+async def test_a_copy_older_than_the_channel(pair: Pair, tmp_path: Path) -> None:
+    """The peer shows both consents: the channel comes back, with all that was paid, and only closes."""
+    a, b = pair
+    copy(a, tmp_path / "empty")
+    id = (await a.service.open(b.id, 100_000, 50_000, DAY)).channel_id
+    await asyncio.gather(a.service.pay(id, line(10)), b.service.pay(id, line(3)))
+    await restore(a, tmp_path / "empty")
+    await until(lambda: any(v.channel_id == id for v in a.service.views()) and settled(a, b, id))
+    assert "restored from an older copy" in a.service.view(id).action
+    await a.service.close(id)
+    await until(lambda: state(a, id) is state(b, id) is State.CLOSED)
+    assert (a.service.owed(), b.service.owed()) == ((0, 7), (7, 0))
+
+
+async def test_a_copy_older_than_a_channel_on_which_nothing_was_paid(pair: Pair, tmp_path: Path) -> None:
+    a, b = pair
+    copy(a, tmp_path / "empty")
+    id = (await b.service.open(a.id, 100_000, 50_000, DAY)).channel_id
+    await restore(a, tmp_path / "empty")
+    await until(lambda: b.service.view(id).reason == "void")
+    assert (await a.service.open(b.id, 10_000, 0, DAY)).epoch == 2
+
+
+async def test_two_tainted_sides_settle_on_what_both_can_prove(pair: Pair, tmp_path: Path) -> None:
+    a, b = pair
+    id = (await a.service.open(b.id, 100_000, 50_000, DAY)).channel_id
+    for node in pair:
+        copy(node, tmp_path / node.name)
+    await asyncio.gather(a.service.pay(id, line(10)), b.service.pay(id, line(3)))
+    a.hub.cut(a.id, b.id)
+    await restore(a, tmp_path / a.name, tainted=True)
+    a.hub.link(a.id, b.id)
+    await until(lambda: settled(a, b, id))
+    a.hub.cut(a.id, b.id)
+    await restore(b, tmp_path / b.name, tainted=True)
+    assert (await a.service.close(id)).state == "closing"
+    a.hub.link(a.id, b.id)
+    await until(lambda: state(a, id) is state(b, id) is State.CLOSED)
+    assert (a.service.view(id).reason, a.service.owed(), b.service.owed()) == ("cooperative", (0, 7), (7, 0))
+
+
+async def test_a_payment_never_acknowledged_counts_as_paid_in_the_end(tmp_path: Path) -> None:
+    a, b, clock = await timed(tmp_path)
+    id = (await a.service.open(b.id, 10_000, 0, 1_000)).channel_id
+    a.hub.cut(a.id, b.id)
+    await a.service.pay(id, line(40))
+    assert await a.count("acknowledged") == (0, 0)
+    await clock.advance(710)
+    await until(lambda: state(a, id) is State.CLOSING)
+    await clock.advance(600)
+    await until(lambda: state(a, id) is State.DISPUTED)
+    await clock.advance(DAY + 60)
+    await until(lambda: state(a, id) is State.CLOSED)
+    assert (a.service.view(id).reason, a.service.owed()) == ("unresolved", (0, 40))
+    assert await a.count("acknowledged") == (1, 40)
+    assert a.service.view(id).at_risk_u == 0
+    assert a.service.ledger()[0].credit_limit_u == 0
+    assert (await a.service.set_credit(b.id, 20_000)).credit_limit_u == 20_000
+
+
+async def test_what_was_issued_in_time_is_taken_until_five_minutes_after_expiry(tmp_path: Path) -> None:
+    a, b, clock = await timed(tmp_path)
+    id = (await a.service.open(b.id, 10_000, 0, 1_000)).channel_id
+    a.hub.cut(a.id, b.id)
+    await a.service.pay(id, line(40))
+    await clock.advance(710)
+    await until(lambda: state(a, id) is state(b, id) is State.CLOSING)
+    await clock.advance(580)
+    assert state(b, id) is State.CLOSING
+    a.hub.link(a.id, b.id)
+    await until(lambda: state(a, id) is state(b, id) is State.CLOSED)
+    assert await b.count("credited") == (1, 40)

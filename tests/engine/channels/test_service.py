@@ -8,6 +8,7 @@ import pytest
 
 from tests.engine.channels.rig import Node, line, state, until
 from zstui.engine import events
+from zstui.engine.channels import model
 from zstui.engine.channels.state import State
 from zstui.engine.errors import (
     BadInput,
@@ -160,3 +161,38 @@ async def test_resolve(pair: Pair) -> None:
     for text in (id[:3], "ffff" + id[:4], ""):
         with pytest.raises(UnknownChannel):
             a.service.resolve(text)
+
+
+async def test_a_credit_limit_for_one_peer(pair: Pair) -> None:
+    a, b = pair
+    assert (await b.service.set_credit(a.id, 5_000)).credit_limit_u == 5_000
+    with pytest.raises(CreditExceeded, match=r"0\.005"):
+        await a.service.open(b.id, 5_001, 0, DAY)
+    await b.stop()
+    await b.start()
+    assert [line.credit_limit_u for line in b.service.ledger()] == [5_000]
+    assert (await b.service.set_credit(a.id, None)).credit_limit_u == b.limit
+    await a.service.open(b.id, 5_001, 0, DAY)
+    for wrong in (-1, 10**12):
+        with pytest.raises(BadInput):
+            await b.service.set_credit(a.id, wrong)
+
+
+async def test_the_window_counts_payments_and_amounts(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = pair
+    id = (await a.service.open(b.id, 1_000_000_000, 0, DAY)).channel_id
+    a.hub.cut(a.id, b.id)
+    assert not (await a.service.pay(id, line(150_000_000))).acknowledged
+    with pytest.raises(ChannelError, match=r"150\.000 wait for the peer's acknowledgement"):
+        await a.service.pay(id, line(1))
+    a.hub.link(a.id, b.id)
+    await until(lambda: a.service.view(id).unacknowledged == 0)
+    monkeypatch.setattr(model, "WINDOW", 2)
+    a.hub.cut(a.id, b.id)
+    for _ in range(2):
+        await a.service.pay(id, line(1))
+    with pytest.raises(ChannelError, match="2 payments wait"):
+        await a.service.pay(id, line(1))
+    a.hub.link(a.id, b.id)
+    await until(lambda: a.service.view(id).unacknowledged == 0)
+    assert (await a.service.pay(id, line(1))).acknowledged

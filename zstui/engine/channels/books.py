@@ -60,6 +60,9 @@ class Books:
         self._clock = clock
         self._credit_limit = credit_limit
         self._broken: set[PeerId] = set()
+        """Peers with which a dispute ended without agreement or verdict."""
+        self.credits: dict[PeerId, int] = {}
+        """Credit limits that a person set for one peer, µ."""
         self._peers: dict[PeerId, _Peer] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -68,10 +71,10 @@ class Books:
         if tainted:
             await self._db.write(store.taint_all)
 
-        def read(tx: Tx) -> tuple[list[Channel], dict[PeerId, int], set[PeerId]]:
-            return store.load_recent(tx, SHOWN_CLOSED), accounts(tx), store.unresolved_peers(tx)
+        def read(tx: Tx) -> tuple[list[Channel], dict[PeerId, int], set[PeerId], dict[PeerId, int]]:
+            return store.load_recent(tx, SHOWN_CLOSED), accounts(tx), store.unresolved_peers(tx), store.credits(tx)
 
-        records, self.balances, self._broken = await self._db.read(read)
+        records, self.balances, self._broken, self.credits = await self._db.read(read)
         self.records = {record.id: record for record in records}
 
     async def stop(self) -> None:
@@ -81,8 +84,18 @@ class Books:
     # -- reading
 
     def limit(self, peer: PeerId) -> int:
-        """Credit for ``peer``, µ: none after a dispute that was never resolved."""
+        """Credit for ``peer``, µ: what a person set; else none after a dispute that was never resolved."""
+        if peer in self.credits:
+            return self.credits[peer]
         return 0 if peer in self._broken else self._credit_limit(peer)
+
+    async def set_credit(self, peer: PeerId, limit_u: int | None) -> None:
+        """None: as for everybody of its kind."""
+        await self._db.write(lambda tx: store.set_credit(tx, peer, limit_u))
+        if limit_u is None:
+            self.credits.pop(peer, None)
+        else:
+            self.credits[peer] = limit_u
 
     def open_with(self, peer: PeerId) -> Channel | None:
         """The one channel with ``peer`` that is not closed."""
@@ -162,6 +175,7 @@ class Books:
             self.records[record.id] = record
             if record.reason == "unresolved":
                 self._broken.add(peer)
+                self.credits.pop(peer, None)
         for id in outcome.gone:
             self.records.pop(id, None)
         self.balances.update(outcome.balances)

@@ -107,6 +107,7 @@ def expire(work: Work, id: bytes) -> None:
         work.dispute(channel, "expired")
     elif channel.state is State.DISPUTED and now >= resolved_at(channel):
         work.notice(channel, "A disputed channel was closed on this node's own record; the peer gets no more credit.")
+        store.set_credit(work.tx, channel.peer, None)  # What was granted before is void; a person may grant it anew.
         work.closed(channel.move(Move.UNRESOLVED, now, "unresolved"), "claimed")
 
 

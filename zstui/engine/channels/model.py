@@ -8,6 +8,7 @@ from zstui.engine.channels.messages import Close, Final, Params, Settle
 from zstui.engine.channels.state import (
     CLOSE_MARGIN_US,
     PAY_MARGIN_US,
+    UNACKED_U,
     WINDOW,
     Half,
     Move,
@@ -138,6 +139,11 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
             raise ChannelError("The channel is about to expire and takes no more payments; open another.")
         if self.out.seq - self.acked >= WINDOW:
             raise ChannelError(f"{WINDOW} payments wait for the peer's acknowledgement; wait until it is back online.")
+        if (self.unacked_u or spent_u) and self.unacked_u + spent_u + amount_u > UNACKED_U:
+            raise ChannelError(
+                f"{format_amount(self.unacked_u + spent_u)} wait for the peer's acknowledgement and {format_amount(amount_u)}"
+                f" more would pass {format_amount(UNACKED_U)}; wait until it is back online."
+            )
         there = self.balance - spent_u
         if amount_u > there:
             raise InsufficientBalance(

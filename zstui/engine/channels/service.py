@@ -16,7 +16,7 @@ from zstui.engine.channels.desk import ChannelDesk
 from zstui.engine.channels.drivers import DRIVERS
 from zstui.engine.channels.links import Links
 from zstui.engine.channels.messages import PayLine
-from zstui.engine.channels.model import DRIVER, Channel, check_terms
+from zstui.engine.channels.model import DRIVER, MAX_DEPOSIT_U, Channel, check_terms
 from zstui.engine.channels.opening import Panel
 from zstui.engine.channels.payer import Payer
 from zstui.engine.channels.state import CLOSE_TIMEOUT_US, Move, State
@@ -245,18 +245,29 @@ class ChannelService:
             raise UnknownChannel(f"{text[:70]!r} fits {len(found)} channels; give more digits.")
         return found[0]
 
+    async def set_credit(self, peer: PeerId, limit_u: int | None) -> LedgerView:
+        """How much ``peer`` may owe me, µ; None: as much as everybody of its kind. Open channels stay as they are.
+
+        Raises BadInput.
+        """
+        if limit_u is not None and not 0 <= limit_u <= MAX_DEPOSIT_U:
+            raise BadInput(f"A credit limit is from 0 to {format_amount(MAX_DEPOSIT_U)}.")
+        await self._books.set_credit(peer, limit_u)
+        return self._ledger_line(peer)
+
     def ledger(self) -> list[LedgerView]:
-        """What peers and I owe each other over closed channels; one line a peer."""
-        return [
-            LedgerView(
-                peer_id=peer,
-                peer_name=self._name_of(peer),
-                owed_to_me_u=max(0, balance),
-                i_owe_u=max(0, -balance),
-                credit_limit_u=self._books.limit(peer),
-            )
-            for peer, balance in sorted(self._books.balances.items())
-        ]
+        """What peers and I owe each other over closed channels, and limits set for one peer; one line a peer."""
+        return [self._ledger_line(peer) for peer in sorted({*self._books.balances, *self._books.credits})]
+
+    def _ledger_line(self, peer: PeerId) -> LedgerView:
+        balance = self._books.balances.get(peer, 0)
+        return LedgerView(
+            peer_id=peer,
+            peer_name=self._name_of(peer),
+            owed_to_me_u=max(0, balance),
+            i_owe_u=max(0, -balance),
+            credit_limit_u=self._books.limit(peer),
+        )
 
     def owed(self) -> tuple[int, int]:
         """(to me, by me) over all peers, µ."""

@@ -16,6 +16,8 @@ from zstui.engine.errors import IllegalTransition
 
 WINDOW = 1024
 """Pays that may be unacknowledged."""
+UNACKED_U = 100_000_000
+"""µ that may be unacknowledged, unless it is a single Pay: what one lost peer can leave in doubt."""
 PAY_MARGIN_US = 60_000_000
 """The payer stops this long before expiry."""
 CLOSE_MARGIN_US = 300_000_000

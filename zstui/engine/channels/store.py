@@ -126,6 +126,11 @@ SCHEMA: tuple[Migration, ...] = (
         ALTER TABLE channels ADD COLUMN decided_received INTEGER
         """,
     ),
+    Migration(
+        "channels",
+        4,
+        "CREATE TABLE channel_credit (peer TEXT PRIMARY KEY, limit_u INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    ),
     *vault_store.SCHEMA,
     *discharge_store.SCHEMA,
 )
@@ -255,6 +260,18 @@ def forget(tx: Tx, channel: bytes) -> None:
 def unresolved_peers(tx: Tx) -> set[str]:
     """Peers with which a dispute ended without agreement or verdict."""
     return {row[0] for row in tx.execute("SELECT DISTINCT peer FROM channels WHERE reason = 'unresolved'")}
+
+
+def credits(tx: Tx) -> dict[str, int]:
+    """Credit limits that were set for one peer, µ."""
+    return dict(tx.execute("SELECT peer, limit_u FROM channel_credit").fetchall())
+
+
+def set_credit(tx: Tx, peer: str, limit_u: int | None) -> None:
+    """None: back to what everybody of its kind gets."""
+    tx.execute("DELETE FROM channel_credit WHERE peer = ?", (peer,))
+    if limit_u is not None:
+        tx.execute("INSERT INTO channel_credit VALUES (?, ?)", (peer, limit_u))
 
 
 def openings(tx: Tx) -> int:

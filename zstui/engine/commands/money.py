@@ -80,6 +80,14 @@ class ListLedger(Command[list[LedgerView]], frozen=True, kw_only=True):
     pass
 
 
+class SetCredit(Command[LedgerView], frozen=True, kw_only=True):
+    """How much one peer may owe me; also gives credit anew after a dispute that was never resolved."""
+
+    peer: str
+    amount_u: int | None
+    """None: as much as every member of a shared guild, or every stranger."""
+
+
 class ListApprovals(Command[list[ApprovalView]], frozen=True, kw_only=True):
     pass
 
@@ -162,6 +170,7 @@ MoneyCommand = (
     | ShowChannel
     | CloseChannel
     | ListLedger
+    | SetCredit
     | ListApprovals
     | PayApproval
     | RejectApproval

@@ -64,6 +64,10 @@ async def _ledger(s: Services, _: c.ListLedger) -> list[views.LedgerView]:
     return s.channels.ledger()
 
 
+async def _set_credit(s: Services, command: c.SetCredit) -> views.LedgerView:
+    return await s.channels.set_credit(s.net.resolve(command.peer), command.amount_u)
+
+
 async def _approvals(s: Services, _: c.ListApprovals) -> list[views.ApprovalView]:
     return s.approvals.views()
 
@@ -153,6 +157,7 @@ VERBS: dict[type, Verb] = {
     c.ShowChannel: _show_channel,
     c.CloseChannel: _close_channel,
     c.ListLedger: _ledger,
+    c.SetCredit: _set_credit,
     c.ListApprovals: _approvals,
     c.PayApproval: _pay,
     c.RejectApproval: _reject,
