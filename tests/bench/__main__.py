@@ -7,7 +7,7 @@ import asyncio
 import importlib
 import json
 
-NAMES = ("workflow", "discovery", "sandbox", "payments", "guilds", "search")
+NAMES = ("workflow", "discovery", "sandbox", "payments", "guilds", "search", "net")
 
 
 def main() -> None:
