@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ async def _ours(folder: Path, far: dict[str, Any]) -> dict[str, object]:
     dials = []
     for number in range(DIALS):
         async with net_node(folder, f"dial{number}") as node:
-            dials.append(await _timed(lambda node=node: node.net.connect(far["address"])))
+            dials.append(await _timed(partial(node.net.connect, far["address"])))
     async with net_node(folder, "near") as node:
         peer = await node.net.connect(far["address"])
         echo = await node.net.open(peer, ECHO)

@@ -71,6 +71,12 @@ def test_two_machines_find_each_other_work_and_survive_a_pulled_cable(hosts: tup
         eventually("payment", lambda: beta.ask("job", "show", job["job_id"])["paid"] == "paid")
         eventually("acknowledgement", lambda: alpha.ask("job", "show", job["job_id"])["paid"] == "paid")
         assert beta.ask("channel", "list")[0]["mine_u"] == job["cost_u"]
+
+        assert ip("-n", hosts[0], "addr", "flush", "dev", hosts[0], "scope", "global")
+        assert ip("-n", hosts[0], "addr", "add", "10.77.0.9/24", "dev", hosts[0])
+        eventually("the same link from a new address", lambda: "/10.77.0.9/" in beta.ask("peers")[0]["address"])
+        assert online(beta)
+        assert online(alpha)
     finally:
         alpha.stop()
         beta.stop()

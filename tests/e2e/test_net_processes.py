@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -100,4 +101,20 @@ async def test_a_killed_process_is_missed_within_ten_seconds_and_welcomed_back(t
             assert (await beta.heard("echo"))["echo"] == "hello from beta"
             assert (await alpha.heard("connected"))["connected"] == gone["disconnected"]
             assert await beta.end() == 0
+        assert await alpha.end() == 0
+
+
+async def test_a_process_that_slept_is_missed_and_finds_back_by_itself(tmp_path: Path) -> None:
+    async with (
+        net_process(str(tmp_path), "alpha") as alpha,
+        net_process(str(tmp_path), "beta", (await alpha.heard("address"))["address"]) as beta,
+    ):
+        await beta.heard("echo")
+        connected = await alpha.heard("connected")
+        beta.process.send_signal(signal.SIGSTOP)
+        gone = await alpha.heard("disconnected")
+        await asyncio.sleep(4)
+        beta.process.send_signal(signal.SIGCONT)
+        assert (await alpha.heard("connected"))["connected"] == gone["disconnected"] == connected["connected"]
+        assert await beta.end() == 0
         assert await alpha.end() == 0

@@ -277,7 +277,13 @@ class NetService:
             await _tolerate(self._introductions.exchange_cards(session))
 
     def _measured(self, peer: PeerId) -> None:
-        self._bus.publish(PeerChanged(peer))
+        """A ping came back; the peer may have moved to another address meanwhile."""
+        record, session = self._book.get(peer), self._sessions.get(peer)
+        if record is not None and session is not None and record.address != str(session.address):
+            record.address = str(session.address)
+            self._directory.changed(peer)
+        else:
+            self._bus.publish(PeerChanged(peer))
 
     def _reachable(self, host: str) -> bool:
         return not self._lan_only or self._presence.is_local(host)
