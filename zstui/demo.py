@@ -32,6 +32,8 @@ T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 PEERS = {"north": "executor", "south": "executor", "east": "member"}
 """Name and guild role of each peer; all three consent to run code, so that "east" can re-run a job as a witness."""
+LONG_JOBS = ("--max-timeout", "600", "--note-ms", "5000")
+"""The peers take jobs of ten minutes, and ask to be paid every five seconds."""
 START_S = 30.0
 STEP_S = 30.0
 
@@ -117,7 +119,7 @@ async def network() -> AsyncIterator[tuple[Node, dict[str, PeerProcess]]]:
         peers = {name: PeerProcess(name, folder) for name in PEERS}
         node = Node(settings, home)
         try:
-            await asyncio.gather(node.start(), *(peer.start("--executor") for peer in peers.values()))
+            await asyncio.gather(node.start(), *(peer.start("--executor", *LONG_JOBS) for peer in peers.values()))
             yield node, peers
         finally:
             await asyncio.gather(node.stop(), *(peer.stop() for peer in peers.values()))

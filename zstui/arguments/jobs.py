@@ -41,7 +41,12 @@ def add(sub: Group, family: Family, verb: Verb) -> None:
 
 
 def _job(job: Group, verb: Verb) -> None:
-    submit = verb(job, "submit", "run a WASM module on another machine", lambda a: c.SubmitJob(spec=job_spec(a)))
+    submit = verb(
+        job,
+        "submit",
+        "run a WASM module on another machine",
+        lambda a: c.SubmitJob(spec=job_spec(a), pay_up_to_u=a.pay_up_to),
+    )
     submit.add_argument("module", metavar="MODULE.wasm", help="a file, or the name of a sample")
     submit.add_argument("--guild", required=True, metavar="ID")
     submit.add_argument("--to", metavar="PEER", help="the executor; otherwise the best ranked")
@@ -54,6 +59,13 @@ def _job(job: Group, verb: Verb) -> None:
     submit.add_argument("--price-per-second", type=rate, metavar="U")
     submit.add_argument("--price-per-mib", type=rate, metavar="U")
     submit.add_argument("--max-price", type=amount, default=1_000_000, metavar="U")
+    submit.add_argument(
+        "--pay-up-to",
+        type=amount,
+        default=0,
+        metavar="U",
+        help="pay what it asks for without asking, up to this in all",
+    )
     submit.add_argument("--witnesses", type=int, default=0, metavar="N", help="members who re-run it and attest")
     submit.add_argument("--in", dest="inputs", action="append", default=[], metavar="FILE", help="readable at /in/NAME")
     submit.add_argument("--out", dest="outputs", action="store_true", help="bring back what the job writes to /out")

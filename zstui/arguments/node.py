@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from zstui.arguments.types import Group, Verb, endpoint, endpoint_or_none, rate
+from zstui.arguments.types import Group, Verb, amount, endpoint, endpoint_or_none, rate
 from zstui.engine import commands as c
 
 
@@ -38,5 +38,11 @@ def _options(node: argparse.ArgumentParser) -> None:
     node.add_argument("--executor", action="store_true", default=None, help="consent to run others' jobs")
     node.add_argument("--price-per-second", type=rate, dest="price_per_second_nano", metavar="U")
     node.add_argument("--price-per-mib", type=rate, dest="price_per_mib_nano", metavar="U")
+    node.add_argument("--max-timeout", type=int, dest="max_timeout_s", metavar="S", help="longest job that is taken")
+    node.add_argument("--note-ms", type=int, metavar="MS", help="bill a running job each such time; 0: only at its end")
+    node.add_argument("--accept-ms", type=int, metavar="MS", help="a slice unpaid for longer holds the job still")
+    node.add_argument(
+        "--exposure-max", type=amount, dest="exposure_max_u", metavar="U", help="most unpaid work of a job"
+    )
     node.add_argument("--stop-with-stdin", action="store_true", help="end when standard input closes")
     node.add_argument("--demo", action="store_true", default=None, help=argparse.SUPPRESS)

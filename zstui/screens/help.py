@@ -25,7 +25,8 @@ TOPICS = (
     (
         "Money",
         "Amounts are units with up to six decimals. In a demo it is play money. A payment is a newer signed balance of a "
-        "channel; only the peer can send it back.",
+        "channel; only the peer can send it back. A long job asks for its price slice by slice and is held still while one "
+        "is unpaid.",
     ),
     (
         "Screen",

@@ -64,6 +64,8 @@ class SubmitJob(Command[JobView], frozen=True, kw_only=True):
     """Returns at once with the job queued or running."""
 
     spec: JobSpec
+    pay_up_to_u: int = 0
+    """Pay what this job asks for without asking, up to so much in all: a grant for it alone, which ends within 25 hours."""
 
 
 class WaitJob(Command[JobView], frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from zstui.engine import commands as c
 from zstui.engine import views
+from zstui.engine.channels.approvals.model import JOB_GRANT_US
+from zstui.engine.clock import US
 from zstui.engine.errors import BadInput
 from zstui.engine.jobs.hours import parse_hours
 from zstui.engine.services import Services
@@ -15,7 +17,14 @@ async def _estimate(s: Services, command: c.EstimateJob) -> views.EstimateView:
 
 
 async def _submit(s: Services, command: c.SubmitJob) -> views.JobView:
-    return await s.jobs.submit(command.spec, await s.market.choose(command.spec))
+    limit_u = command.pay_up_to_u
+    if not 0 <= limit_u <= command.spec.max_price_u:
+        raise BadInput("What a job may be paid without asking is at most its largest price.")
+    job = await s.jobs.submit(command.spec, await s.market.choose(command.spec))
+    if limit_u:
+        limits = {"per_payment_u": limit_u, "per_day_u": limit_u, "total_u": limit_u}
+        await s.approvals.set_grant("job", job.job_id, expires_s=JOB_GRANT_US // US, **limits)
+    return job
 
 
 async def _wait_job(s: Services, command: c.WaitJob) -> views.JobView:
