@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.engine.channels.rig import BOOKS, Node, running, until
@@ -163,9 +164,10 @@ class Court:
         await until(lambda: all(n.service.view(channel).state == "closed" for n in nodes), 10)
 
 
-async def court(folder: Path, witnesses: int = 4) -> Court:
+async def court(folder: Path, witnesses: int = 4, prepare: Callable[[CourtNode], None] = lambda node: None) -> Court:
     hub, members = MemoryHub(), list[PeerId]()
     nodes = [CourtNode(hub, number, folder, members) for number in range(1, 3 + witnesses)]
     for node in nodes:
+        prepare(node)
         await node.start()
     return Court(nodes)
