@@ -25,7 +25,7 @@ from zstui.engine.config import Settings, load
 from zstui.engine.control import ControlClient, ControlServer
 from zstui.engine.errors import CANNOT_WRITE, BadInput, HomeLocked, NotRunning, StoreError, ZsError
 from zstui.engine.home import Home, default_home
-from zstui.engine.views import StatementView
+from zstui.engine.views import CalibrationView, StatementView
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +84,12 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
     except BadInput as error:
         return _fail(error, 2)
     client = ControlClient(home.socket)
-    result = await client.execute(command)
+    try:
+        result = await client.execute(command)
+    except NotRunning:
+        if not isinstance(command, c.Calibrate):
+            raise
+        result = await _calibrate(home)
     if getattr(args, "wait", False):
         result = await client.execute(c.WaitJob(job=result.job_id))
     if isinstance(command, c.Statement):
@@ -132,6 +137,13 @@ async def _verify(args: argparse.Namespace) -> int:
             print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}{f': {check.detail}' if check.detail else ''}")
         print("VERIFIED" if good else "NOT VERIFIED")
     return 0 if good else 1
+
+
+async def _calibrate(home: Home) -> CalibrationView:
+    from zstui.engine.jobs.sandbox.calibration import measure_alone
+
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return await measure_alone(home.cache, home.calibration)
 
 
 async def _run(args: argparse.Namespace, home: Home) -> int:

@@ -37,6 +37,7 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
 def add(sub: Group, family: Family, verb: Verb) -> None:
     _job(family("job", "submit and follow jobs"), verb)
     _receipt(family("receipt", "signed proof of what ran"), verb)
+    verb(sub, "calibrate", "measure how fast this machine runs jobs, with or without a node", lambda a: c.Calibrate())
     _run(verb(sub, "run", "run one module here, in the job sandbox, without a node"))
 
 

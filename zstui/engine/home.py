@@ -36,6 +36,7 @@ class Home:
         self.logs = self.path / "log"
         self.output = self.path / "output"
         self.cache = self.path / "cache"
+        self.calibration = self.path / "calibration.json"
         self._lock_fd: int | None = None
 
     @property

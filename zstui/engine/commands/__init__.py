@@ -29,6 +29,7 @@ from zstui.engine.commands.guilds import (
     SendMessage,
 )
 from zstui.engine.commands.jobs import (
+    Calibrate,
     CancelBatch,
     CancelJob,
     EstimateJob,
@@ -93,6 +94,7 @@ __all__ = [
     "AnyCommand",
     "Backup",
     "BlockPeer",
+    "Calibrate",
     "CancelBatch",
     "CancelJob",
     "CloseChannel",

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from zstui.engine.commands.base import Command
-from zstui.engine.views import BatchView, EstimateView, JobOutputView, JobView, WorkView
+from zstui.engine.views import BatchView, CalibrationView, EstimateView, JobOutputView, JobView, WorkView
 
 MAX_PRIORITY = 9
 
@@ -166,6 +166,10 @@ class SetJobLimits(Command[WorkView], frozen=True, kw_only=True):
     """Of one job."""
 
 
+class Calibrate(Command[CalibrationView], frozen=True, kw_only=True):
+    """Measure how fast this machine runs jobs, and keep the result. Takes about a second."""
+
+
 JobsCommand = (
     EstimateJob
     | SubmitJob
@@ -186,4 +190,5 @@ JobsCommand = (
     | StopAllJobs
     | SetHours
     | SetJobLimits
+    | Calibrate
 )

@@ -8,6 +8,7 @@ from zstui.engine.channels.approvals.model import JOB_GRANT_US
 from zstui.engine.clock import US
 from zstui.engine.errors import BadInput
 from zstui.engine.jobs.hours import parse_hours
+from zstui.engine.jobs.sandbox.calibration import measure
 from zstui.engine.services import Services
 from zstui.engine.verbs.base import Verb
 
@@ -87,6 +88,10 @@ async def _set_job_limits(s: Services, command: c.SetJobLimits) -> views.WorkVie
     return s.jobs.work()
 
 
+async def _calibrate(s: Services, _: c.Calibrate) -> views.CalibrationView:
+    return await measure(s.sandbox, s.home.calibration)
+
+
 VERBS: dict[type, Verb] = {
     c.EstimateJob: _estimate,
     c.SubmitJob: _submit,
@@ -107,4 +112,5 @@ VERBS: dict[type, Verb] = {
     c.StopAllJobs: _stop_all,
     c.SetHours: _set_hours,
     c.SetJobLimits: _set_job_limits,
+    c.Calibrate: _calibrate,
 }

@@ -33,6 +33,7 @@ from zstui.engine.views.guilds import GuildMemberView, GuildMessageView, GuildSt
 from zstui.engine.views.jobs import (
     BatchState,
     BatchView,
+    CalibrationView,
     CheckView,
     EstimateView,
     ExecutorView,
@@ -76,6 +77,7 @@ __all__ = [
     "BatchState",
     "BatchUpdated",
     "BatchView",
+    "CalibrationView",
     "CapabilitiesView",
     "ChannelStateName",
     "ChannelUpdated",

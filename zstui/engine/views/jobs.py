@@ -177,3 +177,15 @@ class WorkView(View, frozen=True, kw_only=True):
     memory_mib: int = 0
     hours_start: str = ""
     hours_end: str = ""
+
+
+class CalibrationView(View, frozen=True, kw_only=True):
+    """How fast this machine runs jobs."""
+
+    score: float
+    """1.0: as fast as ``reference``; 2.0: twice as fast."""
+    kernels: dict[str, int]
+    """Microseconds of each of a fixed set of small loops."""
+    reference: str
+    at: int
+    """Unix microseconds."""
