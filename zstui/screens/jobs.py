@@ -17,7 +17,7 @@ from zstui.screens.job_details import batch_details, cost_words, job_details, re
 from zstui.screens.job_rows import Row, Rows, counts, key_of
 from zstui.screens.owner import OwnerScreen, StopAllScreen
 from zstui.screens.pane import Pane
-from zstui.screens.preview import PreviewScreen
+from zstui.screens.preview import PreviewScreen, copy_path
 from zstui.screens.previews.gallery import Gallery
 from zstui.screens.previews.results import Results, result_names
 from zstui.screens.submit import SubmitScreen
@@ -200,21 +200,7 @@ class JobsPane(Pane[Row]):
 
     def action_path(self) -> None:
         if job := self._need_job("e lists the jobs of a batch; each has its own files."):
-
-            async def work() -> None:
-                try:
-                    self._say_path(await self.results.path(job, result_names(job)[0]))
-                except (ZsError, OSError) as error:
-                    self.say(str(error), error=True)
-
-            self.run_worker(work())
-
-    def _say_path(self, path: str) -> None:
-        if not path:
-            self.say("The result is not in a file yet.")
-            return
-        self.app.copy_to_clipboard(plain(path))
-        self.app.notify(plain(path), title="Copied (select it here if your terminal did not)", timeout=8, markup=False)
+            self.run_worker(copy_path(self.app, self.results, job, result_names(job)[0]))
 
     def action_unfold(self) -> None:
         row = self.need("batch")

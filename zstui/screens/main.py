@@ -17,6 +17,7 @@ from zstui.engine.commands import SetName
 from zstui.engine.money import format_amount
 from zstui.screens.approve import ApprovePane
 from zstui.screens.channels import ChannelsPane
+from zstui.screens.copying import copy_and_show
 from zstui.screens.dialogs import FirstRunScreen, QuitScreen, TextInputScreen, in_flight
 from zstui.screens.guilds import GuildsPane
 from zstui.screens.help import HelpScreen
@@ -294,9 +295,7 @@ class MainScreen(Screen[None]):
         if record is None:
             self.app.notify("There is nothing to copy.", markup=False)
             return
-        text = plain(self.pane.copied(record))
-        self.app.copy_to_clipboard(text)
-        self.app.notify(text, title="Copied (select it here if your terminal did not)", timeout=8, markup=False)
+        copy_and_show(self.app, self.pane.copied(record))
 
     def action_guide(self) -> None:
         self._guide.display = not self._guide.display

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
 from zstui.engine.errors import ZsError
 from zstui.engine.views import BatchView, JobView
+from zstui.screens.copying import copy_and_show
 from zstui.screens.details import Hints, TextScreen
 from zstui.screens.dialog import key_line
 from zstui.screens.job_details import batch_summary, result_title
@@ -92,22 +94,25 @@ class PreviewScreen(TextScreen):
     def action_copy(self) -> None:
         row = self._row
         if isinstance(row, BatchView):
-            self._copied(row.batch_id)
+            copy_and_show(self.app, row.batch_id)
         else:
             self.run_worker(self._copy_path(row, self._result))
 
     async def _copy_path(self, job: JobView, name: str) -> None:
-        try:
-            self._copied(await self._results.path(job, name))
-        except ZsError as error:
-            self.app.notify(str(error), severity="error", markup=False)
+        await copy_path(self.app, self._results, job, name)
 
-    def _copied(self, text: str) -> None:
-        if not text:
-            self.app.notify("It is not in a file yet.", markup=False)
-            return
-        self.app.copy_to_clipboard(plain(text))
-        self.app.notify(plain(text), title="Copied (select it here if your terminal did not)", timeout=8, markup=False)
+
+async def copy_path(app: App[Any], results: Results, job: JobView, name: str) -> None:
+    """Copy where a result lies, or say why there is no such place."""
+    try:
+        path = await results.path(job, name)
+    except (ZsError, OSError) as error:
+        app.notify(str(error), severity="error", markup=False)
+    else:
+        if path:
+            copy_and_show(app, path)
+        else:
+            app.notify("It is not in a file yet.", markup=False)
 
 
 def _centred(lines: list[Line], width: int) -> list[Line]:
