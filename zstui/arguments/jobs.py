@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zstui.arguments.types import Family, Group, Verb, amount, mapped_dir, module_name, pair, rate
+from zstui.arguments.types import (
+    Family,
+    Group,
+    Verb,
+    amount,
+    duration_or_zero,
+    mapped_dir,
+    module_name,
+    pair,
+    rate,
+    thousandths,
+)
 from zstui.engine import commands as c
 from zstui.engine.errors import BadInput
 
@@ -15,6 +26,7 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
         stdin = Path(args.stdin).read_bytes() if args.stdin else b""
     except OSError as error:
         raise BadInput(f"Cannot read {args.stdin}: {error.strerror}.") from error
+    schema = _text(args.output_schema) if args.output_schema else ""
     return c.JobSpec(
         module=module_name(args.module),
         guild=args.guild,
@@ -31,13 +43,32 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
         witnesses=args.witnesses,
         inputs=tuple(str(Path(p).expanduser().absolute()) for p in args.inputs),
         outputs=args.outputs,
+        priority=args.priority,
+        queue_s=args.queue_for,
+        attempts=args.attempts,
+        min_reputation=args.min_reputation,
+        max_failure_rate=args.max_failure_rate,
+        min_uptime=args.min_uptime,
+        output_format="json" if schema else args.output_format,
+        output_schema=schema,
     )
+
+
+def _text(path: str) -> str:
+    """Content of a text file. Raises BadInput."""
+    try:
+        return Path(path).read_text()
+    except OSError as error:
+        raise BadInput(f"Cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text.") from error
 
 
 def add(sub: Group, family: Family, verb: Verb) -> None:
     _job(family("job", "submit and follow jobs"), verb)
     _receipt(family("receipt", "signed proof of what ran"), verb)
     verb(sub, "calibrate", "measure how fast this machine runs jobs, with or without a node", lambda a: c.Calibrate())
+    _work(family("work", "what this node does for others"), verb)
     _run(verb(sub, "run", "run one module here, in the job sandbox, without a node"))
 
 
@@ -70,6 +101,16 @@ def _job(job: Group, verb: Verb) -> None:
     submit.add_argument("--witnesses", type=int, default=0, metavar="N", help="members who re-run it and attest")
     submit.add_argument("--in", dest="inputs", action="append", default=[], metavar="FILE", help="readable at /in/NAME")
     submit.add_argument("--out", dest="outputs", action="store_true", help="bring back what the job writes to /out")
+    submit.add_argument("--priority", type=int, default=4, metavar="0..9", help="among your own jobs on one executor")
+    submit.add_argument("--queue-for", type=duration_or_zero, default=3600, metavar="T", help="wait for an executor")
+    submit.add_argument(
+        "--attempts", type=int, default=3, metavar="N", help="executors tried, where one fails or is lost"
+    )
+    submit.add_argument("--min-reputation", type=thousandths, default=0, metavar="0..1")
+    submit.add_argument("--max-failure-rate", type=thousandths, default=1000, metavar="0..1")
+    submit.add_argument("--min-uptime", type=thousandths, default=0, metavar="0..1")
+    submit.add_argument("--output-format", choices=("bytes", "text", "json"), default="bytes")
+    submit.add_argument("--output-schema", metavar="FILE", help="a JSON Schema that stdout has to meet")
     submit.add_argument("--wait", action="store_true", help="return when it has ended; exit 1 unless it is done")
     verb(job, "list", "jobs of mine and run for others", lambda a: c.ListJobs())
     for name, text, command in (
@@ -109,3 +150,26 @@ def _run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--fuel", type=int, metavar="N")
     run.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report of the run")
     run.usage = "zstui run MODULE.wasm [options] [-- ARGS ...]"
+
+
+def _work(work: Group, verb: Verb) -> None:
+    verb(work, "show", "whether work is taken, and under which limits", lambda a: c.ShowWork())
+    verb(work, "on", "take work from others", lambda a: c.SetWorking(accept=True))
+    verb(work, "off", "take no new work; what runs ends in its own time", lambda a: c.SetWorking(accept=False))
+    verb(work, "stop", "stop all jobs of others now, and take no new work", lambda a: c.StopAllJobs())
+    hours = verb(work, "hours", "take work only in these hours of the day", lambda a: c.SetHours(**_hours(a.hours)))
+    hours.add_argument("hours", metavar="HH:MM-HH:MM|always")
+    limit = verb(
+        work, "limit", "what a job may use here", lambda a: c.SetJobLimits(max_jobs=a.max_jobs, memory_mib=a.memory)
+    )
+    limit.add_argument("--max-jobs", type=int, metavar="N", help="at the same time")
+    limit.add_argument("--memory", type=int, metavar="MIB", help="of one job")
+
+
+def _hours(text: str) -> dict[str, str]:
+    if text == "always":
+        return {}
+    start, dash, end = text.partition("-")
+    if not dash:
+        raise BadInput(f"{text[:20]!r} is not of the form 22:00-06:00, nor always.")
+    return {"start": start, "end": end}

@@ -105,3 +105,18 @@ def module_name(text: str) -> str:
     """An existing file becomes its absolute path, for the node may run elsewhere; anything else may name a sample."""
     path = Path(text).expanduser()
     return str(path.absolute()) if path.exists() or "/" in text or text.endswith(".wasm") else text
+
+
+def duration_or_zero(text: str) -> int:
+    return 0 if text == "0" else duration(text)
+
+
+def thousandths(text: str) -> int:
+    """A share from 0 to 1 in whole thousandths."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1, such as 0.6")
+    return round(share * 1000)

@@ -233,6 +233,7 @@ class Node:
         approvals: ApprovalService
         disputes: DisputeService
         jobs: JobService
+        market: Market
 
         def my_card() -> bytes:
             return envelope.seal(
@@ -247,6 +248,7 @@ class Node:
                     price_per_mib_nano=settings.price_per_mib_nano,
                     tags=settings.tags,
                     issued_us=clock.now_us(),
+                    closed=jobs.owner.closed(),
                 ),
             )
 
@@ -417,6 +419,7 @@ class Node:
             admits=admits,
             fund=Funding(channels, net.name_of, settings.credit_member_u, lambda peer: jobs.reserved(peer)),
             payment_state=payment_state,
+            candidates=lambda spec: market.candidates(spec),
         )
 
         def offer_changed() -> None:

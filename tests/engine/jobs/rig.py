@@ -25,7 +25,7 @@ from zstui.engine.jobs.service import JobService
 from zstui.engine.net.memory import MemoryHub
 from zstui.engine.reputation.score import Outcome
 from zstui.engine.store.database import Database
-from zstui.engine.views import ApprovalState, ApprovalView, ChannelView, GuildView, JobView, Role
+from zstui.engine.views import ApprovalState, ApprovalView, ChannelView, ExecutorView, GuildView, JobView, Role
 
 GUILD = "ab" * 32
 QUICK = Timing(
@@ -283,6 +283,7 @@ class Peer:
             admits=lambda peer: peer not in self.blocked,
             payment_state=self.states.get,
             timing=self.world.timing,
+            candidates=lambda spec: self.world.candidates(self, spec),
         )
         await self.jobs.start()
         return self
@@ -315,10 +316,12 @@ class Peer:
         self.outcomes.append(outcome)
 
     async def submit(self, to: Peer, name: str = "tool", **fields: object) -> JobView:
+        return await self.jobs.submit(self.spec(name, **({"queue_s": 1} | fields)), to.id)
+
+    def spec(self, name: str = "tool", **fields: object) -> JobSpec:
         path = self.home / f"{name}.wasm"
         path.write_bytes(wasm(name))
-        spec = JobSpec(module=str(path), guild="lab", **fields)  # type: ignore[arg-type]
-        return await self.jobs.submit(spec, to.id)
+        return JobSpec(module=str(path), guild="lab", **fields)  # type: ignore[arg-type]
 
     async def run(self, to: Peer, name: str = "tool", **fields: object) -> JobView:
         view = await self.submit(to, name, **fields)
@@ -362,6 +365,28 @@ class World:
             price_per_second_nano=s.price_per_second_nano,
             price_per_mib_nano=s.price_per_mib_nano,
         )
+
+    def candidates(self, me: Peer, spec: JobSpec) -> list[ExecutorView]:
+        """The executors of the guild in the order of their names; those not on the network are offline."""
+        found = sorted((p for p in self.peers.values() if p is not me and self.is_executor(p.id)), key=lambda p: p.name)
+        return [
+            ExecutorView(
+                peer_id=p.id,
+                name=p.name,
+                rank=number,
+                score=0.5,
+                completed=0,
+                price_per_second_nano=p.settings.price_per_second_nano,
+                price_per_mib_nano=p.settings.price_per_mib_nano,
+                online=p.id in me.network.connected(),
+                refusal="" if p.id in me.network.connected() else "offline",
+                cores=p.settings.max_jobs or 1,
+            )
+            for number, p in enumerate(found, 1)
+        ]
+
+    def is_executor(self, peer: PeerId) -> bool:
+        return self.guild.roles.get(peer) == "executor"
 
     async def stop(self) -> None:
         for peer in self.peers.values():

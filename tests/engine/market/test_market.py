@@ -56,6 +56,18 @@ def test_score_comes_first_then_price_then_experience() -> None:
     [
         ({"blocked": True}, {}, "blocked"),
         ({"online": False}, {}, "offline"),
+        (
+            {"offer": replace(OFFER, closed="outside its hours, opens at 22:00")},
+            {},
+            "outside its hours, opens at 22:00",
+        ),
+        ({"score": 0.5}, {"min_reputation": 600}, "reputation too low: 0.50, the job asks for 0.60"),
+        (
+            {"completed": 3, "failed": 1},
+            {"max_failure_rate": 200},
+            "fails too often: 1 of 4 jobs, the job allows 20%",
+        ),
+        ({"uptime": 0.5}, {"min_uptime": 900}, "too often offline: here 50% of the time, the job asks for 90%"),
         ({"offer": None}, {}, "has not told yet what it offers"),
         ({"role": "observer"}, {}, "does not run jobs for others"),
         ({"role": "member", "offer": replace(OFFER, executor=False)}, {}, "does not run jobs for others"),
@@ -69,7 +81,8 @@ def test_each_refusal_has_its_sentence(change: dict[str, object], spec: dict[str
     able = candidate(
         "able", offer=replace(OFFER, memory_mib=999, timeout_s=999, price_per_second_nano=0, price_per_mib_nano=0)
     )
-    best = candidate("best", score=1.0, **change)
+    able = replace(able, score=0.9)
+    best = candidate("best", **({"score": 1.0} | change))
     assert names(best, able, spec=replace(SPEC, **spec)) == [("able", ""), ("best", why)]
 
 
@@ -136,6 +149,9 @@ class Around:
     def score(self, peer: PeerId) -> float:
         return self.scores.get(peer, 0.5)
 
+    def failed(self, peer: PeerId) -> int:
+        return 0
+
     def completed(self, peer: PeerId) -> int:
         return 0
 
@@ -177,8 +193,10 @@ async def test_the_best_other_executor_is_chosen_never_myself(market: Market, ar
 async def test_nobody_is_explained_peer_by_peer(market: Market, around: Around) -> None:
     around.online.discard("bob")
     around.blocked.add("carol")
+    assert await market.choose(SPEC) == "", "bob may come back: the job waits"
+    assert await market.choose(replace(SPEC, executor="bob")) == "bob"
     with pytest.raises(NoExecutor) as caught:
-        await market.choose(SPEC)
+        await market.choose(replace(SPEC, queue_s=0))
     assert str(caught.value) == "No executor can take the job: carol: blocked; bob: offline."
     around.roles = {"me": "creator", "dave": "member"}
     with pytest.raises(NoExecutor, match="Nobody else in the guild"):

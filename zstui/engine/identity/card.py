@@ -5,6 +5,8 @@ A card binds nobody: prices and limits of a job are agreed in the job's own mess
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from zstui.engine.errors import ProtocolError
 from zstui.engine.identity.envelope import Body, open_envelope
 from zstui.engine.identity.keys import PeerId
@@ -15,6 +17,7 @@ MAX_CARD = 4096
 """Bytes of a card in its envelope."""
 MAX_NAME = 40
 MAX_TAGS = 16
+MAX_CLOSED = 80
 MAX_TAG = 32
 _MAX_NUMBER = 2**53 - 1
 
@@ -33,6 +36,10 @@ class Card(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     tags: tuple[str, ...]
     issued_us: int
     """When it was signed, Unix time by the signer's clock; a later one replaces an earlier one."""
+    speed: int = 0
+    """Of the machine over the reference machine, thousandths; 0 if it was not measured. This field and the next may be absent."""
+    closed: str = ""
+    """Why no new work is taken at the moment, "" while it is."""
 
 
 def read_card(raw: bytes, peer: PeerId) -> Card:
@@ -47,11 +54,13 @@ def read_card(raw: bytes, peer: PeerId) -> Card:
         card.price_per_second_nano,
         card.price_per_mib_nano,
         card.issued_us,
+        card.speed,
     )
     if any(not 0 <= n <= _MAX_NUMBER for n in numbers) or len(card.tags) > MAX_TAGS:
         raise ProtocolError("A card with a value out of range.")
     tags = tuple(t for t in (clean_text(tag, MAX_TAG) for tag in card.tags) if t)
-    return Card(clean_text(card.name, MAX_NAME), card.executor, *numbers[:5], tags, card.issued_us)
+    closed = clean_text(card.closed, MAX_CLOSED)
+    return replace(card, name=clean_text(card.name, MAX_NAME), tags=tags, closed=closed)
 
 
 def capabilities(card: Card | None) -> CapabilitiesView:
@@ -66,4 +75,6 @@ def capabilities(card: Card | None) -> CapabilitiesView:
         price_per_second_nano=card.price_per_second_nano,
         price_per_mib_nano=card.price_per_mib_nano,
         tags=card.tags,
+        speed=card.speed / 1000 if card.speed else None,
+        closed=card.closed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -37,6 +38,7 @@ class Funding:
         self._channels = channels
         self._name_of = name_of
         self._usual_credit_u = usual_credit_u
+        self._opening: dict[PeerId, asyncio.Lock] = {}
 
     async def __call__(self, executor: PeerId, amount_u: int) -> None:
         """Return once a channel with ``executor`` holds ``amount_u`` that no other job is promised.
@@ -44,6 +46,15 @@ class Funding:
         Raises InsufficientBalance, ChannelError, NetError."""
         if amount_u == 0:
             return
+        lock = self._opening.setdefault(executor, asyncio.Lock())
+        try:
+            async with lock:
+                await self._cover(executor, amount_u)
+        finally:
+            if not lock.locked():
+                self._opening.pop(executor, None)
+
+    async def _cover(self, executor: PeerId, amount_u: int) -> None:
         channel = self._channels.active_with(executor)
         if channel is None:
             deposit = min(max(JOBS_COVERED * amount_u, LEAST_U), self._usual_credit_u)

@@ -34,6 +34,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     retry: float = 1.0
     """First pause before another attempt; doubles up to ``retry_most``."""
     retry_most: float = 5.0
+    away: float = 15.0
+    """An executor unreachable for this long loses its job to another that is free."""
     grace: float = 60.0
     """A lost executor may stay away for the job's time limit and this much."""
     fetch: float = 120.0

@@ -73,6 +73,7 @@ class Room:
         task = asyncio.create_task(self._guard(work, what, subject), name=what)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # a task cancelled before its first step never began it
         return task
 
     async def _guard(self, work: Coroutine[Any, Any, None], what: str, subject: str) -> None:

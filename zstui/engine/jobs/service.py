@@ -13,22 +13,23 @@ from msgspec.structs import replace
 
 from zstui.engine.bus import Bus, Subscription
 from zstui.engine.channels.approvals.model import LINE_KINDS
-from zstui.engine.clock import Clock
+from zstui.engine.clock import US, Clock
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
 from zstui.engine.errors import BadInput, ProtocolError, UnknownJob
-from zstui.engine.events import ApprovalChanged, PeerConnected
+from zstui.engine.events import ApprovalChanged, JobMoved, PeerChanged, PeerConnected
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.artifacts import Artifacts, Cache
+from zstui.engine.jobs.attempts import latest
 from zstui.engine.jobs.describe import at_risk_u, job_view
+from zstui.engine.jobs.dispatch import Candidates
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.executor import Executor
 from zstui.engine.jobs.hours import format_minute
 from zstui.engine.jobs.manifest import (
     Manifest,
-    estimate_price,
     open_manifest,
     validate,
 )
@@ -62,6 +63,8 @@ from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
 from zstui.engine.store.database import Database, Tx
 from zstui.engine.views import ApprovalState, JobOutputView, JobView, WorkView
 
+MAX_QUEUE_S = 30 * 86_400
+MAX_ATTEMPTS = 10
 SWEEP_S = 60.0
 """Between two looks at what may be forgotten."""
 TYPICAL_OF = 50
@@ -97,15 +100,15 @@ class JobService:
         record_outcome: RecordOutcome,
         admits: Admits,
         fund: FundingPort | None = None,
+        candidates: Candidates = lambda spec: (),
         payment_state: PaymentState | None = None,
         artifact_dir: Path | None = None,
         timing: Timing | None = None,
     ) -> None:
-        """``fund`` sees to it that a channel covers a job before it is offered.
+        """``fund`` sees to it that a channel covers a job before it is offered; ``candidates`` says who could run one.
 
         ``payment_state`` tells how the payment for a receipt stands, so that "declined" shows on the job, too.
         """
-        self._fund = fund
         timing = timing or Timing()
         records = Records(db, bus)
         artifacts = Artifacts(
@@ -140,14 +143,26 @@ class JobService:
             owner=self.owner,
         )
         auditor = Auditor(self._room)
-        self._settler = Settler(self._room, auditor, request_payment=request_payment, record_outcome=record_outcome)
+        self._settler = Settler(
+            self._room,
+            auditor,
+            request_payment=request_payment,
+            record_outcome=record_outcome,
+            again=lambda job_id: self._submitter.again(job_id),
+        )
         self._submitter = Submitter(
-            self._room, auditor, self._settler, request_payment=request_payment, payment_state=payment_state
+            self._room,
+            auditor,
+            self._settler,
+            candidates=candidates,
+            fund=fund,
+            request_payment=request_payment,
+            payment_state=payment_state,
         )
         self._executor = Executor(self._room)
         self._witness = Witness(self._room)
         self._payment_state = payment_state
-        self._events: Subscription[PeerConnected | ApprovalChanged] | None = None
+        self._events: Subscription[PeerConnected | PeerChanged | JobMoved | ApprovalChanged] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = False
         network.handle(JOB_PROTOCOL, self._serve)
@@ -157,7 +172,7 @@ class JobService:
     async def start(self) -> None:
         """Load all jobs, own up to interrupted runs, go on with what was under way."""
         self._loop = asyncio.get_running_loop()
-        self._events = self._room.bus.subscribe(PeerConnected, ApprovalChanged)
+        self._events = self._room.bus.subscribe(PeerConnected, PeerChanged, JobMoved, ApprovalChanged)
         await self._room.records.load()
         await self.owner.load()
         await self._forget()
@@ -176,13 +191,15 @@ class JobService:
             await self._executor.stop()
         await self._room.stop_tasks()
 
-    async def _follow(self, events: Subscription[PeerConnected | ApprovalChanged]) -> None:
+    async def _follow(self, events: Subscription[PeerConnected | PeerChanged | JobMoved | ApprovalChanged]) -> None:
         async for event in events:
-            if isinstance(event, PeerConnected):
-                self._submitter.linked.fire()
-                self._submitter.take_late(event.peer_id)
-            else:
-                await self._payment_changed(event.request_id)
+            match event:
+                case ApprovalChanged():
+                    await self._payment_changed(event.request_id)
+                case PeerConnected():
+                    self._submitter.linked.fire()
+                    self._submitter.take_late(event.peer_id)
+            self._submitter.news()
 
     async def _payment_changed(self, request_id: str) -> None:
         job = self._room.records.by_receipt(request_id)
@@ -226,18 +243,28 @@ class JobService:
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
-    async def submit(self, spec: JobSpec, executor: PeerId) -> JobView:
+    async def submit(self, spec: JobSpec, executor: PeerId, *, only: bool = True) -> JobView:
         """Check the module here, sign the manifest, keep it, and begin to offer it; returns with the job queued.
 
-        Raises BadInput, InvalidModule, InvalidManifest, NoExecutor, GuildError.
+        ``executor`` is asked first and, with ``only``, is the only one; "" is whoever is free. Raises BadInput,
+        InvalidModule, InvalidManifest, NoExecutor, GuildError, ChannelError.
         """
-        return await self._begin(await prepare(self._room, spec, executor), executor)
+        manifest = await prepare(self._room, spec, executor if only else "")
+        return await self._begin(manifest, executor, spec.queue_s, spec.attempts, only=only)
 
-    async def _begin(self, manifest: Manifest, executor: PeerId) -> JobView:
+    async def _begin(self, manifest: Manifest, executor: PeerId, queue_s: int, attempts: int, *, only: bool) -> JobView:
         validate(manifest)
-        if self._fund is not None:
-            await self._fund(executor, estimate_price(manifest))
-        job = await self._submitter.begin(seal(self._room.identity, manifest), executor)
+        if not 0 <= queue_s <= MAX_QUEUE_S:
+            raise BadInput(f"A job waits for an executor for at most {MAX_QUEUE_S // 86_400} days.")
+        if not 1 <= attempts <= MAX_ATTEMPTS:
+            raise BadInput(f"A job is tried 1 to {MAX_ATTEMPTS} times.")
+        job = await self._submitter.begin(
+            seal(self._room.identity, manifest),
+            executor,
+            wanted=executor if only else "",
+            queued_until_us=manifest.created_us + queue_s * US,
+            attempts=attempts,
+        )
         return self.view(job.job_id)
 
     async def rerun(self, job_id: str) -> JobView:
@@ -251,13 +278,16 @@ class JobService:
             if await room.artifacts.cache.get(cid) is None:
                 raise UnknownJob(f"The files of {job.module} are no longer stored here; submit it again.")
         fresh = replace(old, created_us=room.clock.now_us(), nonce=os.urandom(16), seed=os.urandom(32))
-        return await self._begin(fresh, job.executor)
+        wait_s = (job.queued_until_us - job.created_us) // US
+        return await self._begin(fresh, job.executor, max(0, wait_s), job.attempts, only=bool(job.wanted))
 
     async def wait(self, job_id: str) -> JobView:
-        """Return when the job has ended, asked-for attestations are in or given up, and its payment has been asked for."""
+        """Return the last attempt when it has ended, its attestations are in or given up, and its payment has been asked for."""
         records = self._room.records
+        job_id = latest(self._room, records[job_id]).job_id
         while not records[job_id].final or records[job_id].audit == "pending" or self._settler.settling(job_id):
             await records.changed(job_id)
+            job_id = latest(self._room, records[job_id]).job_id
         return self.view(job_id)
 
     async def cancel(self, job_id: str) -> JobView:
@@ -265,7 +295,8 @@ class JobService:
 
         Raises BadInput if it has ended.
         """
-        job = self._room.records[job_id]
+        job = latest(self._room, self._room.records[job_id])
+        job_id = job.job_id
         if job.final:
             raise BadInput(f"The job has ended already: it is {job.state}.")
         if job.mine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from zstui.engine.channels.approvals.model import PaymentRequest
@@ -22,8 +24,16 @@ from zstui.engine.views import CheckView
 
 class Settler:
     def __init__(
-        self, room: Room, auditor: Auditor, *, request_payment: RequestPayment, record_outcome: RecordOutcome
+        self,
+        room: Room,
+        auditor: Auditor,
+        *,
+        request_payment: RequestPayment,
+        record_outcome: RecordOutcome,
+        again: Callable[[str], Awaitable[None]],
     ) -> None:
+        """``again(job_id)`` tries a failed job once more, where that may help."""
+        self._again = again
         self._room = room
         self._auditor = auditor
         self._request_payment = request_payment
@@ -116,6 +126,7 @@ class Settler:
             await self.book(job_id)
             if room.records[job_id].paid == "unpaid":
                 await self._request(room.records[job_id])
+            await self._again(job_id)
         finally:
             self._settling.discard(job_id)
             room.records.touch(job_id)

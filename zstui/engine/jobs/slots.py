@@ -61,9 +61,7 @@ class Slots:
         try:
             await me.turn
         except asyncio.CancelledError:
-            if me in self._waiting:
-                self._waiting.remove(me)
-            else:
+            if not me.turn.cancelled():
                 self._release()
             raise
         try:
@@ -76,6 +74,7 @@ class Slots:
         self._fill()
 
     def _fill(self) -> None:
+        self._waiting = [w for w in self._waiting if not w.turn.cancelled()]
         while self._waiting and self._taken < self._limit:
             chosen = following(self._waiting, self._served, self._now())
             self._waiting.remove(chosen)

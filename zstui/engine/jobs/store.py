@@ -197,7 +197,7 @@ def evidence(tx: Tx, job: Job) -> Evidence:
     rows = tx.execute(
         "SELECT kind, signer, raw FROM job_evidence WHERE job_id = ? ORDER BY kind, signer", (job.job_id,)
     ).fetchall()
-    one = {kind: bytes(raw) for kind, _, raw in rows}
+    one = {kind: bytes(raw) for kind, signer, raw in rows if kind != "bid" or signer == job.executor}
     signed = {signer: bytes(raw) for kind, signer, raw in rows if kind == "agreement"}
     return Evidence(
         manifest=one.get("manifest", b""),

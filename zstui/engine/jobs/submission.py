@@ -16,6 +16,7 @@ from zstui.engine.jobs.cid import digest_of_cid
 from zstui.engine.jobs.manifest import (
     MAX_INPUT_BYTES,
     MAX_MODULE,
+    MAX_RATE_NANO,
     MAX_STDIN,
     MIB,
     DataSpec,
@@ -30,22 +31,17 @@ from zstui.engine.jobs.samples import samples
 
 
 async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
-    """Check all that can be checked here and keep module and input for the executor to fetch.
+    """Check all that can be checked here and keep module and input for the executor to fetch; ``executor`` may be "".
 
     Raises BadInput, InvalidModule, NoExecutor, GuildError.
     """
     guild_id = room.guilds.resolve(spec.guild)
     room.guilds.require(guild_id, room.me, "creator", "executor", "member")
-    name = room.name_of(executor)
-    if executor == room.me:
-        raise BadInput("A node does not run its own jobs; choose another executor.")
-    if room.guilds.role_of(guild_id, executor) in (None, "observer"):
-        raise NoExecutor(f"{name} is no member of the guild that runs jobs.")
-    if not room.admits(executor):
-        raise NoExecutor(f"{name} is blocked.")
+    if executor:
+        _check_executor(room, guild_id, executor)
     path, module = await read_module(spec.module)
     await room.sandbox.check(module, spec.function)
-    terms = _terms(room, spec, executor, name)
+    terms = _terms(room, spec, executor)
     module_cid = await room.artifacts.put(module)
     if len(spec.stdin) > MAX_STDIN:
         raise BadInput(f"The input is over {MAX_STDIN // MIB} MiB.")
@@ -64,9 +60,9 @@ async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
         stdin_bytes=len(spec.stdin),
         resources=Resources(memory_bytes=spec.memory_mib * MIB, timeout_us=spec.timeout_s * 1_000_000),
         terms=terms,
-        sla=Sla(),
-        input=DataSpec(),
-        output=DataSpec(),
+        sla=Sla(spec.min_uptime, spec.max_failure_rate, spec.min_reputation),
+        input=DataSpec(format=spec.input_format, schema=spec.input_schema),
+        output=DataSpec(format=spec.output_format, schema=spec.output_schema),
         witnesses=spec.witnesses,
         created_us=room.clock.now_us(),
         nonce=os.urandom(16),
@@ -103,11 +99,44 @@ def _read(path: str, most: int) -> bytes:
         return file.read(most)
 
 
-def _terms(room: Room, spec: JobSpec, executor: PeerId, name: str) -> Terms:
+def _check_executor(room: Room, guild_id: str, executor: PeerId) -> None:
+    name = room.name_of(executor)
+    if executor == room.me:
+        raise BadInput("A node does not run its own jobs; choose another executor.")
+    if room.guilds.role_of(guild_id, executor) in (None, "observer"):
+        raise NoExecutor(f"{name} is no member of the guild that runs jobs.")
+    if not room.admits(executor):
+        raise NoExecutor(f"{name} is blocked.")
+
+
+def wanted_spec(m: Manifest, executor: str) -> JobSpec:
+    """What a manifest asks of an executor, in the terms in which one is chosen."""
+    per_second, per_mib = m.terms.price_per_second_nano, m.terms.price_per_mib_nano
+    return JobSpec(
+        module="",
+        guild=m.guild_id,
+        executor=executor or None,
+        memory_mib=-(-m.resources.memory_bytes // MIB),
+        timeout_s=-(-m.resources.timeout_us // 1_000_000),
+        price_per_second_nano=None if per_second == MAX_RATE_NANO else per_second,
+        price_per_mib_nano=None if per_mib == MAX_RATE_NANO else per_mib,
+        max_price_u=m.terms.max_total_u,
+        min_reputation=m.sla.min_reputation,
+        max_failure_rate=m.sla.max_failure_rate,
+        min_uptime=m.sla.min_uptime,
+    )
+
+
+def _terms(room: Room, spec: JobSpec, executor: PeerId) -> Terms:
+    """Without an executor its own prices are not known yet: any are signed, under the cap, and its bid is held to its card."""
     per_second, per_mib = spec.price_per_second_nano, spec.price_per_mib_nano
+    if not executor:
+        per_second = MAX_RATE_NANO if per_second is None else per_second
+        per_mib = MAX_RATE_NANO if per_mib is None else per_mib
     if per_second is None or per_mib is None:
         card = room.card_of(executor)
         if card is None:
+            name = room.name_of(executor)
             raise NoExecutor(f"{name} has not told its prices yet; connect to it, or name prices of your own.")
         per_second = card.price_per_second_nano if per_second is None else per_second
         per_mib = card.price_per_mib_nano if per_mib is None else per_mib

@@ -7,13 +7,17 @@ import contextlib
 import os
 import time
 
+from msgspec.structs import replace
+
 from zstui.engine.clock import US
-from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused
+from zstui.engine.errors import ChannelError, GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused
 from zstui.engine.events import JobOutputReceived
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import store
+from zstui.engine.jobs.attempts import FRESH_US, may_move, try_again, worth_another
+from zstui.engine.jobs.dispatch import Candidates, Dispatch
 from zstui.engine.jobs.manifest import Manifest, Terms, open_manifest, price
 from zstui.engine.jobs.messages import (
     Accept,
@@ -34,7 +38,7 @@ from zstui.engine.jobs.notes import NoteTerms, check_terms
 from zstui.engine.jobs.notes_meter import Metered
 from zstui.engine.jobs.notes_payer import NotePayer
 from zstui.engine.jobs.outputs import StreamName
-from zstui.engine.jobs.ports import PaymentState, RequestPayment
+from zstui.engine.jobs.ports import FundingPort, PaymentState, RequestPayment
 from zstui.engine.jobs.protocol import RefusedByPeer, SealedStream, open_sealed
 from zstui.engine.jobs.receipt import (
     MAX_REASON,
@@ -43,9 +47,10 @@ from zstui.engine.jobs.receipt import (
     open_agreement,
     receipt_of,
 )
-from zstui.engine.jobs.records import Signal
+from zstui.engine.jobs.records import Also, Signal
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.settling import Settler
+from zstui.engine.jobs.submission import wanted_spec
 from zstui.engine.jobs.witness import Auditor
 from zstui.engine.money import format_amount
 from zstui.engine.net.link import JOB_PROTOCOL
@@ -54,6 +59,8 @@ from zstui.engine.views import Fault, JobState
 
 MAX_PROTOCOL_ERRORS = 3
 """After that many violations an executor is given up."""
+LATE_TRIES = 3
+"""Times that a peer which is back is asked for such a receipt."""
 LATE_US = 7 * 86_400 * US
 """How long a job given up for lack of a network still takes its receipt."""
 
@@ -67,6 +74,8 @@ class Submitter:
         *,
         request_payment: RequestPayment,
         payment_state: PaymentState | None,
+        candidates: Candidates,
+        fund: FundingPort | None,
     ) -> None:
         self._room = room
         self._notes = NotePayer(
@@ -77,6 +86,12 @@ class Submitter:
         )
         self._auditor = auditor
         self._settler = settler
+        self._fund = fund
+        self._dispatch = Dispatch(
+            room,
+            candidates,
+            lambda job, why: room.spawn(self._give_up(job, "failed", "none", why), "giving up a job", job.job_id),
+        )
         self._live: dict[str, SealedStream] = {}
         self._driving: set[str] = set()
         self._contact: dict[str, int] = {}
@@ -95,19 +110,33 @@ class Submitter:
 
     def resume(self) -> None:
         """At start: go on with every job of mine that has something to come."""
+        self._dispatch.start()
+        since = self._room.clock.now_us() - FRESH_US
+        for job in self._room.records:
+            if job.settled and job.finished_us > since and worth_another(job):
+                self._settler.settle(job.job_id)
         for job in self._room.records.open():
             if job.mine and not job.final:
                 self._drive(job.job_id)
             elif job.mine:
                 self._settler.settle(job.job_id)
 
-    async def begin(self, raw: bytes, executor: PeerId) -> Job:
-        """Keep a signed manifest as a new job and start to offer it."""
+    async def begin(self, raw: bytes, executor: PeerId, also: Also = lambda _: None, /, **fields: object) -> Job:
+        """Keep a signed manifest as a new job and start to offer it: to ``executor``, or where "" to whom it may go.
+
+        ``fields`` of the row, and what ``also`` writes, are kept with it.
+        """
         room = self._room
         signed, m = open_manifest(raw, room.me)
         job_id = signed.digest.hex()
         job = new_job(job_id, m, executor, mine=True, terms=m.terms, now_us=room.clock.now_us())
-        await room.records.add(job, lambda tx: store.put_evidence(tx, job_id, "manifest", room.me, raw))
+        job = replace(job, **fields)
+
+        def keep(tx: Tx) -> None:
+            store.put_evidence(tx, job_id, "manifest", room.me, raw)
+            also(tx)
+
+        await room.records.add(job, keep)
         self._drive(job_id)
         return job
 
@@ -119,6 +148,7 @@ class Submitter:
         mine = await room.db.read(lambda tx: store.raw(tx, job_id, "agreement", room.me))
         if not mine:
             await self._give_up(job, "cancelled", "none", "Cancelled by you before anybody had agreed to run it.")
+            self._dispatch.wake()
             if stream is not None:
                 stream.reset()
         elif stream is not None and job.agreed:
@@ -140,6 +170,17 @@ class Submitter:
         """The state of a payment changed; whether it is one for a slice of a running job."""
         return await self._notes.decided(request_id)
 
+    async def again(self, job_id: str) -> None:
+        """Try a job that ended once more, where another executor may do better."""
+        fresh = await try_again(self._room, self._room.records[job_id])
+        if fresh is not None:
+            self._drive(fresh.job_id)
+
+    def news(self) -> None:
+        """Somebody connected, ended a job or changed what it offers."""
+        self.linked.fire()
+        self._dispatch.wake()
+
     def take_late(self, peer: PeerId) -> None:
         """``peer`` is back: fetch receipts of jobs that were given up while it was away."""
         since = self._room.clock.now_us() - LATE_US
@@ -160,33 +201,40 @@ class Submitter:
         try:
             raw = await room.db.read(lambda tx: store.raw(tx, job_id, "manifest"))
             _, m = open_manifest(raw, room.me)
-            late = room.records[job_id].final
+            late = LATE_TRIES if room.records[job_id].final else 0
             self._contact[job_id] = room.clock.monotonic_us()
-            wrong, busy_us, pause = 0, 0, room.timing.retry
+            wrong, pause = 0, room.timing.retry
+            if room.records[job_id].attempt > 1 and not room.records[job_id].executor:
+                await asyncio.sleep(min(pause * 2 ** (room.records[job_id].attempt - 2), room.timing.retry_most))
             while room.records[job_id].state in ("queued", "running") or late:
+                if not room.records[job_id].executor and not await self._choose(job_id, m):
+                    return
                 heard = self._contact[job_id]
                 try:
                     await self._session(room.records[job_id], m, raw)
                     reason = ""
                 except RefusedByPeer as error:
-                    busy_us = busy_us or room.clock.monotonic_us()
-                    patient = room.clock.monotonic_us() - busy_us < room.timing.grace * US
-                    await self._refused(room.records[job_id], error, final=not patient)
-                    await asyncio.sleep(pause)
-                    pause, reason = min(pause * 2, room.timing.retry_most), ""
+                    reason = ""
+                    if await self._refused(room.records[job_id], error):
+                        await asyncio.sleep(pause)
+                        pause = min(pause * 2, room.timing.retry_most)
                 except (ProtocolError, InvalidReceipt) as error:
                     wrong, reason = wrong + 1, str(error)
                 except (NetError, GuildError, Refused, JobError) as error:
                     reason = str(error)
                 job = room.records[job_id]
-                if job.receipt_id or late or job.final:
-                    return
+                if job.final:
+                    late -= 1
+                    if job.receipt_id or late <= 0:
+                        return
+                    await self.linked.wait(pause)
+                    continue
                 if wrong >= MAX_PROTOCOL_ERRORS:
                     why = f"{room.name_of(job.executor)} does not keep to the protocol: {reason}"
                     await self._give_up(job, "failed", "executor", why)
                 elif reason and not await self._wait(job, m, reason):
                     return
-                elif reason:
+                elif reason and room.records[job_id].executor:
                     pause = room.timing.retry if self._contact[job_id] != heard else pause * 2
                     pause = min(pause, room.timing.retry_most)
                     await self.linked.wait(pause)
@@ -196,12 +244,35 @@ class Submitter:
             self._contact.pop(job_id, None)
             self._away.discard(job_id)
 
+    async def _choose(self, job_id: str, m: Manifest) -> bool:
+        """Find an executor for a job that has none; False once the job has ended without."""
+        room = self._room
+        job = room.records[job_id]
+        peer = await self._dispatch.choose(job, wanted_spec(m, job.wanted))
+        if peer is None or room.records[job_id].final:
+            return False
+        await room.records.change(job_id, executor=peer, why="")
+        self._heard(job_id)
+        return not room.records[job_id].final
+
     async def _wait(self, job: Job, m: Manifest, reason: str) -> bool:
-        """Say that the executor is away; False once it has been away for too long and the job is given up."""
+        """Say that the executor is away; False once it has been away for too long and the job is given up.
+
+        A job that nobody has signed goes to another; one that an executor may be at is left to it while nobody else is free.
+        """
         room = self._room
         name = room.name_of(job.executor)
         away = room.clock.monotonic_us() - self._contact[job.job_id]
+        signed = await room.db.read(lambda tx: store.raw(tx, job.job_id, "agreement", room.me))
+        if not signed and not job.wanted:
+            self._dispatch.refused(job.job_id, job.executor, clean_text(reason, 200).rstrip("."), "busy")
+            await room.records.change(job.job_id, executor="")
+            return True
         patience = m.resources.timeout_us + round(room.timing.grace * US)
+        if not signed:
+            patience = max(patience, job.queued_until_us - job.created_us)
+        elif may_move(job) and self._dispatch.other(job, wanted_spec(m, "")):
+            patience = round(room.timing.away * US)
         if away > patience:
             await self._give_up(
                 job, "failed", "network", f"{name} did not come back within {patience // US} s: {reason}"
@@ -235,17 +306,34 @@ class Submitter:
         """One stream: agree or attach, then follow to the receipt. Returns early where the next session starts otherwise."""
         room, job_id = self._room, job.job_id
         mine = await room.db.read(lambda tx: store.raw(tx, job_id, "agreement", room.me))
+        if not mine:
+            await self._cover(job, m)
         s = await open_sealed(room.network, room.guilds, job.executor, JOB_PROTOCOL, job.guild_id, job_id)
         self._live[job_id] = s
         try:
             agreed = await (self._attach(s, job, mine) if mine else self._offer(s, job, m, raw))
             if agreed:
-                if room.records[job_id].cancel:
+                if room.records[job_id].cancel or room.records[job_id].retried_as:
                     await s.send(Cancel())
                 await self._follow(s, m)
         finally:
             self._live.pop(job_id, None)
             s.reset()
+
+    async def _cover(self, job: Job, m: Manifest) -> None:
+        """See to it that a channel covers the job at what its executor asks. Raises RefusedByPeer, NetError."""
+        card = self._room.card_of(job.executor)
+        if self._fund is None or card is None:
+            return
+        most = price(
+            m,
+            min(card.price_per_second_nano, m.terms.price_per_second_nano),
+            min(card.price_per_mib_nano, m.terms.price_per_mib_nano),
+        )
+        try:
+            await self._fund(job.executor, most.total_u)
+        except ChannelError as error:
+            raise RefusedByPeer(Refusal("payment", str(error))) from error
 
     async def _offer(self, s: SealedStream, job: Job, m: Manifest, raw: bytes) -> bool:
         room, job_id = self._room, job.job_id
@@ -269,14 +357,13 @@ class Submitter:
             self._agreed[job_id] = room.clock.monotonic_us()
             await s.send(Accept(mine))
             theirs = (await s.expect(Agreed, room.timing.answer)).agreement
-        except RefusedByPeer as error:
+        except RefusedByPeer:
             self._pledged.pop(job_id, None)
-            if error.kind == "busy":
-                raise
-            await self._refused(job, error, final=True)
-            return False
+            await room.records.change(job_id, lambda tx: store.drop_evidence(tx, job_id, "agreement"))
+            raise
         await self._both_signed(job, mine, theirs)
         self._pledged.pop(job_id, None)
+        self._dispatch.agreed(job)
         return True
 
     def reserved(self, peer: PeerId, but: str = "") -> int:
@@ -300,13 +387,25 @@ class Submitter:
                 )
         self._pledged[job.job_id] = a.exposure_u
 
-    async def _refused(self, job: Job, refusal: RefusedByPeer, *, final: bool) -> None:
-        """Say why the executor does not take the job; one that is only busy is asked again until ``final``."""
-        why = f"{self._room.name_of(job.executor)}: {clean_text(str(refusal), MAX_REASON)}"
-        if final:
-            await self._give_up(job, "failed", "payment" if refusal.kind == "payment" else "none", why)
-        elif not self._room.records[job.job_id].final:
-            await self._room.records.change(job.job_id, why=why)
+    async def _refused(self, job: Job, refusal: RefusedByPeer) -> bool:
+        """The executor does not take the job: whether to ask it again after a pause.
+
+        One that was asked for by name is asked again only while it is busy; any other job goes to another executor.
+        """
+        room = self._room
+        reason = clean_text(str(refusal), MAX_REASON)
+        if room.records[job.job_id].final:
+            return False
+        if not job.wanted and refusal.kind != "invalid":
+            self._dispatch.refused(job.job_id, job.executor, reason, refusal.kind)
+            await room.records.change(job.job_id, executor="")
+            return False
+        why = f"{room.name_of(job.executor)}: {reason}"
+        if refusal.kind == "busy" and room.clock.now_us() < job.queued_until_us:
+            await room.records.change(job.job_id, why=why)
+            return True
+        await self._give_up(job, "failed", "payment" if refusal.kind == "payment" else "none", why)
+        return False
 
     def _agreement(self, job: Job, m: Manifest, bid: Bid, bid_hash: bytes) -> Agreement:
         """My terms for this bid. Raises ProtocolError for a bid that is not an answer to my offer."""
@@ -320,6 +419,14 @@ class Submitter:
         ):
             raise ProtocolError("A bid above the offered prices.")
         check_terms(NoteTerms(bid.note_ms, bid.accept_ms, bid.exposure_max_u))
+        card = room.card_of(job.executor)
+        if not job.wanted and card is not None:
+            asked = (
+                rates.price_per_second_nano > card.price_per_second_nano,
+                rates.price_per_mib_nano > card.price_per_mib_nano,
+            )
+            if any(asked):
+                raise RefusedByPeer(Refusal("refused", "asks more than it has published"))
         return Agreement(
             manifest=bid.manifest,
             bid=bid_hash,

@@ -25,6 +25,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """From its card; None if none was ever received."""
     score: float
     completed: int
+    failed: int = 0
+    uptime: float = 1.0
     blocked: bool = False
 
     @property
@@ -55,14 +57,26 @@ def max_cost(spec: JobSpec, per_second_nano: int, per_mib_nano: int) -> int:
 
 def refusal(spec: JobSpec, c: Candidate) -> str:
     """Why this peer cannot take the job, "" if it can."""
-    if c.blocked:
-        return "blocked"
-    if not c.runs_jobs:
-        return "does not run jobs for others"
+    return lasting(spec, c) or passing(c)
+
+
+def passing(c: Candidate) -> str:
+    """A reason that may go away by itself."""
     if not c.online:
         return "offline"
     if c.offer is None:
         return "has not told yet what it offers"
+    return c.offer.closed
+
+
+def lasting(spec: JobSpec, c: Candidate) -> str:
+    """A reason that stays unless somebody changes something."""
+    if c.blocked:
+        return "blocked"
+    if not c.runs_jobs:
+        return "does not run jobs for others"
+    if c.offer is None:
+        return ""
     if spec.memory_mib > c.offer.memory_mib:
         return f"too little memory: offers {c.offer.memory_mib} MiB, the job asks for {spec.memory_mib} MiB"
     if spec.timeout_s > c.offer.timeout_s:
@@ -73,6 +87,18 @@ def refusal(spec: JobSpec, c: Candidate) -> str:
     ):
         if offered is not None and offered < asked:
             return f"price too low: asks {format_rate(asked)} per {what}, the job offers {format_rate(offered)}"
+    return _record(spec, c)
+
+
+def _record(spec: JobSpec, c: Candidate) -> str:
+    """Where its record falls short of what the job asks for."""
+    if c.score * 1000 < spec.min_reputation:
+        return f"reputation too low: {c.score:.2f}, the job asks for {spec.min_reputation / 1000:.2f}"
+    tasks = c.completed + c.failed
+    if tasks and c.failed * 1000 > spec.max_failure_rate * tasks:
+        return f"fails too often: {c.failed} of {tasks} jobs, the job allows {spec.max_failure_rate / 10:g}%"
+    if c.uptime * 1000 < spec.min_uptime:
+        return f"too often offline: here {c.uptime:.0%} of the time, the job asks for {spec.min_uptime / 10:g}%"
     return ""
 
 
@@ -94,6 +120,8 @@ def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, 
             price_per_second_nano=c.offer.price_per_second_nano if c.offer else 0,
             price_per_mib_nano=c.offer.price_per_mib_nano if c.offer else 0,
             online=c.online,
+            cores=max(1, c.offer.cores) if c.offer else 1,
+            passes=bool(why) and not lasting(spec, c),
             refusal=why,
         )
         for number, (_, c, why) in enumerate(rows, 1)

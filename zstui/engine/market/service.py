@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from zstui.engine.commands import JobSpec
@@ -27,6 +27,7 @@ class GuildPort(Protocol):
 class ReputationPort(Protocol):
     def score(self, peer: PeerId) -> float: ...
     def completed(self, peer: PeerId) -> int: ...
+    def failed(self, peer: PeerId) -> int: ...
     def blocked_until(self, peer: PeerId) -> int | None: ...
 
 
@@ -47,8 +48,17 @@ class Market:
     """Stateless: every answer is from what the other services know at that moment."""
 
     def __init__(
-        self, *, jobs: JobPort, guilds: GuildPort, reputation: ReputationPort, net: NetPort, settings: Settings
+        self,
+        *,
+        jobs: JobPort,
+        guilds: GuildPort,
+        reputation: ReputationPort,
+        net: NetPort,
+        settings: Settings,
+        uptime: Callable[[PeerId], float] = lambda _: 1.0,
     ) -> None:
+        """``uptime(peer)``: the share of the time that it was seen online."""
+        self._uptime = uptime
         self._jobs = jobs
         self._guilds = guilds
         self._reputation = reputation
@@ -80,13 +90,15 @@ class Market:
             offer=None if card is None else capabilities(card),
             score=self._reputation.score(peer),
             completed=self._reputation.completed(peer),
+            failed=self._reputation.failed(peer),
+            uptime=self._uptime(peer),
             blocked=self._reputation.blocked_until(peer) is not None,
         )
 
     async def choose(self, spec: JobSpec) -> PeerId:
-        """The executor that the spec names, or else the best ranked that can take the job.
+        """The executor that the spec names, or else the best ranked that can take the job; "" where the job has to wait.
 
-        Raises NoExecutor with every peer's reason, GuildError, UnknownPeer.
+        Raises NoExecutor with every peer's reason where waiting is not wanted or no use, GuildError, UnknownPeer.
         """
         candidates = self.candidates(spec)
         if spec.executor:
@@ -97,6 +109,8 @@ class Market:
         for candidate in candidates:
             if not candidate.refusal:
                 return candidate.peer_id
+        if spec.queue_s and any(c.passes for c in candidates):
+            return candidates[0].peer_id if spec.executor else ""
         reasons = "; ".join(f"{c.name}: {c.refusal}" for c in candidates)
         raise NoExecutor(
             f"No executor can take the job: {reasons}." if reasons else "Nobody else in the guild runs jobs for others."

@@ -169,6 +169,11 @@ class ReputationService:
         """Jobs it finished successfully for me."""
         return self._tallies.get(peer, {}).get(OVERALL, Tally()).successes
 
+    def failed(self, peer: PeerId) -> int:
+        """Jobs that failed through the fault of ``peer``."""
+        tally = self._tallies.get(peer, {}).get(OVERALL, Tally())
+        return tally.tasks - tally.successes
+
     def blocked_until(self, peer: PeerId) -> int | None:
         """Unix seconds at which the block ends; None if the peer is not blocked."""
         block = self._standing(peer)

@@ -18,10 +18,10 @@ async def _estimate(s: Services, command: c.EstimateJob) -> views.EstimateView:
 
 
 async def _submit(s: Services, command: c.SubmitJob) -> views.JobView:
-    limit_u = command.pay_up_to_u
-    if not 0 <= limit_u <= command.spec.max_price_u:
+    spec, limit_u = command.spec, command.pay_up_to_u
+    if not 0 <= limit_u <= spec.max_price_u:
         raise BadInput("What a job may be paid without asking is at most its largest price.")
-    job = await s.jobs.submit(command.spec, await s.market.choose(command.spec))
+    job = await s.jobs.submit(spec, await s.market.choose(spec), only=bool(spec.executor))
     if limit_u:
         limits = {"per_payment_u": limit_u, "per_day_u": limit_u, "total_u": limit_u}
         await s.approvals.set_grant("job", job.job_id, expires_s=JOB_GRANT_US // US, **limits)

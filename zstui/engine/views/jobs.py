@@ -128,6 +128,9 @@ class ExecutorView(View, frozen=True, kw_only=True):
     price_per_mib_nano: int
     online: bool
     refusal: str = ""
+    passes: bool = False
+    """The refusal may go away by itself: a job can wait for this peer."""
+    cores: int = 1
     speed: float | None = None
     """Verified gas per second of this peer over that of the reference machine; its own claim where nothing was verified."""
     speed_tested: bool = False

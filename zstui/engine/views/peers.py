@@ -22,6 +22,10 @@ class CapabilitiesView(View, frozen=True, kw_only=True):
     price_per_second_nano: int = 0
     price_per_mib_nano: int = 0
     tags: tuple[str, ...] = ()
+    speed: float | None = None
+    """Of this machine over the reference machine, as the peer measured it; None if it has not."""
+    closed: str = ""
+    """Why it takes no new work at the moment, "" while it does."""
 
 
 class PeerView(View, frozen=True, kw_only=True):
