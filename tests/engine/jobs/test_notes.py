@@ -13,11 +13,13 @@ from msgspec.structs import replace
 
 from tests.engine.jobs.docs import EXECUTOR, PAYER, agreement, manifest
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
+from tests.engine.jobs.test_hostile import Mallory, submit
 from zstui.engine.channels.approvals.model import LINE_KINDS, PaymentRequest
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.errors import ProtocolError
 from zstui.engine.events import ApprovalChanged
 from zstui.engine.identity.envelope import open_envelope, seal
+from zstui.engine.jobs import messages as msg
 from zstui.engine.jobs import notes_store
 from zstui.engine.jobs.manifest import Resources
 from zstui.engine.jobs.notes import (
@@ -33,6 +35,7 @@ from zstui.engine.jobs.notes import (
     time_until_u,
 )
 from zstui.engine.jobs.notes_meter import Meter
+from zstui.engine.jobs.protocol import SealedStream
 from zstui.engine.jobs.receipt import amount_due
 from zstui.engine.views import JobView
 
@@ -59,6 +62,7 @@ class Purse:
 
     def __init__(self, alice: Peer, bob: Peer, answer: Callable[[PaymentRequest], str] = lambda _: "paid") -> None:
         self.alice, self.bob, self.answer = alice, bob, answer
+        self.payee = bob.id
         self.asked: list[PaymentRequest] = []
         self.lines: list[PayLine] = []
         alice.purse = self._ask  # type: ignore[assignment]
@@ -87,8 +91,9 @@ class Purse:
             await self.deliver(line)
 
     async def deliver(self, line: PayLine) -> None:
-        await self.bob.db.write(lambda tx: self.bob.jobs.credited(tx, self.alice.id, line))
-        await self.alice.db.write(lambda tx: self.alice.jobs.acknowledged(tx, self.bob.id, line))
+        if self.bob is not self.alice:
+            await self.bob.db.write(lambda tx: self.bob.jobs.credited(tx, self.alice.id, line))
+        await self.alice.db.write(lambda tx: self.alice.jobs.acknowledged(tx, self.payee, line))
 
     @property
     def spent_u(self) -> int:
@@ -309,6 +314,85 @@ async def test_a_payer_that_restarts_is_sent_the_same_note_and_pays_it_once(worl
     await until(lambda: run.here.paid == run.there.paid == "paid")
     assert purse.spent_u == run.there.cost_u
     assert len({line.no for line in purse.lines}) == len(purse.lines)
+
+
+# --- an executor that lies -------------------------------------------------------------------------------------------
+
+
+class Forger:
+    """Mallory as an executor that sends the notes a test makes of its honest ones, then its receipt."""
+
+    def __init__(self, world: World) -> None:
+        self.mallory = Mallory(world)
+        self.mallory.bid = {"note_ms": 100, "accept_ms": 100, "exposure_max_u": SECOND_U}
+        self.mallory.receipt = {"active_us": 200_000}
+
+    async def run(self, world: World, *bodies: Callable[[bytes, bytes], DebitNote]) -> tuple[Peer, JobView, Purse]:
+        """Each of ``bodies`` makes a note from the agreement's id and the digest of the note before."""
+
+        async def send(s: SealedStream) -> None:
+            await until(lambda: alice.jobs._room.records[s.job_id].agreement_id)
+            agreed = bytes.fromhex(alice.jobs._room.records[s.job_id].agreement_id)
+            await asyncio.sleep(0.2)
+            before = agreed
+            for body in bodies:
+                raw = seal(self.mallory.identity, body(agreed, before))
+                before = hashlib.sha256(raw).digest()
+                await s.send(msg.Note(raw))
+            await asyncio.sleep(0.3)
+
+        self.mallory.before_receipt = send
+        alice = await world.peer("alice", "creator")
+        purse = Purse(alice, alice)
+        purse.payee = self.mallory.id
+        _, job_id = await submit(world, self.mallory, alice, timeout_s=30, max_price_u=20 * SECOND_U)
+        return alice, await asyncio.wait_for(alice.jobs.wait(job_id), 10), purse
+
+
+def slice_at(active_us: int, no: int = 1, due_u: int | None = None) -> Callable[[bytes, bytes], DebitNote]:
+    return lambda agreed, before: DebitNote(agreed, no, before, active_us if due_u is None else due_u, active_us, 0)
+
+
+async def test_of_an_inflated_slice_what_is_undisputed_is_paid_and_the_rest_stays_on_record(world: World) -> None:
+    forger = Forger(world)
+    alice, view, purse = await forger.run(world, slice_at(9_000_000))
+    (first, *_) = purse.asked
+    assert first.kind == "note"
+    assert 200_000 <= first.amount_u < 2_000_000, "as much time as passed on my own clock, and a little"
+    assert all(c.ok for c in first.checks)
+    kept = await alice.db.read(lambda tx: notes_store.last(tx, view.job_id))
+    assert kept is not None
+    assert "duration: 9.000 s" in kept.dispute
+    reply = open_reply(kept.reply, alice.id, bytes.fromhex(first.agreement_id))
+    assert (reply.word, reply.accepted_u) == ("disputed", first.amount_u)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        [slice_at(100_000, no=2)],
+        [slice_at(100_000, no=0)],
+        [slice_at(100_000), slice_at(150_000, no=3)],
+        [slice_at(100_000), slice_at(150_000, no=1)],
+        [slice_at(100_000), slice_at(90_000, no=2)],
+        [lambda agreed, before: DebitNote(bytes(32), 1, before, 1, 1, 0)],
+        [lambda agreed, before: DebitNote(agreed, 1, bytes(32), 1, 1, 0)],
+    ],
+)
+async def test_slices_out_of_order_are_never_paid(world: World, lie: list[Callable[[bytes, bytes], DebitNote]]) -> None:
+    _, view, purse = await Forger(world).run(world, *lie)
+    assert (view.state, view.fault) == ("failed", "executor")
+    assert [r.amount_u for r in purse.asked] == ([100_000] if len(lie) == 2 else [])
+
+
+async def test_the_same_slice_twice_is_asked_for_once(world: World) -> None:
+    def again(agreed: bytes, before: bytes) -> DebitNote:
+        return DebitNote(agreed, 1, agreed, 100_000, 100_000, 0)
+
+    _, view, purse = await Forger(world).run(world, again, again)
+    assert view.state == "done"
+    assert [r.kind for r in purse.asked] == ["note", "receipt"]
+    assert purse.spent_u == view.cost_u == 200_000
 
 
 # --- a note that lies ------------------------------------------------------------------------------------------------
