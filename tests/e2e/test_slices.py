@@ -95,3 +95,9 @@ def test_a_worker_without_power_is_paid_for_nothing_more_and_both_sides_know_wha
     assert view["refund_u"] == view["paid_u"] > 0
     assert pair.moved_u() == {view["paid_u"]}
     assert pair.payer.ask("approve", "list") == []
+
+    (back,) = eventually("refund to approve", lambda: pair.worker.ask("approve", "list"))
+    assert (back["kind"], back["amount_u"], back["verified"]) == ("refund", view["paid_u"], True)
+    pair.worker.ask("approve", "pay", back["request_id"], "--amount", f"{back['amount_u'] / 1e6:.6f}")
+    eventually("refund on both sides", lambda: pair.agree(job_id) and not pair.job(pair.payer, job_id)["paid_u"])
+    assert pair.moved_u() == {0}

@@ -320,6 +320,8 @@ class Node:
             )
 
         def due(request: PaymentRequest) -> int:
+            if request.kind == "refund":
+                return request.max_cost_u - request.paid_before_u
             if request.fault in ("executor", "network"):
                 return 0
             return (

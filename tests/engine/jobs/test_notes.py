@@ -275,6 +275,13 @@ async def test_a_fault_of_the_executor_leaves_what_was_paid_to_be_returned(world
     view = await asyncio.wait_for(alice.jobs.wait(run.id), 5)
     assert (view.fault, view.cost_u) == ("executor", 0)
     assert run.here.refund_u == run.there.refund_u == purse.spent_u > 0
+    await until(lambda: bob.requests)
+    (request,) = bob.requests
+    assert (request.kind, request.amount_u, request.peer_id) == ("refund", purse.spent_u, alice.id)
+    line = PayLine(purse.spent_u, bytes.fromhex(request.agreement_id), 3, 0, bytes.fromhex(request.receipt_id))
+    await bob.db.write(lambda tx: bob.jobs.acknowledged(tx, alice.id, line))
+    await alice.db.write(lambda tx: alice.jobs.credited(tx, bob.id, line))
+    await until(lambda: run.here.refund_u == run.there.refund_u == 0)
     await until(lambda: [o.success for o in alice.outcomes] == [False])
 
 

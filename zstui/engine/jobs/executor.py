@@ -13,6 +13,8 @@ from zstui.engine.jobs.manifest import Manifest, Terms, can_execute, open_manife
 from zstui.engine.jobs.messages import Accept, Ack, Agreed, Attach, Attested, Bidding, Offer, Refusal, RefusalCode
 from zstui.engine.jobs.model import Job, agreed_changes, new_job
 from zstui.engine.jobs.notes import NoteTerms, note_terms
+from zstui.engine.jobs.notes_refund import Refunder
+from zstui.engine.jobs.ports import RequestPayment
 from zstui.engine.jobs.protocol import SealedStream
 from zstui.engine.jobs.receipt import (
     MAX_ATTESTATIONS,
@@ -35,10 +37,12 @@ MAX_NEGOTIATIONS = 32
 
 
 class Executor:
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, request_payment: RequestPayment) -> None:
+        """``request_payment`` asks the owner to return what was paid for work that failed here."""
         self._room = room
         self._runs = Runs(room)
-        self._feeds = Feeds(room, self._runs)
+        self._refunder = Refunder(room, request_payment)
+        self._feeds = Feeds(room, self._runs, self._refunder.delivered)
         self._accepting: dict[str, tuple[PeerId, int]] = {}
         """Exposure of agreements that are being committed."""
         self._accepted = Signal()
@@ -48,6 +52,7 @@ class Executor:
 
     async def start(self) -> None:
         await self._runs.start()
+        self._refunder.resume()
 
     async def stop(self) -> None:
         """Take nothing more, finish or hand back what runs, deliver what can be delivered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from zstui.engine.errors import ProtocolError
 from zstui.engine.jobs import store
@@ -19,8 +20,10 @@ from zstui.engine.jobs.runs import Run, Runs
 class Feeds:
     """One feed a job at most: a newer stream takes the place of an older one."""
 
-    def __init__(self, room: Room, runs: Runs) -> None:
+    def __init__(self, room: Room, runs: Runs, delivered: Callable[[str], None]) -> None:
+        """``delivered(job_id)`` is told when a submitter has acknowledged its receipt."""
         self._room = room
+        self._delivered = delivered
         self._runs = runs
         self._feeds: dict[str, SealedStream] = {}
 
@@ -67,6 +70,7 @@ class Feeds:
                 await self._pause(job_id, live, listener)
             if acked.is_set():
                 await room.records.change(job_id, delivered=True)
+                self._delivered(job_id)
                 await s.close()
             elif listener.done():
                 listener.result()

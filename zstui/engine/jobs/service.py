@@ -159,7 +159,7 @@ class JobService:
             request_payment=request_payment,
             payment_state=payment_state,
         )
-        self._executor = Executor(self._room)
+        self._executor = Executor(self._room, request_payment)
         self._witness = Witness(self._room)
         self._payment_state = payment_state
         self._events: Subscription[PeerConnected | PeerChanged | JobMoved | ApprovalChanged] | None = None
