@@ -105,7 +105,8 @@ class JobsPane(Pane[Row]):
         return job if self._is_listed(job) else None
 
     def moves_others(self, keys: set[str]) -> bool:
-        return not self._open.isdisjoint(keys)
+        heads = (self.bridge.batches.get(key) for key in keys & self._open)
+        return any(head is None or self.table.moves(head) for head in heads)
 
     def words(self, record: Row) -> str:
         if isinstance(record, BatchView):

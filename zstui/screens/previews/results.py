@@ -9,6 +9,7 @@ from time import monotonic
 
 from zstui.bridge import OUTPUT_TAIL, Bridge
 from zstui.engine.commands import GetOutput
+from zstui.engine.errors import ZsError
 from zstui.engine.views import BatchView, FileView, JobView
 from zstui.screens.previews.content import MAX_READ, Content, Problem, Rows, Space, recognise
 from zstui.screens.previews.gallery import Gallery
@@ -129,7 +130,7 @@ class _Collected:
             return await self._list(done)
         fresh = [job for job in done if job.job_id not in self._seen][:AT_ONCE]
         for job in fresh:
-            self._tiles += await self._paste((await self._bridge.execute(GetOutput(job=job.job_id))).stdout)
+            self._tiles += await self._paste(await self._printed(job))
             self._seen.add(job.job_id)
         self.behind += len(fresh) == AT_ONCE
         for job in jobs:
@@ -157,6 +158,13 @@ class _Collected:
         self._words = words
         return Rows(tuple(lines) or ((Span("No result yet.", "muted"),),))
 
+    async def _printed(self, job: JobView) -> bytes:
+        """What it printed; nothing where that is not kept any more."""
+        try:
+            return (await self._bridge.execute(GetOutput(job=job.job_id))).stdout
+        except ZsError:
+            return b""
+
     async def _first_line(self, job: JobView) -> str:
-        view = await self._bridge.execute(GetOutput(job=job.job_id))
-        return clip(plain(view.stdout[:400].decode(errors="replace").strip().partition("\n")[0]), 200)
+        data = await self._printed(job)
+        return clip(plain(data[:400].decode(errors="replace").strip().partition("\n")[0]), 200)

@@ -33,6 +33,11 @@ def next_step(bridge: Bridge, pane: str) -> str:
     if any(j.mine and j.paid == "paid" for j in bridge.jobs.values()):
         if pane != "Ranks":
             return "Paid. Press 5 for Ranks: the receipt now counts in the score of the peer that did the work."
+        if not bridge.batches:
+            return (
+                "Enter shows the signed receipts behind a score. That was the whole way. For a picture that all peers draw "
+                "together: 3, n, raytrace, arguments {} 16, run each line of 0..15."
+            )
         return "Enter shows the signed receipts behind a score. That was the whole way; 3 then n starts another job."
     here = "press 3, then n" if pane != "Jobs" else "press n"
     return f"Send a job: {here}, type primes (a sample that comes with zstui) and press Enter."

@@ -167,6 +167,10 @@ class LineTable(LineStyles, Generic[T], can_focus=True):
                     self._sort_keys[key] = value
                 self._rows[key] = record
 
+    def moves(self, record: T) -> bool:
+        """Whether the record, as it is now, belongs elsewhere than where its row stands."""
+        return bool(self._sort_keys.get(self._key(record)) != self._sort_function()(record))
+
     def sort_by(self, title: str, descending: bool) -> None:
         self.sort_title, self.descending = title, descending
         with _Steady(self):
