@@ -86,10 +86,11 @@ async def run(
     stop: asyncio.Event | None = None,
     control: RunControl | None = None,
     keep: bool = False,
+    owner: str = "",
 ) -> Ended:
     """Run what was fetched. Setting ``stop`` ends it with status "cancelled"; so does cancelling the task, without a result.
 
-    ``keep``: store the contents of what the run leaves in /out, for others to fetch.
+    ``owner``: whose module it is. ``keep``: store the contents of what the run leaves in /out, for others to fetch.
     """
     module = await room.artifacts.cache.get(m.module_cid)
     stdin = await room.artifacts.cache.get(m.stdin_cid) if m.stdin_bytes else b""
@@ -110,6 +111,7 @@ async def run(
                 seed=m.seed,
                 inputs=tuple(InputFile(f.name, str(room.artifacts.cache.path(f.cid))) for f in m.inputs),
                 out_dir=out_dir,
+                owner=owner,
             )
             result = await room.sandbox.run(
                 execution, on_output=on_output, on_progress=on_progress, stop=stop, control=control

@@ -196,6 +196,7 @@ class Runs:
                     stop=live.stop,
                     control=biller.meter,
                     keep=True,
+                    owner=room.records[job_id].submitter,
                 )
             finally:
                 await cancel(billing)

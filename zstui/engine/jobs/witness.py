@@ -122,7 +122,7 @@ class Witness:
             room.bus.publish(ExecutionStarted(job_id))
             how = Ended(status="cancelled", fault="network", reason="The asker is gone.")
             try:
-                how = await run(room, m, on_output=on_output, on_progress=lambda _: None)
+                how = await run(room, m, on_output=on_output, on_progress=lambda _: None, owner=peer)
             finally:
                 room.bus.publish(ExecutionFinished(job_id, m.module_cid, how.status, how.active_us, how.memory_bytes))
             return how
