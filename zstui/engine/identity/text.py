@@ -10,6 +10,8 @@ def clean_text(text: str, limit: int) -> str:
 
     Newlines and tabs become spaces. Characters that a markup language gives a meaning are kept: screens escape them.
     """
+    if text.isascii() and text.isprintable():
+        return text.strip()[:limit]
     out: list[str] = []
     for c in text[: limit * 4]:
         if c in "\n\r\t":

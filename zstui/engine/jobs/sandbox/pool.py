@@ -393,7 +393,9 @@ def _prepare(execution: Execution, artifact: Artifact) -> Run:
         and 0 <= limits.files_bytes <= MAX_FILES_BYTES
     ):
         raise BadInput("A limit is out of range.")
-    check_directories(directories(execution))
+    dirs = directories(execution)
+    if dirs:
+        check_directories(dirs)
     values = None if execution.function == "_start" else tuple(parse_arguments(signature, execution.args))
     return Run(
         job=0,

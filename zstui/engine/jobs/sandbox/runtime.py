@@ -11,7 +11,6 @@ from pathlib import Path
 import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime._extern import wrap_extern
-from wasmtime._func import enter_wasm
 
 from zstui.engine.jobs.sandbox.model import Signature
 
@@ -86,6 +85,8 @@ def _buffer(name: str) -> ctypes.Array[ctypes.c_char]:
     return ctypes.create_string_buffer(text, len(text))
 
 
+_TRAP = ctypes.POINTER(ffi.wasm_trap_t)
+
 _KINDS = {
     "i32": (ffi.WASMTIME_I32.value, "i32"),
     "i64": (ffi.WASMTIME_I64.value, "i64"),
@@ -106,10 +107,12 @@ def call(
         param.kind, field = _KINDS[name]
         setattr(param.of, field, value)
     results = (ffi.wasmtime_val_t * len(signature.results))()
-    with enter_wasm(store) as trap:
-        error = ffi.wasmtime_func_call(
-            store._context(), ctypes.byref(function._func), params, len(params), results, len(results), trap
-        )
-        if error:
-            raise wasmtime.WasmtimeError._from_ptr(error)
+    trap = _TRAP()
+    error = ffi.wasmtime_func_call(
+        store._context(), ctypes.byref(function._func), params, len(params), results, len(results), ctypes.byref(trap)
+    )
+    if error:
+        raise wasmtime.WasmtimeError._from_ptr(error)
+    if trap:
+        raise wasmtime.Trap._from_ptr(trap)
     return [getattr(result.of, _KINDS[name][1]) for result, name in zip(results, signature.results, strict=True)]
