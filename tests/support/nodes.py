@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,11 +47,22 @@ def zstui(*args: str, home: Path | None = None, **env: str) -> subprocess.Comple
 class NodeProcess:
     """One node on loopback. ``ask`` runs a one-shot command against it and decodes its JSON."""
 
-    def __init__(self, home: Path, *options: str, mdns: bool = True, start: bool = True, namespace: str = "") -> None:
-        """In a network ``namespace`` the node listens and discovers as it does by default, else on loopback only."""
+    def __init__(
+        self,
+        home: Path,
+        *options: str,
+        mdns: bool = True,
+        start: bool = True,
+        namespace: str = "",
+        clock: Path | None = None,
+    ) -> None:
+        """In a network ``namespace`` the node listens and discovers as it does by default, else on loopback only. ``clock``:
+        a file that says by how many seconds its clock is shifted."""
         self.home = home
         self.name = home.name
         self._options = options
+        self._program = ZSTUI if clock is None else (sys.executable, "-m", "tests.support.shifted")
+        self._environ = os.environ if clock is None else {**os.environ, "ZSTUI_TEST_CLOCK": str(clock)}
         self._namespace = namespace
         self._mdns = "127.0.0.1" if mdns else "none"
         self.process: subprocess.Popen[bytes] | None = None
@@ -67,12 +79,13 @@ class NodeProcess:
         errors = self.stderr.open("ab")
         self.process = subprocess.Popen(
             [
-                *(*where, *ZSTUI, "--home", str(self.home), "node", "--name", self.name, *local),
+                *(*where, *self._program, "--home", str(self.home), "node", "--name", self.name, *local),
                 *("--network", self.home.parent.name, "--metrics", "127.0.0.1:0", *self._options),
             ],
             stdout=subprocess.PIPE,
             stderr=errors,
             stdin=subprocess.DEVNULL,
+            env=self._environ,
         )
         errors.close()
 
