@@ -20,8 +20,11 @@ from zstui.engine.views import (
     FraudView,
     GuildMessageView,
     GuildView,
+    InviteDetailView,
     InviteView,
+    IssuedInviteView,
     JobView,
+    KnockView,
     LedgerView,
     PeerView,
     PolicyView,
@@ -32,6 +35,7 @@ from zstui.engine.views import (
     StatusView,
     VerdictView,
 )
+from zstui.qr import half_blocks
 
 Row = Sequence[str]
 
@@ -153,6 +157,14 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
             format_amount(v.credit_limit_u),
         ),
     ),
+    KnockView: (
+        ("PEER", "KEY", "GUILD", "AS", "SINCE", "ONLINE"),
+        lambda v: (v.name, short(v.peer_id), v.guild_name, v.role, clock(v.asked_at), "yes" if v.online else "no"),
+    ),
+    IssuedInviteView: (
+        ("INVITE", "BY", "USED", "UNTIL", "STATE", "CODE"),
+        lambda v: (v.invite_id[:8], v.issuer_name, f"{v.used}/{v.uses}", clock(v.expires_at), v.state, v.code or "-"),
+    ),
     GuildMessageView: (
         ("AT", "FROM", "TEXT"),
         lambda v: (clock(v.sent_at), "*" if v.system else v.sender_name, v.text),
@@ -172,6 +184,24 @@ def _status(v: StatusView) -> str:
         *(f"note      {n}" for n in v.notices),
     ]
     return "\n".join(lines)
+
+
+def _invite(v: InviteView) -> str:
+    uses = "1 use" if v.uses == 1 else f"{v.uses} uses"
+    text = f"{v.invite}\nconfirmation code: {v.code}   valid until {clock(v.expires_at)}   {uses}"
+    return "\n".join((*half_blocks(v.qr), text))
+
+
+def _invite_detail(v: InviteDetailView) -> str:
+    issuer = "" if v.issuer == v.creator else f"\ninvited by         {v.issuer_name}  {v.issuer}"
+    addresses = "".join(f"\naddress            {a}" for a in v.addresses)
+    return (
+        f"guild              {v.name}  {v.guild_id[:16]}\n"
+        f"creator            {v.creator_name}  {v.creator}\n"
+        f"key fingerprint    {v.fingerprint}{issuer}{addresses}\n"
+        f"confirmation code  {v.code}\n"
+        f"valid until        {clock(v.expires_at)}{', which is over' if v.expired else ''}"
+    )
 
 
 def _policy(v: PolicyView) -> str:
@@ -285,7 +315,9 @@ def render(result: object, element: type | None = None) -> str:
     if isinstance(result, RehearsalView):
         return _rehearsal(result)
     if isinstance(result, InviteView):
-        return f"{result.invite}\nconfirmation code: {result.code}   valid until {clock(result.expires_at)}"
+        return _invite(result)
+    if isinstance(result, InviteDetailView):
+        return _invite_detail(result)
     if type(result) in _LISTS:
         head, row = _LISTS[type(result)]
         return table(head, [row(result)])

@@ -23,7 +23,7 @@ from tests.support.nodes import NodeProcess, eventually
 from zstui.engine import commands as c
 from zstui.engine.config import Settings
 from zstui.engine.errors import ZsError
-from zstui.engine.guilds.messages import MAX_ANNOUNCED, Announce, Announced, GuildCharter
+from zstui.engine.guilds.messages import MAX_ANNOUNCED, Announce, Announced, GuildCharter, Needs
 from zstui.engine.home import Home
 from zstui.engine.identity.keys import Identity, public_key_of
 from zstui.engine.jobs import store
@@ -86,13 +86,15 @@ def fake_guilds(identity: Identity, count: int) -> list[Announced]:
                         f"{NASTY}{n}"[:48],
                         3600,
                         50,
-                        False,
+                        "open",
+                        Needs(),
                         time.time_ns() // 1000,
                         os.urandom(16),
                     )
                 ),
             ),
             n % 51,
+            0,
             False,
         )
         for n in range(count)

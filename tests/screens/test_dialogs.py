@@ -134,11 +134,11 @@ async def test_creating_a_guild() -> None:
         await s.press("tab")
         s.screen.query_one("#ttl", Field).set_text("30m")
         s.screen.query_one("#members", Field).set_text("5")
-        s.screen.query_one("#private-choice").focus()
+        s.screen.query_one("#admission-choice").focus()
         await s.press("right", "enter")
         await s.pilot.pause(0.2)
         assert s.engine.commands(c.CreateGuild) == [
-            c.CreateGuild(name="night", ttl_s=1800, max_members=5, private=True)
+            c.CreateGuild(name="night", ttl_s=1800, max_members=5, admission="knock")
         ]
         assert s.app.results[0].name == "night"
 

@@ -186,11 +186,28 @@ class FakeEngine:
                 guild = _find(self.guilds, text, UnknownGuild)
                 left = tuple(m for m in guild.members if m.peer_id != peer_id)
                 return self._put(msgspec.structs.replace(guild, members=left, member_count=len(left)))
-            case c.InviteToGuild(guild=text):
+            case c.ExtendGuild(guild=text, by_s=by_s):
                 guild = _find(self.guilds, text, UnknownGuild)
-                return v.InviteView(
-                    invite="zs1" + guild.guild_id * 2, code="otter velvet nine", expires_at=guild.expires_at
+                return self._put(msgspec.structs.replace(guild, expires_at=guild.expires_at + by_s))
+            case c.NameOfficer(guild=text, peer=peer_id, remove=remove):
+                guild = _find(self.guilds, text, UnknownGuild)
+                members = tuple(
+                    msgspec.structs.replace(m, officer=not remove) if m.peer_id == peer_id else m for m in guild.members
                 )
+                return self._put(msgspec.structs.replace(guild, members=members))
+            case c.ListKnocks(guild=text):
+                guilds = [_find(self.guilds, text, UnknownGuild)] if text else list(self.guilds.values())
+                return [knock for guild in guilds for knock in guild.knocks]
+            case c.AdmitPeer(guild=text, peer=peer_id) | c.RefusePeer(guild=text, peer=peer_id):
+                guild = _find(self.guilds, text, UnknownGuild)
+                return self._put(samples.answered(guild, peer_id, isinstance(command, c.AdmitPeer)))
+            case c.InviteToGuild(guild=text):
+                return samples.invite(_find(self.guilds, text, UnknownGuild), command)
+            case c.ListInvites(guild=text) | c.RevokeInvite(guild=text):
+                guild = _find(self.guilds, text, UnknownGuild)
+                return [samples.issued_invite(guild, revoked=isinstance(command, c.RevokeInvite))]
+            case c.ShowInvite(invite=text):
+                return samples.invite_detail(text)
             case c.SendMessage(guild=text, text=body):
                 guild = _find(self.guilds, text, UnknownGuild)
                 message = v.GuildMessageView(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from hashlib import sha256
 
+import msgspec
+
 from zstui.engine import commands as c
 from zstui.engine import views as v
 
@@ -504,7 +506,7 @@ def created_guild(me: v.StatusView, command: c.CreateGuild, number: int) -> v.Gu
         max_members=command.max_members,
         expires_at=int(time.time()) + command.ttl_s,
         state="joined",
-        private=command.private,
+        admission=command.admission,
         fingerprint="1c0d·55ef",
     )
 
@@ -585,3 +587,60 @@ def estimate(spec: c.JobSpec, known: list[v.PeerView]) -> v.EstimateView:
         candidates=candidates,
         here_us=12_000_000,
     )
+
+
+INVITE_CODE = "otter velvet nine"
+
+
+def invite(guild: v.GuildView, command: c.InviteToGuild) -> v.InviteView:
+    return v.InviteView(
+        invite="zsg2" + guild.guild_id * 2,
+        code=INVITE_CODE,
+        expires_at=guild.expires_at,
+        invite_id=guild.guild_id[:32],
+        uses=command.uses,
+        qr=("101", "010", "111") if command.qr else (),
+    )
+
+
+def issued_invite(guild: v.GuildView, revoked: bool) -> v.IssuedInviteView:
+    return v.IssuedInviteView(
+        guild_id=guild.guild_id,
+        invite_id=guild.guild_id[:32],
+        issuer=guild.creator,
+        issuer_name=guild.creator_name,
+        issued_at=guild.expires_at - 3600,
+        expires_at=guild.expires_at,
+        uses=3,
+        used=1,
+        state="revoked" if revoked else "open",
+        code=INVITE_CODE,
+    )
+
+
+def invite_detail(text: str) -> v.InviteDetailView:
+    return v.InviteDetailView(
+        guild_id=text[4:68],
+        name="night-shift",
+        creator=WEST,
+        creator_name="east",
+        issuer=WEST,
+        issuer_name="east",
+        fingerprint="1f0a 77ab 90c1 44de 8812 05fe c0de 31aa",
+        code=INVITE_CODE,
+        expires_at=2_000_000_000,
+        expired=False,
+        addresses=("/ip4/10.0.0.3/udp/4001/quic-v1",),
+        joined=False,
+    )
+
+
+def answered(guild: v.GuildView, peer: str, admit: bool) -> v.GuildView:
+    """After an answer to a knock."""
+    knock = next((k for k in guild.knocks if k.peer_id == peer), None)
+    knocks = tuple(k for k in guild.knocks if k.peer_id != peer)
+    if knock is None or not admit:
+        return msgspec.structs.replace(guild, knocks=knocks)
+    member = v.GuildMemberView(peer_id=peer, role=knock.role, name=knock.name, online=knock.online)
+    members = (*guild.members, member)
+    return msgspec.structs.replace(guild, knocks=knocks, members=members, member_count=len(members))

@@ -351,7 +351,16 @@ class Node:
         net = NetService(identity, settings, db, bus, clock, admits=admits, my_card=my_card)
         reputation = ReputationService(db, bus, clock, name_of=net.name_of)
         guilds = GuildService(
-            identity, net, db, bus, clock, name_of=net.name_of, addresses=net.addresses, connect=net.connect
+            identity,
+            net,
+            db,
+            bus,
+            clock,
+            name_of=net.name_of,
+            addresses=net.addresses,
+            connect=net.connect,
+            card_of=net.card_of,
+            is_known=net.is_named,
         )
         sandbox = Sandbox(self._home.cache, settings.max_jobs)
         channels = ChannelService(

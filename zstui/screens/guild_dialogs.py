@@ -14,7 +14,7 @@ from textual.widgets import RichLog, Static
 
 from zstui.bridge import Bridge
 from zstui.engine.commands import CreateGuild, InviteToGuild, JoinGuild, ListMessages, SendMessage
-from zstui.engine.views import GuildMessageView, GuildView, InviteView, Role
+from zstui.engine.views import Admission, GuildMessageView, GuildView, InviteView, Role
 from zstui.screens.dialog import Dialog, Keys, Rows
 from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
 from zstui.screens.values import named, parse_count, parse_duration, safe
@@ -43,9 +43,11 @@ class CreateGuildScreen(Form[GuildView | None]):
         yield Field("Lasts", plain_input("1h"), id="ttl", unit="such as 30m, 1h, 2d; then it is gone")
         yield Field("Members", plain_input("50"), id="members", unit="at most, you included")
         choice = Choice(
-            [("no", "announced to everybody near"), ("yes", "private, by invite")], "no", id="private-choice"
+            [("open", "announced, anybody joins"), ("knock", "announced, you let in"), ("invite", "by invite only")],
+            "open",
+            id="admission-choice",
         )
-        yield Field("Open", choice, id="private")
+        yield Field("Open", choice, id="admission")
         yield Static(
             "You create it with its own encryption key and can dissolve it at any time.", classes="note", markup=False
         )
@@ -61,7 +63,7 @@ class CreateGuildScreen(Form[GuildView | None]):
             name=name,
             ttl_s=self.read("ttl", parse_duration),
             max_members=self.read("members", lambda text: parse_count(text, 1, 1000)),
-            private=self.query_one("#private-choice", Choice).value == "yes",
+            admission=cast("Admission", self.query_one("#admission-choice", Choice).value),
         )
         self.send(command, self.dismiss)
 

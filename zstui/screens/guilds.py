@@ -35,8 +35,8 @@ from zstui.screens.widgets.text import (
     until,
 )
 
-STATES = {"joined": "ok", "seen": "info", "left": "muted", "expired": "muted", "dissolved": "muted"}
-ORDER = {"joined": 0, "seen": 1, "left": 2, "expired": 3, "dissolved": 4}
+STATES = {"joined": "ok", "seen": "info", "knocking": "warn", "left": "muted", "expired": "muted", "dissolved": "muted"}
+ORDER = {"joined": 0, "knocking": 1, "seen": 2, "left": 3, "expired": 4, "dissolved": 5}
 
 
 def _ttl(guild: GuildView) -> Cell:

@@ -12,14 +12,17 @@ from tests.engine.guilds.world import Peer, World, until
 from zstui.engine.clock import ManualClock
 from zstui.engine.errors import GuildError, NetError, ProtocolError, Refused, StreamClosed, Unreachable
 from zstui.engine.guilds import store
+from zstui.engine.guilds.entries import KEYED
 from zstui.engine.guilds.epochs import box_key_of, grants_hash, new_box_secret, seal_grants
-from zstui.engine.guilds.invites import make_invite
+from zstui.engine.guilds.invites import parse_invite
+from zstui.engine.guilds.log import MemberLog
 from zstui.engine.guilds.messages import (
     MAX_ANNOUNCED,
     Announce,
     Announced,
     Chat,
     Done,
+    EntryKind,
     GuildCharter,
     GuildEntry,
     GuildJoin,
@@ -28,6 +31,7 @@ from zstui.engine.guilds.messages import (
     Join,
     Leave,
     Lines,
+    Needs,
     No,
     Reply,
     Request,
@@ -63,11 +67,12 @@ class Attacker:
     def request(self, guild_id: str, role: str = "member") -> bytes:
         return seal(self.identity, GuildJoin(bytes.fromhex(guild_id), role, box_key_of(self.secret)))  # type: ignore[arg-type]
 
-    def charter(self, name: str = "fake", created_us: int = 1_700_000_000_000_000, private: bool = False) -> bytes:
-        return seal(
-            self.identity,
-            GuildCharter(self.identity.public_key, name, 3600, 50, private, created_us, os.urandom(16)),
-        )
+    def charter(self, name: str = "fake", created_us: int = 1_700_000_000_000_000) -> bytes:
+        key = self.identity.public_key
+        return seal(self.identity, GuildCharter(key, name, 3600, 50, "open", Needs(), created_us, os.urandom(16)))
+
+    def announced(self, raw: bytes, members: int = 1, ended: bool = False, warrant: bytes = b"") -> Announced:
+        return Announced(raw, members, 0, ended, warrant)
 
 
 async def test_ten_thousand_fake_guilds_from_one_peer_stay_bounded(world: World) -> None:
@@ -76,7 +81,7 @@ async def test_ten_thousand_fake_guilds_from_one_peer_stay_bounded(world: World)
     assert isinstance(world.clock, ManualClock)
     for _ in range(10_000 // MAX_ANNOUNCED + 1):
         fakes = [attacker.charter(created_us=world.clock.now_us()) for _ in range(MAX_ANNOUNCED)]
-        reply = await attacker.ask(a, Announce(tuple(Announced(raw, 1, False) for raw in fakes)))
+        reply = await attacker.ask(a, Announce(tuple(attacker.announced(raw, 1, False) for raw in fakes)))
         assert isinstance(reply, Done)
         assert len(a.guilds.views()) == MAX_ANNOUNCED
         world.clock._now += 16_000_000
@@ -86,7 +91,7 @@ async def test_ten_thousand_fake_guilds_from_one_peer_stay_bounded(world: World)
 async def test_announcements_come_at_a_limited_rate(world: World) -> None:
     (a,) = await world.add("ann")
     attacker = Attacker(world)
-    replies = [await attacker.ask(a, Announce((Announced(attacker.charter(), 1, False),))) for _ in range(260)]
+    replies = [await attacker.ask(a, Announce((attacker.announced(attacker.charter(), 1, False),))) for _ in range(260)]
     assert [isinstance(r, Done) for r in replies] == [True] * 256 + [False] * 4
 
 
@@ -94,25 +99,25 @@ async def test_announcements_come_at_a_limited_rate(world: World) -> None:
 async def test_announcements_that_lie(world: World, count: int) -> None:
     a, b = await world.add("ann", "bob")
     attacker = Attacker(world)
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await seen(b, guild.guild_id)
     charter = next(g.charter.raw for g in a.guilds._registry.guilds.values())
-    assert await attacker.ask(b, Announce((Announced(charter, count, True),))) is None
+    assert await attacker.ask(b, Announce((attacker.announced(charter, count, True),))) is None
     assert b.guilds.view(guild.guild_id).member_count == 1
     future = attacker.charter(created_us=1_700_000_000_000_000 + 3_600_000_000)
     past = attacker.charter(created_us=1_700_000_000_000_000 - 3_600_000_000)
-    await attacker.ask(b, Announce((Announced(future, count, False), Announced(past, count, False))))
+    await attacker.ask(b, Announce((attacker.announced(future, count, False), attacker.announced(past, count, False))))
     for name in ("\x1b\u202e", "x" * 49):
-        assert await attacker.ask(b, Announce((Announced(attacker.charter(name), count, False),))) is None
+        assert await attacker.ask(b, Announce((attacker.announced(attacker.charter(name), count, False),))) is None
     assert [v.guild_id for v in b.guilds.views()] == [guild.guild_id]
-    await attacker.ask(b, Announce((Announced(attacker.charter("[/red]\x1b]0;x\x07"), count, False),)))
+    await attacker.ask(b, Announce((attacker.announced(attacker.charter("[/red]\x1b]0;x\x07"), count, False),)))
     assert {v.name for v in b.guilds.views()} == {"farm", "[/red]]0;x"}
 
 
 async def test_join_requests_are_good_for_one_use_and_one_peer(world: World) -> None:
     a, b = await world.add("ann", "bob")
     attacker, other = Attacker(world), Attacker(world)
-    guild = await a.guilds.create("farm", 3600, 3, False)
+    guild = await a.guilds.create("farm", 3600, 3)
     request = attacker.request(guild.guild_id)
     assert await other.ask(a, Join(request, b"")) is None
     assert set(a.guilds.members(guild.guild_id)) == {a.id}
@@ -135,7 +140,7 @@ async def test_join_requests_are_good_for_one_use_and_one_peer(world: World) -> 
 
 async def test_joins_over_capacity_at_the_same_moment(world: World) -> None:
     (a,) = await world.add("ann")
-    guild = await a.guilds.create("farm", 3600, 5, False)
+    guild = await a.guilds.create("farm", 3600, 5)
     crowd = [Attacker(world) for _ in range(20)]
     replies = await asyncio.gather(*(x.ask(a, Join(x.request(guild.guild_id), b"")) for x in crowd))
     assert sum(isinstance(r, State) for r in replies) == 4
@@ -146,23 +151,23 @@ async def test_joins_over_capacity_at_the_same_moment(world: World) -> None:
 async def test_joins_that_are_refused(world: World) -> None:
     (a,) = await world.add("ann")
     attacker = Attacker(world)
-    private = await a.guilds.create("secret", 3600, 5, True)
-    short = await a.guilds.create("short", 60, 5, False)
+    private = await a.guilds.create("secret", 7200, 5, "invite")
+    short = await a.guilds.create("short", 60, 5)
 
-    async def refused(request: bytes, invite: bytes = b"") -> str:
-        reply = await attacker.ask(a, Join(request, invite))
+    async def refused(request: bytes, secret: bytes = b"") -> str:
+        reply = await attacker.ask(a, Join(request, secret))
         assert isinstance(reply, No)
         return f"{reply.code}: {reply.text}"
 
     assert "takes an invite" in await refused(attacker.request(private.guild_id))
-    forged = make_invite(attacker.identity, read_charter(attacker.charter(private=True)), (), bytes(16), 0, 2**50)
-    assert "not one of the guild's creator" in await refused(attacker.request(private.guild_id), forged.raw)
-    mine = a.guilds._registry.guilds[bytes.fromhex(short.guild_id)].charter
-    wrong = make_invite(a.identity, mine, (), bytes(16), 0, 2**50)
-    assert "for another guild" in await refused(attacker.request(private.guild_id), wrong.raw)
-    charter = a.guilds._registry.guilds[bytes.fromhex(private.guild_id)].charter
-    late = make_invite(a.identity, charter, (), bytes(16), 0, 1_700_000_000_000_000)
-    assert "has expired" in await refused(attacker.request(private.guild_id), late.raw)
+    assert "not one of secret" in await refused(attacker.request(private.guild_id), bytes(12))
+    other = parse_invite((await a.guilds.office.invite("short")).invite)
+    assert "not one of secret" in await refused(attacker.request(private.guild_id), other.secret)
+    revoked = await a.guilds.office.invite("secret", uses=9)
+    await a.guilds.office.revoke("secret", revoked.invite_id[:8])
+    secret = parse_invite(revoked.invite).secret
+    assert "was revoked" in await refused(attacker.request(private.guild_id), secret)
+    late = parse_invite((await a.guilds.office.invite("secret", ttl_s=60)).invite)
     assert "unknown_guild" in await refused(attacker.request("ab" * 32))
     assert await attacker.ask(a, Join(attacker.request(short.guild_id, "creator"), b"")) is None
     low_order = seal(attacker.identity, GuildJoin(bytes.fromhex(short.guild_id), "member", bytes(32)))
@@ -170,6 +175,7 @@ async def test_joins_that_are_refused(world: World) -> None:
     assert set(a.guilds.members(short.guild_id)) == {a.id}
     await world.advance(61)
     assert "guild_expired" in await refused(attacker.request(short.guild_id))
+    assert "has expired" in await refused(attacker.request(private.guild_id), late.secret)
     for _ in range(60):
         reply = await attacker.ask(a, Join(attacker.request(private.guild_id), b""))
     assert isinstance(reply, No)
@@ -179,22 +185,20 @@ async def test_joins_that_are_refused(world: World) -> None:
 async def test_a_member_cannot_write_the_log(world: World) -> None:
     a, b = await world.add("ann", "bob")
     attacker = Attacker(world)
-    guild = await a.guilds.create("farm", 3600, 5, False)
+    guild = await a.guilds.create("farm", 3600, 5)
     key = bytes.fromhex(guild.guild_id)
     await join(a, guild.guild_id, b)
     await attacker.ask(a, Join(attacker.request(guild.guild_id), b""))
     await until(lambda: attacker.identity.peer_id in b.guilds.members(guild.guild_id))
-    membership = b.guilds._registry.guilds[key].membership
-    kick = GuildEntry(
-        key, 4, membership.head, "kick", b.identity.public_key, "", b"", 4, bytes(32), bytes(32), 1_700_000_000_000_000
-    )
-    assert await attacker.ask(b, Update(key, (seal(attacker.identity, kick),), b"")) is None
+    log = b.guilds._registry.guilds[key].log
+    kick = entry(log, attacker.identity, "kick", peer=b.identity.public_key)
+    assert await attacker.ask(b, Update(key, (kick,), b"")) is None
     assert b.guilds.view(guild.guild_id).state == "joined"
 
     stranger = Attacker(world)
-    good = seal(a.identity, kick)
+    good = entry(log, a.identity, "kick", peer=b.identity.public_key)
     assert await stranger.ask(b, Update(key, (good,), b"")) is None
-    assert isinstance(await stranger.ask(b, Sync(key, 0, ())), No)
+    assert isinstance(await stranger.ask(b, Sync(key, (), ())), No)
     assert isinstance(await stranger.ask(b, Update(bytes(32), (good,), b"")), No)
     assert b.guilds.view(guild.guild_id).state == "joined"
     # The creator's own signature is what counts, whoever brings it.
@@ -204,27 +208,26 @@ async def test_a_member_cannot_write_the_log(world: World) -> None:
 
 async def test_a_creator_who_gives_out_different_keys_is_noticed(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 5, False)
+    guild = await a.guilds.create("farm", 3600, 5)
     key = bytes.fromhex(guild.guild_id)
     await join(a, guild.guild_id, b)
     inside = b.guilds._registry.guilds[key]
     grants = seal_grants(os.urandom(32), inside.membership.members.values())
-    entry = GuildEntry(
-        key,
-        3,
-        inside.membership.head,
-        "rekey",
-        b"",
-        "",
-        b"",
-        3,
-        os.urandom(32),
-        grants_hash(grants),
-        1_700_000_000_000_000,
-    )
+    raw = entry(inside.log, a.identity, "rekey", grants=grants_hash(grants))
     with pytest.raises(ProtocolError, match="not the one in the log"):
-        await b.guilds._replicator.absorb(inside, [seal(a.identity, entry)], grants)
+        await b.guilds._replicator.absorb(inside, [raw], grants)
     assert b.guilds.view(guild.guild_id).epoch == 2
+    assert "different keys" in b.guilds.view(guild.guild_id).warning
+
+
+def entry(log: MemberLog, by: Identity, kind: EntryKind, **fields: object) -> bytes:
+    """A log entry that follows all of ``log``, whoever signs it."""
+    latest = max((e for e in log.entries if e.digest in log.heads), key=lambda e: e.rank)
+    if kind in KEYED:
+        fields = {"fingerprint": os.urandom(32), "grants": os.urandom(32), **fields}
+    seq = 1 + sum(e.signer == by.peer_id for e in log.entries)
+    body = GuildEntry(log.charter.guild_id, seq, latest.entry.depth + 1, log.heads, kind, **fields)  # type: ignore[arg-type]
+    return seal(by, body)
 
 
 class Insider(Attacker):
@@ -235,9 +238,11 @@ class Insider(Attacker):
         self.key = bytes.fromhex(guild_id)
         self.at = at
 
-    def line(self, counter: int, text: str = "hi", version: int | None = None, signer: Identity | None = None) -> bytes:
+    def line(self, counter: int, text: str = "hi", epoch: bytes | None = None, signer: Identity | None = None) -> bytes:
         inside = self.at.guilds._registry.guilds[self.key]
-        body = GuildLine(self.key, inside.membership.version if version is None else version, counter, text, 2**52)
+        at = inside.membership.key
+        assert at is not None
+        body = GuildLine(self.key, epoch or at.digest, box_key_of(self.secret), counter, text, 2**52)
         return seal(signer or self.identity, body)
 
     async def say(self, peer: Peer, line: bytes) -> Reply | None:
@@ -247,11 +252,12 @@ class Insider(Attacker):
 
 async def test_lines_that_are_refused(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 5, False)
+    guild = await a.guilds.create("farm", 3600, 5)
     await join(a, guild.guild_id, b)
     insider = Insider(world, a, guild.guild_id)
     await insider.ask(a, Join(insider.request(guild.guild_id), b""))
     await until(lambda: b.guilds.view(guild.guild_id).epoch == 3)
+    inside = b.guilds._registry.guilds[insider.key]
     line = insider.line(1, "a\x1b[2Jb\u202e")
     assert isinstance(await insider.say(b, line), Done)
     assert await texts(b, guild.guild_id) == ["a[2Jb"]
@@ -264,21 +270,21 @@ async def test_lines_that_are_refused(world: World) -> None:
     assert isinstance(reply, No)
     # In the name of another, of a time before it was in, of a time to come.
     assert await insider.say(b, insider.line(2, signer=a.identity)) is None
-    assert await insider.say(b, insider.line(2, version=1)) is None
-    assert await insider.say(b, insider.line(2, version=99)) is None
+    assert await insider.say(b, insider.line(2, epoch=inside.log.entries[0].digest)) is None
+    assert await insider.say(b, insider.line(2, epoch=bytes(32))) is None
     assert await insider.say(b, insider.line(2, "x" * 1001)) is None
     assert await texts(b, guild.guild_id) == ["a[2Jb"]
 
-    await a.guilds.kick(guild.guild_id, insider.identity.peer_id)
+    await a.guilds.office.kick(guild.guild_id, insider.identity.peer_id)
     await until(lambda: b.guilds.view(guild.guild_id).epoch == 4)
     assert isinstance(await insider.say(b, insider.line(2)), No)
-    assert isinstance(await insider.say(b, insider.line(2, version=3)), No)
+    assert isinstance(await insider.say(b, insider.line(2, epoch=inside.log.entries[2].digest)), No)
     assert await texts(b, guild.guild_id) == ["a[2Jb"]
 
 
 async def test_an_observer_is_not_heard(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 5, False)
+    guild = await a.guilds.create("farm", 3600, 5)
     await join(a, guild.guild_id, b)
     insider = Insider(world, a, guild.guild_id)
     await insider.ask(a, Join(insider.request(guild.guild_id, "observer"), b""))
@@ -289,7 +295,7 @@ async def test_an_observer_is_not_heard(world: World) -> None:
 
 async def test_what_a_flood_of_lines_leaves_behind(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 5, False)
+    guild = await a.guilds.create("farm", 3600, 5)
     await join(a, guild.guild_id, b)
     insider = Insider(world, a, guild.guild_id)
     await insider.ask(a, Join(insider.request(guild.guild_id), b""))
@@ -300,7 +306,7 @@ async def test_what_a_flood_of_lines_leaves_behind(world: World) -> None:
 
 async def test_messages_are_bounded_and_syncs_bring_them_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 5, False)
+    guild = await a.guilds.create("farm", 3600, 5)
     await join(a, guild.guild_id, b)
     monkeypatch.setattr(store, "MAX_MESSAGES", 100)
     world.cut(a, b)
@@ -321,7 +327,7 @@ async def test_messages_are_bounded_and_syncs_bring_them_once(world: World, monk
 async def test_a_lying_server_of_syncs_cannot_invent_lines(world: World) -> None:
     """A member who serves a sync with lines of others must have their signatures."""
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 5, False)
+    guild = await a.guilds.create("farm", 3600, 5)
     await join(a, guild.guild_id, b)
     liar = Insider(world, a, guild.guild_id)
     await liar.ask(a, Join(liar.request(guild.guild_id), b""))
@@ -353,11 +359,11 @@ async def test_a_creator_who_answers_a_join_with_anything_else(world: World) -> 
             await stream.send(frame)  # type: ignore[attr-defined]
 
     attacker.network.handle(GUILD_PROTOCOL, serve)
-    await attacker.ask(b, Announce((Announced(charter.raw, 1, False),)))
+    await attacker.ask(b, Announce((attacker.announced(charter.raw, 1, False),)))
     cases: list[tuple[list[bytes], type[Exception]]] = [
         ([], Unreachable),
         ([b"\xc1junk"], ProtocolError),
-        ([encode(Done(1))], ProtocolError),
+        ([encode(Done())], ProtocolError),
         ([encode(State((), b"", False))], ProtocolError),
         ([encode(State((b"junk",), b"", False))], ProtocolError),
         ([encode(State((), b"", True))], Unreachable),

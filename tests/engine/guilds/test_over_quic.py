@@ -43,8 +43,8 @@ async def test_strangers_meet_by_invite_and_talk(tmp_path: Path) -> None:
         (a, ann), (b, bob), (_, cid) = [
             await stack.enter_async_context(member(tmp_path, n)) for n in ("ann", "bob", "cid")
         ]
-        guild = await ann.create("farm", 3600, 2, True)
-        invite = (await ann.invite("farm")).invite
+        guild = await ann.create("farm", 3600, 2, "invite")
+        invite = (await ann.office.invite("farm", uses=3)).invite
         view = await bob.join(invite, "executor")
         assert (view.role, view.state) == ("executor", "joined")
         with pytest.raises(GuildFull, match="farm is full 2/2"):
@@ -61,5 +61,5 @@ async def test_strangers_meet_by_invite_and_talk(tmp_path: Path) -> None:
 
         sealed = bob.seal(guild.guild_id, b"job", b"ctx")
         assert ann.open(guild.guild_id, b.id, sealed, b"ctx") == b"job"
-        await ann.dissolve("farm")
+        await ann.office.dissolve("farm")
         await until(lambda: bob.view(guild.guild_id).state == "dissolved")

@@ -38,7 +38,7 @@ async def texts(peer: Peer, guild_id: str, system: bool = False) -> list[str]:
 async def test_create_join_chat_leave_and_dissolve(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
     created, joined, ended = a.events(GuildCreated), b.events(GuildJoined), c.events(GuildEnded)
-    guild = await a.guilds.create("render-farm", 3600, 50, False)
+    guild = await a.guilds.create("render-farm", 3600, 50)
     assert (guild.role, guild.state, guild.member_count, guild.epoch) == ("creator", "joined", 1, 1)
     assert queued(created) == [GuildCreated(guild.guild_id)]
     await seen(b, guild.guild_id)
@@ -74,7 +74,7 @@ async def test_create_join_chat_leave_and_dissolve(world: World) -> None:
     assert c.guilds.view(guild.guild_id).epoch == 4
     assert "bob left." in await texts(c, guild.guild_id, system=True)
 
-    await a.guilds.dissolve(guild.guild_id)
+    await a.guilds.office.dissolve(guild.guild_id)
     await until(lambda: queued(ended))
     assert [(e.reason, e.guild_id) for e in queued(ended)] == [("dissolved", guild.guild_id)]
     assert c.guilds.view(guild.guild_id).state == "dissolved"
@@ -86,15 +86,15 @@ async def test_create_join_chat_leave_and_dissolve(world: World) -> None:
 
 async def test_a_guild_seen_disappears_when_dissolved(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("short", 60, 2, False)
+    guild = await a.guilds.create("short", 60, 2)
     await seen(b, guild.guild_id)
-    await a.guilds.dissolve("short")
+    await a.guilds.office.dissolve("short")
     await until(lambda: not b.guilds.views())
 
 
 async def test_full(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("pair", 3600, 2, False)
+    guild = await a.guilds.create("pair", 3600, 2)
     await join(a, guild.guild_id, b)
     await seen(c, guild.guild_id)
     with pytest.raises(GuildFull, match=r"pair is full 2/2\."):
@@ -106,7 +106,7 @@ async def test_full(world: World) -> None:
 async def test_expiry_cleans_up_everywhere(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
     ended = b.events(GuildEnded)
-    guild = await a.guilds.create("brief", 60, 50, False)
+    guild = await a.guilds.create("brief", 60, 50)
     await join(a, guild.guild_id, b)
     await seen(c, guild.guild_id)
     await world.advance(59)
@@ -129,12 +129,12 @@ async def test_expiry_cleans_up_everywhere(world: World) -> None:
 async def test_kick(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
     ended = b.events(GuildEnded)
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await join(a, guild.guild_id, c)
     with pytest.raises(NotPermitted, match="Only the creator of farm, ann"):
-        await c.guilds.kick(guild.guild_id, b.id)
-    await a.guilds.kick(guild.guild_id, b.id)
+        await c.guilds.office.kick(guild.guild_id, b.id)
+    await a.guilds.office.kick(guild.guild_id, b.id)
     await until(lambda: queued(ended))
     assert queued(ended)[0].reason == "kicked"
     assert b.guilds.view(guild.guild_id).state == "left"
@@ -142,37 +142,40 @@ async def test_kick(world: World) -> None:
     with pytest.raises(NotPermitted, match="removed from farm"):
         await b.guilds.join(guild.guild_id, "member")
     await world.advance(1)
-    invite = await a.guilds.invite(guild.guild_id)
+    invite = await a.guilds.office.invite(guild.guild_id)
     assert (await b.guilds.join(invite.invite, "member")).state == "joined"
 
 
 async def test_private_guild_by_invite_over_its_addresses(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("secret", 3600, 50, True)
+    guild = await a.guilds.create("secret", 3600, 50, "invite")
     world.hub.cut(a.id, b.id)
-    invite = await a.guilds.invite("secret")
+    invite = await a.guilds.office.invite("secret")
     assert invite.invite.isalnum()
-    assert b.guilds.invite_code(invite.invite) == ("secret", "ann", invite.code)
+    detail = c.guilds.inspect(invite.invite)
+    assert (detail.name, detail.creator_name, detail.code) == ("secret", "ann", invite.code)
+    assert (detail.expired, detail.joined, detail.guild_id) == (False, False, guild.guild_id)
     with pytest.raises(UnknownGuild):
         await b.guilds.join(guild.guild_id, "member")
     view = await b.guilds.join(f"  {invite.invite.upper()}\n", "executor")
     assert (view.state, view.private) == ("joined", True)
-    assert any(invite.code in line for line in await texts(a, guild.guild_id, system=True))
+    assert any(invite.code in line for line in await texts(b, guild.guild_id, system=True))
+    assert "bob joined as executor with an invite." in await texts(a, guild.guild_id, system=True)
     with pytest.raises(NotPermitted, match="Only the creator"):
-        await b.guilds.invite(guild.guild_id)
+        await b.guilds.office.invite(guild.guild_id)
     assert c.guilds.views() == []
 
     with pytest.raises(BadInput, match="damaged"):
         await c.guilds.join(invite.invite[:-9], "member")
     await world.advance(3601)
-    with pytest.raises(GuildExpired, match="secret has expired"):
+    with pytest.raises(NotPermitted, match="invite to secret has expired"):
         await c.guilds.join(invite.invite, "member")
 
 
 async def test_an_invite_expires_before_its_guild(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    await a.guilds.create("long", 86_400, 50, True)
-    invite = await a.guilds.invite("long")
+    await a.guilds.create("long", 86_400, 50, "invite")
+    invite = await a.guilds.office.invite("long")
     await world.advance(3601)
     with pytest.raises(NotPermitted, match="invite to long has expired"):
         await b.guilds.join(invite.invite, "member")
@@ -180,7 +183,7 @@ async def test_an_invite_expires_before_its_guild(world: World) -> None:
 
 async def test_joining_again_changes_the_role(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 2, False)
+    guild = await a.guilds.create("farm", 3600, 2)
     await join(a, guild.guild_id, b)
     await b.guilds.send("farm", "one")
     assert (await b.guilds.join("farm", "member")).epoch == 2
@@ -198,7 +201,7 @@ async def _equal(awaitable: object, expected: list[str]) -> bool:
 
 async def test_creator_away(world: World) -> None:
     a, b, c, d = await world.add("ann", "bob", "cid", "dan")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await join(a, guild.guild_id, c)
     await until(lambda: len(b.guilds.members(guild.guild_id)) == 3)
@@ -226,7 +229,7 @@ async def test_creator_away(world: World) -> None:
 
 async def test_lines_reach_who_was_away_by_way_of_another_member(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await join(a, guild.guild_id, c)
     await until(lambda: len(b.guilds.members(guild.guild_id)) == 3)
@@ -243,7 +246,7 @@ async def test_lines_reach_who_was_away_by_way_of_another_member(world: World) -
 
 async def test_who_joins_reads_nothing_earlier(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await b.guilds.send("farm", "before")
     sealed = b.guilds.seal(guild.guild_id, b"before")
@@ -260,7 +263,7 @@ async def test_who_joins_reads_nothing_earlier(world: World) -> None:
 
 async def test_restart_brings_joined_guilds_back(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await b.guilds.send("farm", "one")
     await b.stop()
@@ -281,8 +284,8 @@ async def test_restart_brings_joined_guilds_back(world: World) -> None:
 
 async def test_sealed_traffic_names_sender_context_and_guild(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("farm", 3600, 50, False)
-    other = await a.guilds.create("other", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
+    other = await a.guilds.create("other", 3600, 50)
     for peer in (b, c):
         await join(a, guild.guild_id, peer)
         await join(a, other.guild_id, peer)
@@ -303,7 +306,7 @@ async def test_sealed_traffic_names_sender_context_and_guild(world: World) -> No
 
 async def test_unseal_catches_up_with_a_sender_who_knows_more(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await seen(c, guild.guild_id)
     world.cut(a, b)
@@ -316,7 +319,7 @@ async def test_unseal_catches_up_with_a_sender_who_knows_more(world: World) -> N
 
 async def test_the_key_changes_with_time(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 86_400, 50, False)
+    guild = await a.guilds.create("farm", 86_400, 50)
     await join(a, guild.guild_id, b)
     await world.advance(3602)
     await until(lambda: b.guilds.view(guild.guild_id).epoch == 3)
@@ -338,15 +341,15 @@ async def test_the_key_changes_with_time(world: World) -> None:
 async def test_terms_are_checked(world: World, name: str, ttl: int, most: int) -> None:
     (a,) = await world.add("ann")
     with pytest.raises(BadInput):
-        await a.guilds.create(name, ttl, most, False)
+        await a.guilds.create(name, ttl, most)
 
 
 async def test_limits_and_questions(world: World) -> None:
     a, b = await world.add("ann", "bob")
     for i in range(16):
-        await a.guilds.create(f"g{i}", 3600, 50, False)
+        await a.guilds.create(f"g{i}", 3600, 50)
     with pytest.raises(GuildError, match="16 guilds of yours"):
-        await a.guilds.create("one more", 3600, 50, False)
+        await a.guilds.create("one more", 3600, 50)
     await until(lambda: len(b.guilds.views()) == 16)
     guild = a.guilds.resolve("g3")
     assert a.guilds.resolve(guild[:10].upper()) == guild
@@ -374,13 +377,13 @@ async def test_limits_and_questions(world: World) -> None:
 
 async def test_what_was_committed_before_a_crash_reaches_members_after_it(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await join(a, guild.guild_id, c)
     await until(lambda: len(b.guilds.members(guild.guild_id)) == 3)
     for other in (b, c):
         world.cut(a, other)
-    await a.guilds.kick("farm", c.id)
+    await a.guilds.office.kick("farm", c.id)
     await a.stop()
     a.bus = type(a.bus)()
     for other in (b, c):
@@ -394,7 +397,7 @@ async def test_what_was_committed_before_a_crash_reaches_members_after_it(world:
 
 async def test_a_leave_waits_for_the_creator_over_a_restart(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     world.cut(a, b)
     await b.guilds.leave("farm")
@@ -409,7 +412,7 @@ async def test_a_leave_waits_for_the_creator_over_a_restart(world: World) -> Non
 
 async def test_who_lost_its_database_joins_again_and_is_heard(world: World) -> None:
     a, b = await world.add("ann", "bob")
-    guild = await a.guilds.create("farm", 3600, 2, False)
+    guild = await a.guilds.create("farm", 3600, 2)
     await join(a, guild.guild_id, b)
     await b.guilds.send("farm", "one")
     assert await until_async(lambda: _equal(texts(a, guild.guild_id), ["one"]))
@@ -426,7 +429,7 @@ async def test_who_lost_its_database_joins_again_and_is_heard(world: World) -> N
 
 async def test_a_creator_who_lost_the_latest_entries_gets_them_back_from_members(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await a.stop()
     backup = (world.folder / "ann.db").read_bytes()
@@ -446,8 +449,8 @@ async def test_a_creator_who_lost_the_latest_entries_gets_them_back_from_members
 
 async def test_a_strangers_guild_of_the_same_name_does_not_get_in_the_way(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    mine = await a.guilds.create("farm", 3600, 50, False)
-    other = await b.guilds.create("farm", 3600, 50, False)
+    mine = await a.guilds.create("farm", 3600, 50)
+    other = await b.guilds.create("farm", 3600, 50)
     await seen(a, other.guild_id)
     assert a.guilds.resolve("FARM") == mine.guild_id
     assert b.guilds.resolve("farm") == other.guild_id
@@ -459,13 +462,13 @@ async def test_a_strangers_guild_of_the_same_name_does_not_get_in_the_way(world:
 
 async def test_a_crowd_that_comes_and_goes_ends_with_one_key(world: World) -> None:
     a, *others = await world.add(*(f"peer{i}" for i in range(9)))
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     for peer in others:
         await seen(peer, guild.guild_id)
     await asyncio.gather(*(peer.guilds.join("farm", "member") for peer in others))
     await until(lambda: all(len(p.guilds.members(guild.guild_id)) == 9 for p in others))
     await asyncio.gather(
-        a.guilds.kick("farm", others[0].id),
+        a.guilds.office.kick("farm", others[0].id),
         others[1].guilds.leave("farm"),
         *(peer.guilds.send("farm", f"from {peer.name}") for peer in others[2:]),
     )
@@ -486,17 +489,18 @@ async def _heard(peer: Peer, guild_id: str, spoken: set[str]) -> bool:
 
 async def test_nothing_is_sealed_under_a_key_that_somebody_gone_knows(world: World) -> None:
     a, b, c = await world.add("ann", "bob", "cid")
-    guild = await a.guilds.create("farm", 3600, 50, False)
+    guild = await a.guilds.create("farm", 3600, 50)
     await join(a, guild.guild_id, b)
     await join(a, guild.guild_id, c)
     await until(lambda: b.guilds.view(guild.guild_id).epoch == 3)
     world.cut(a, b)
-    await a.guilds.kick("farm", c.id)
+    await a.guilds.office.kick("farm", c.id)
     inside = b.guilds._registry.guilds[bytes.fromhex(guild.guild_id)]
-    page = await a.guilds._replicator.update_page(a.guilds._registry.guilds[inside.guild_id], 3)
-    await b.guilds._replicator.absorb(inside, page.entries, b"")
+    outside = a.guilds._registry.guilds[inside.guild_id]
+    latest = [outside.log.entries[-1].raw]
+    await b.guilds._replicator.absorb(inside, latest, b"")
     assert c.id not in b.guilds.members(guild.guild_id)
     with pytest.raises(ProtocolError, match="still on its way"):
         b.guilds.seal(guild.guild_id, b"x")
-    await b.guilds._replicator.absorb(inside, page.entries, page.grants)
+    await b.guilds._replicator.absorb(inside, latest, outside.grants)
     b.guilds.seal(guild.guild_id, b"x")

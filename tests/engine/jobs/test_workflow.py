@@ -194,7 +194,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
 
 async def test_from_guild_to_settlement(nodes: list[Node]) -> None:
     alice, bob, carol = nodes
-    guild = (await alice.guilds.create("lab", 3600, 10, False)).guild_id
+    guild = (await alice.guilds.create("lab", 3600, 10)).guild_id
     await until(lambda: bob.guilds.views() and carol.guilds.views())
     await bob.guilds.join(guild, "executor")
     await carol.guilds.join(guild, "member")
@@ -235,13 +235,13 @@ async def test_from_guild_to_settlement(nodes: list[Node]) -> None:
     closed = await alice.channels.close(channel.channel_id)
     assert closed.state == "closed"
     await until(lambda: bob.channels.owed() == (job.cost_u, 0))
-    await alice.guilds.dissolve(guild)
+    await alice.guilds.office.dissolve(guild)
     assert alice.jobs.view(job.job_id).state == "done"
 
 
 async def test_a_trap_is_paid_and_declining_shows_on_the_job(nodes: list[Node]) -> None:
     alice, bob, _ = nodes
-    guild = (await alice.guilds.create("lab", 3600, 10, False)).guild_id
+    guild = (await alice.guilds.create("lab", 3600, 10)).guild_id
     await until(lambda: bob.guilds.views())
     await bob.guilds.join(guild, "executor")
     await until(lambda: len(alice.guilds.members(guild)) == 2)

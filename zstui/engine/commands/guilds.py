@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from zstui.engine.commands.base import Command
-from zstui.engine.views import GuildMessageView, GuildView, InviteView, Role
+from zstui.engine.views import (
+    Admission,
+    GuildMessageView,
+    GuildView,
+    InviteDetailView,
+    InviteView,
+    IssuedInviteView,
+    KnockView,
+    Role,
+)
 
 
 class CreateGuild(Command[GuildView], frozen=True, kw_only=True):
     name: str
     ttl_s: int = 3600
     max_members: int = 50
-    private: bool = False
+    admission: Admission = "open"
+    need_memory_mib: int = 0
+    """This and the next two are asked of who joins as executor."""
+    need_cores: int = 0
+    need_tags: tuple[str, ...] = ()
 
 
 class ListGuilds(Command[list[GuildView]], frozen=True, kw_only=True):
@@ -24,6 +37,8 @@ class JoinGuild(Command[GuildView], frozen=True, kw_only=True):
 
 
 class LeaveGuild(Command[GuildView], frozen=True, kw_only=True):
+    """Also takes back a knock."""
+
     guild: str
 
 
@@ -31,8 +46,51 @@ class DissolveGuild(Command[GuildView], frozen=True, kw_only=True):
     guild: str
 
 
+class ExtendGuild(Command[GuildView], frozen=True, kw_only=True):
+    guild: str
+    by_s: int
+
+
+class NameOfficer(Command[GuildView], frozen=True, kw_only=True):
+    guild: str
+    peer: str
+    remove: bool = False
+
+
 class InviteToGuild(Command[InviteView], frozen=True, kw_only=True):
     guild: str
+    uses: int = 1
+    ttl_s: int = 3600
+    qr: bool = False
+
+
+class ListInvites(Command[list[IssuedInviteView]], frozen=True, kw_only=True):
+    guild: str
+
+
+class RevokeInvite(Command[list[IssuedInviteView]], frozen=True, kw_only=True):
+    guild: str
+    invite: str
+    """Its id, a prefix of it, or the invite string."""
+
+
+class ShowInvite(Command[InviteDetailView], frozen=True, kw_only=True):
+    invite: str
+
+
+class ListKnocks(Command[list[KnockView]], frozen=True, kw_only=True):
+    guild: str = ""
+    """Empty: of all guilds where I may answer."""
+
+
+class AdmitPeer(Command[GuildView], frozen=True, kw_only=True):
+    guild: str
+    peer: str
+
+
+class RefusePeer(Command[GuildView], frozen=True, kw_only=True):
+    guild: str
+    peer: str
 
 
 class KickMember(Command[GuildView], frozen=True, kw_only=True):
@@ -55,7 +113,15 @@ GuildsCommand = (
     | JoinGuild
     | LeaveGuild
     | DissolveGuild
+    | ExtendGuild
+    | NameOfficer
     | InviteToGuild
+    | ListInvites
+    | RevokeInvite
+    | ShowInvite
+    | ListKnocks
+    | AdmitPeer
+    | RefusePeer
     | KickMember
     | SendMessage
     | ListMessages

@@ -1,29 +1,41 @@
-"""The creator's side: founding a guild, and every change of its membership."""
+"""Founding guilds, and letting peers in and out: what a creator or officer answers to those who ask."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from zstui.engine.errors import BadInput, GuildError, NotPermitted, ProtocolError, UnknownGuild
-from zstui.engine.guilds.epochs import box_key_of, fingerprint_of, grants_hash, new_box_secret, seal_grants
-from zstui.engine.guilds.invites import Invite, read_invite
-from zstui.engine.guilds.messages import EntryKind, GuildCharter, GuildEntry, GuildJoin, GuildLeave
-from zstui.engine.guilds.model import Charter, Member, Membership, SignedEntry, check_terms, read_charter, read_entry
-from zstui.engine.guilds.registry import MAX_CREATED, MAX_JOINED, Guild, Registry
-from zstui.engine.guilds.replicator import Replicator
+from zstui.engine.errors import BadInput, GuildError, NotPermitted, UnknownGuild
+from zstui.engine.guilds import store
+from zstui.engine.guilds.epochs import new_box_secret
+from zstui.engine.guilds.guild import Guild
+from zstui.engine.guilds.invites import token_of
+from zstui.engine.guilds.membership import Token
+from zstui.engine.guilds.messages import Admission as AdmissionRule
+from zstui.engine.guilds.messages import GuildCharter, GuildJoin, GuildLeave, Needs
+from zstui.engine.guilds.model import check_terms, lacking, read_charter
+from zstui.engine.guilds.registry import MAX_CREATED, MAX_JOINED, Registry
+from zstui.engine.guilds.store import Knock
+from zstui.engine.guilds.writer import Writer
+from zstui.engine.identity.card import Card
 from zstui.engine.identity.envelope import open_envelope, seal
-from zstui.engine.identity.keys import PeerId, public_key_of
+from zstui.engine.identity.keys import PeerId
 
-REKEY_US = 3600 * 1_000_000
-"""The creator changes the key when it has been in use this long."""
+MAX_KNOCKS = 64
+"""Waiting at one guild."""
+KNOCK_US = 3600 * 1_000_000
+"""A knock is forgotten after this long, and a refusal too."""
 
 
 class Admission:
-    def __init__(self, registry: Registry, replicator: Replicator) -> None:
+    def __init__(self, registry: Registry, writer: Writer, card_of: Callable[[PeerId], Card | None]) -> None:
         self._registry = registry
-        self._replicator = replicator
+        self._writer = writer
+        self._card_of = card_of
+        self._refused: dict[tuple[bytes, PeerId], int] = {}
+        """When each of them was refused, oldest first."""
 
-    async def create(self, name: str, ttl_s: int, max_members: int, private: bool) -> Guild:
+    async def create(self, name: str, ttl_s: int, max_members: int, admission: AdmissionRule, needs: Needs) -> Guild:
         """Found a guild. Raises BadInput for its terms, GuildError over my limits."""
         registry = self._registry
         name = check_terms(name, ttl_s, max_members)
@@ -32,28 +44,22 @@ class Admission:
             raise GuildError(f"You are in {MAX_JOINED} guilds, which is the limit; leave one first.")
         if sum(g.charter.creator == registry.me for g in living) >= MAX_CREATED:
             raise GuildError(f"{MAX_CREATED} guilds of yours are open, which is the limit; dissolve one first.")
-        now_us = registry.clock.now_us()
-        key = registry.identity.public_key
-        terms = GuildCharter(key, name, ttl_s, max_members, private, now_us, os.urandom(16))
+        key, now_us = registry.identity.public_key, registry.clock.now_us()
+        terms = GuildCharter(key, name, ttl_s, max_members, admission, needs, now_us, os.urandom(16))
         charter = read_charter(seal(registry.identity, terms))
         secret = new_box_secret()
-        genesis, grants = self._next(Membership(charter), "join", key, "creator", box_key_of(secret))
-        return await registry.enter(charter, "creator", secret, [genesis], grants)
+        first, grants = self._writer.genesis(charter, secret)
+        return await registry.enter(charter, "creator", secret, [first], grants)
 
-    def my_guild(self, guild_id: bytes, verb: str) -> Guild:
-        """A living guild that I created. Raises UnknownGuild, GuildExpired, NotPermitted."""
-        guild = self._registry.alive(guild_id)
-        if guild.charter.creator != self._registry.me:
-            creator = self._registry.name_of(guild.charter.creator)
-            raise NotPermitted(f"Only the creator of {guild.charter.name}, {creator}, can {verb}.")
-        return guild
+    async def admit(self, peer: PeerId, request_raw: bytes, secret: bytes) -> Guild | None:
+        """Take ``peer`` in, or note its knock and return None. The same request again, after a lost answer, is good.
 
-    async def admit(self, peer: PeerId, request_raw: bytes, invite_raw: bytes) -> Guild:
-        """Take ``peer`` in. The same request again, after a lost answer, is good. Raises GuildError, ProtocolError."""
+        Raises GuildError, ProtocolError.
+        """
         registry = self._registry
         request = open_envelope(request_raw, peer).decode(GuildJoin)
-        guild = registry.guilds.get(request.guild)
-        if guild is None or guild.charter.creator != registry.me:
+        guild = self._mine(request.guild)
+        if guild is None:
             raise UnknownGuild("No such guild.")
         async with guild.lock:
             registry.alive(request.guild)
@@ -61,110 +67,117 @@ class Admission:
             member = membership.members.get(peer)
             if member is not None and member.box_key == request.box_key:
                 return guild
-            invite = self._invite(guild, invite_raw) if invite_raw else None
-            if guild.charter.private and invite is None and member is None:
-                raise NotPermitted(f"{guild.charter.name} is private: it takes an invite to join.")
-            removed_us = membership.kicked.get(peer)
-            if removed_us is not None and (invite is None or invite.issued_us <= removed_us):
-                raise NotPermitted(f"You were removed from {guild.charter.name}; only a new invite lets you back in.")
-            membership.check_join(peer, request.role, request.box_key)
-            note = f" with the invite {invite.code}" if invite is not None else ""
-            await self._append(guild, "join", peer, request.role, request.box_key, note)
+            if guild.log.box_key_used(request.box_key):
+                raise NotPermitted("This request to join was used before.")
+            token = self._token(guild, secret) if secret else None
+            self._check_welcome(guild, peer, token)
+            membership.check_join(peer, request.role)
+            if request.role == "executor":
+                self._check_needs(guild, peer)
+            if guild.charter.admission == "knock" and token is None and member is None:
+                await self._note_knock(guild, Knock(peer, request_raw, registry.clock.now_us()))
+                return None
+            await self._join(guild, peer, request, token_of(secret) if secret else b"")
         return guild
 
     async def part(self, peer: PeerId, request_raw: bytes) -> None:
         """A member left. A request for a membership that is over already changes nothing. Raises ProtocolError."""
         request = open_envelope(request_raw, peer).decode(GuildLeave)
-        guild = self._registry.guilds.get(request.guild)
-        if guild is None or guild.charter.creator != self._registry.me or peer == self._registry.me:
+        guild = self._mine(request.guild)
+        if guild is None or peer in (self._registry.me, guild.charter.creator):
             return
         async with guild.lock:
             member = guild.membership.members.get(peer)
             if guild.alive(self._registry.clock.now_us()) and member is not None and member.box_key == request.box_key:
-                await self._append(guild, "leave", peer)
+                await self._writer.append(guild, "leave", peer, proof=request_raw)
 
-    async def kick(self, guild: Guild, peer: PeerId) -> None:
-        """Remove a member of my guild. Raises NotPermitted, BadInput."""
+    async def accept(self, guild: Guild, peer: PeerId) -> None:
+        """Let in somebody who knocked. Raises BadInput, GuildError."""
         async with guild.lock:
             self._registry.alive(guild.guild_id)
-            if peer == guild.charter.creator:
-                raise NotPermitted(f"The creator cannot be removed; dissolve {guild.charter.name} instead.")
-            if peer not in guild.membership.members:
-                raise BadInput(f"{self._registry.name_of(peer)} is not a member of {guild.charter.name}.")
-            await self._append(guild, "kick", peer)
+            knock = self._knock(guild, peer)
+            request = open_envelope(knock.request, peer).decode(GuildJoin)
+            guild.membership.check_join(peer, request.role)
+            await self._join(guild, peer, request, b"")
 
-    async def dissolve(self, guild: Guild) -> None:
+    async def refuse(self, guild: Guild, peer: PeerId) -> None:
+        """Send away somebody who knocked; it may knock again in an hour. Raises BadInput."""
         async with guild.lock:
-            self._registry.alive(guild.guild_id)
-            await self._append(guild, "dissolve")
+            self._knock(guild, peer)
+            self._refused[guild.guild_id, peer] = self._registry.clock.now_us()
+            while len(self._refused) > 1024:
+                del self._refused[next(iter(self._refused))]
+            await self._drop_knocks(guild, [peer])
 
-    async def rekey_if_due(self, guild: Guild) -> None:
-        """Change the key of my guild if it has been in use for long."""
+    async def sweep(self) -> None:
+        """Forget knocks that nobody answered."""
         now_us = self._registry.clock.now_us()
-        if now_us - guild.membership.epoch_at_us < REKEY_US or len(guild.membership.members) < 2:
-            return
-        async with guild.lock:
-            if guild.alive(now_us):
-                await self._append(guild, "rekey")
+        for guild in self._registry.living():
+            old = [k.peer for k in guild.knocks.values() if now_us - k.at_us > KNOCK_US]
+            if old:
+                async with guild.lock:
+                    await self._drop_knocks(guild, old)
 
-    def _invite(self, guild: Guild, raw: bytes) -> Invite:
-        try:
-            invite = read_invite(raw, self._registry.me)
-        except ProtocolError as error:
-            raise NotPermitted("This invite is not one of the guild's creator.") from error
-        if invite.charter.guild_id != guild.guild_id:
-            raise NotPermitted("This invite is for another guild.")
-        if invite.expires_us <= self._registry.clock.now_us():
-            raise NotPermitted("This invite has expired; ask for a new one.")
-        return invite
+    def _mine(self, guild_id: bytes) -> Guild | None:
+        """A guild where I decide who is in."""
+        guild = self._registry.guilds.get(guild_id)
+        return guild if guild is not None and guild.membership.may(self._registry.me, "admit") else None
 
-    async def _append(
-        self,
-        guild: Guild,
-        kind: EntryKind,
-        peer: PeerId = "",
-        role: str = "",
-        box_key: bytes = b"",
-        note: str = "",
-    ) -> None:
-        """Sign the next entry, commit it, and bring it to everybody else. Holds the lock already."""
-        before = guild.membership
-        signed, grants = self._next(before, kind, public_key_of(peer) if peer else b"", role, box_key)
-        after = before.copy()
-        after.apply(signed)
-        told = set(before.members) - {self._registry.me}
-        if kind == "leave":
-            told.discard(peer)
-        await self._registry.commit(guild, after, [signed], grants, note)
-        self._replicator.push_log(guild, told - ({peer} if kind == "join" else set()), before.version)
-
-    def _next(
-        self, before: Membership, kind: EntryKind, key: bytes, role: str, box_key: bytes
-    ) -> tuple[SignedEntry, bytes]:
-        """The entry that follows, with a fresh group key sealed to those who are members after it."""
-        charter: Charter = before.charter
-        members = [m for m in before.members.values() if m.key != key]
-        if kind == "join":
-            members.append(Member(key, "member", box_key, before.version + 1))
-        epoch, fingerprint, grants, hashed = before.epoch, before.fingerprint, b"", before.grants
-        if kind != "dissolve":
-            group_key = os.urandom(32)
-            epoch += 1
-            fingerprint = fingerprint_of(charter.guild_id, epoch, group_key)
-            grants = seal_grants(group_key, members)
-            hashed = grants_hash(grants)
-        now_us = self._registry.clock.now_us()
-        entry = GuildEntry(
-            charter.guild_id,
-            before.version + 1,
-            before.head,
-            kind,
-            key,
-            role,
-            box_key,
-            epoch,
-            fingerprint,
-            hashed,
-            now_us,
+    async def _join(self, guild: Guild, peer: PeerId, request: GuildJoin, token: bytes) -> None:
+        note = " with an invite" if token else ""
+        await self._writer.append(
+            guild, "join", peer, note=note, role=request.role, box_key=request.box_key, token=token
         )
-        return read_entry(charter, seal(self._registry.identity, entry)), grants
+
+    def _token(self, guild: Guild, secret: bytes) -> Token:
+        token = guild.membership.tokens.get(token_of(secret))
+        if token is None:
+            raise NotPermitted(f"This invite is not one of {guild.charter.name}.")
+        if token.revoked:
+            raise NotPermitted("This invite was revoked; ask for a new one.")
+        if token.until_us <= self._registry.clock.now_us():
+            raise NotPermitted("This invite has expired; ask for a new one.")
+        if not token.left:
+            raise NotPermitted("This invite has been used up; ask for a new one.")
+        return token
+
+    def _check_welcome(self, guild: Guild, peer: PeerId, token: Token | None) -> None:
+        name = guild.charter.name
+        if guild.charter.admission == "invite" and token is None and peer not in guild.membership.members:
+            raise NotPermitted(f"{name} is private: it takes an invite to join.")
+        removed_us = guild.membership.kicked.get(peer)
+        if removed_us is not None and (token is None or token.issued_us <= removed_us):
+            raise NotPermitted(f"You were removed from {name}; only a new invite lets you back in.")
+        refused_us = self._refused.get((guild.guild_id, peer))
+        if token is None and refused_us is not None and self._registry.clock.now_us() - refused_us < KNOCK_US:
+            raise NotPermitted(f"{name} did not let you in; ask again in an hour, or for an invite.")
+
+    def _check_needs(self, guild: Guild, peer: PeerId) -> None:
+        if guild.charter.needs == Needs():
+            return
+        card = self._card_of(peer)
+        if card is None:
+            raise GuildError("Your capability card has not arrived here yet; try again in a moment.")
+        lack = lacking(guild.charter.needs, card)
+        if lack:
+            raise NotPermitted(f"In {guild.charter.name} {lack}; join as member, or change your settings.")
+
+    async def _note_knock(self, guild: Guild, knock: Knock) -> None:
+        if knock.peer not in guild.knocks and len(guild.knocks) >= MAX_KNOCKS:
+            raise GuildError(f"Too many wait to be let into {guild.charter.name}; try again later.")
+        known = guild.knocks.get(knock.peer)
+        if known is not None and known.request == knock.request:
+            return
+        await self._registry.add_knock(guild, knock)
+
+    def _knock(self, guild: Guild, peer: PeerId) -> Knock:
+        knock = guild.knocks.get(peer)
+        if knock is None:
+            raise BadInput(f"{self._registry.name_of(peer)} does not wait to be let into {guild.charter.name}.")
+        return knock
+
+    async def _drop_knocks(self, guild: Guild, peers: list[PeerId]) -> None:
+        for peer in peers:
+            guild.knocks.pop(peer, None)
+        await self._registry.db.write(lambda tx: store.drop_knocks(tx, guild.guild_id, peers))
+        self._registry.changed(guild)

@@ -6,10 +6,11 @@ import asyncio
 from contextlib import suppress
 
 from zstui.engine.errors import BadInput, GuildError, NotPermitted, ProtocolError
+from zstui.engine.guilds.guild import Guild
 from zstui.engine.guilds.messages import GuildLine
-from zstui.engine.guilds.model import SPEAKERS
-from zstui.engine.guilds.registry import Guild, Registry
-from zstui.engine.guilds.store import NewMessage
+from zstui.engine.guilds.registry import Registry
+from zstui.engine.guilds.roles import SPEAKERS
+from zstui.engine.guilds.store import MessageRow, NewMessage
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
@@ -18,7 +19,7 @@ MAX_TEXT = 1_000
 
 
 class LineAhead(ProtocolError):
-    """Written at a log version that this node has not reached."""
+    """Written by a membership, or in an epoch, that this node has not heard of."""
 
 
 class Chat:
@@ -26,7 +27,7 @@ class Chat:
         self._registry = registry
 
     async def write(self, guild: Guild, text: str) -> tuple[int, bytes]:
-        """Sign and store a line of mine; returns its number and bytes. Raises BadInput, NotPermitted."""
+        """Sign and store a line of mine; returns its number and bytes. Raises BadInput, NotPermitted, GuildError."""
         cleaned = clean_text(text, MAX_TEXT + 1)
         if not cleaned:
             raise BadInput("There is nothing to send.")
@@ -35,16 +36,19 @@ class Chat:
         registry = self._registry
         async with guild.lock:
             registry.alive(guild.guild_id)
-            if guild.role not in SPEAKERS:
-                raise NotPermitted(f"You are an observer in {guild.charter.name}: observers read and do not write.")
+            membership, name = guild.membership, guild.charter.name
+            if not membership.may(registry.me, "chat"):
+                raise NotPermitted(f"You are an observer in {name}: observers read and do not write.")
+            if membership.key is None:
+                raise GuildError(f"{name} has just grown together again and its key is being made; try in a moment.")
             now_us = registry.clock.now_us()
-            line = GuildLine(guild.guild_id, guild.membership.version, guild.counter + 1, cleaned, now_us)
+            member = membership.members[registry.me].box_key
+            line = GuildLine(guild.guild_id, membership.key.digest, member, guild.counter + 1, cleaned, now_us)
             raw = seal(registry.identity, line)
             guild.counter = line.counter
-            since = guild.membership.members[registry.me].since
-            guild.window.take((registry.me, since), line.counter)
-            message = NewMessage(registry.me, cleaned, now_us, line.counter, line.version, raw)
-            return (await registry.add_lines(guild, [(since, message)]))[0], raw
+            guild.window.take(member, line.counter)
+            message = NewMessage(registry.me, cleaned, now_us, line.counter, member, line.epoch, raw)
+            return (await registry.add_lines(guild, [message]))[0], raw
 
     async def take(self, guild: Guild, raw: bytes, author: PeerId) -> bool:
         """Store a line that came from ``author`` itself. False: taken before.
@@ -62,7 +66,7 @@ class Chat:
 
         Raises ProtocolError at the first line that its author could not write; those before it are kept.
         """
-        lines: list[tuple[int, NewMessage]] = []
+        lines: list[NewMessage] = []
         try:
             for number, raw in enumerate(raws):
                 with suppress(LineAhead):
@@ -75,29 +79,45 @@ class Chat:
             if lines:
                 await self._registry.add_lines(guild, lines)
 
-    def _read(self, guild: Guild, raw: bytes, author: PeerId | None = None) -> tuple[int, NewMessage] | None:
-        """Verify a line and note its counter; with it, when its author's membership began. None: taken before."""
+    def _read(self, guild: Guild, raw: bytes, author: PeerId | None = None) -> NewMessage | None:
+        """Verify a line and note its counter. None: taken before, or written after the end of its membership."""
         signed = open_envelope(raw, author)
         line = signed.decode(GuildLine)
         if line.guild != guild.guild_id:
             raise ProtocolError("A line of another guild.")
-        if line.version > guild.membership.version:
-            raise LineAhead(f"Written at version {line.version}; this node is at {guild.membership.version}.")
-        span = guild.membership.span_at(signed.signer, line.version)
-        if span is None or span.role not in SPEAKERS:
+        joins = guild.log.begun(line.member)
+        if not joins or line.epoch not in guild.log:
+            raise LineAhead("Written in an epoch that this node has not heard of.")
+        join = joins[0]
+        in_epoch = any(guild.log.knows(line.epoch, j.digest) for j in joins)
+        if join.peer != signed.signer or join.entry.role not in SPEAKERS or not in_epoch:
             raise ProtocolError("A line of somebody who may not write in this guild.")
         text = clean_text(line.text, MAX_TEXT)
         if not text:
             raise ProtocolError("A line without text.")
-        if not guild.window.take((signed.signer, span.first), line.counter):
+        last = guild.log.last_line(join)
+        if (last is not None and line.counter > last) or not guild.window.take(line.member, line.counter):
             return None
-        if signed.signer == self._registry.me and span.last is None:
+        if signed.signer == self._registry.me and last is None:
             guild.counter = max(guild.counter, line.counter)
         at_us = min(line.at_us, self._registry.clock.now_us())
-        return span.first, NewMessage(signed.signer, text, at_us, line.counter, line.version, raw)
+        return NewMessage(signed.signer, text, at_us, line.counter, line.member, line.epoch, raw)
 
 
 def may_write(guild: Guild, peer: PeerId) -> None:
     """Raises GuildError unless ``peer`` is a member with a voice right now."""
-    if guild.membership.role(peer) not in SPEAKERS:
+    if not guild.membership.may(peer, "chat"):
         raise GuildError("A line of somebody who may not write in this guild now.")
+
+
+def in_written_order(rows: list[MessageRow]) -> list[MessageRow]:
+    """As they came, except that nobody's lines stand in another order than their author wrote them."""
+    places: dict[bytes, list[int]] = {}
+    for place, row in enumerate(rows):
+        if row.member is not None:
+            places.setdefault(row.member, []).append(place)
+    ordered = list(rows)
+    for mine in places.values():
+        for place, row in zip(mine, sorted((rows[p] for p in mine), key=lambda r: r.counter or 0), strict=True):
+            ordered[place] = row
+    return ordered

@@ -1,7 +1,8 @@
 """Group keys: one random key an epoch, sealed to each member's X25519 key, and the traffic under it.
 
-Sealed traffic is ``01 || epoch (4) || nonce (24) || XChaCha20-Poly1305``; the associated data names guild, epoch, sender and
-context. All members hold the same key, so the sender is authentic only together with the link it came over.
+Sealed traffic is ``02 || epoch (4) || key name (8) || nonce (24) || XChaCha20-Poly1305``; the associated data names guild,
+epoch, key, sender and context. All members hold the same key, so the sender is authentic only together with the link it came
+over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
 from zstui.engine.errors import ProtocolError
-from zstui.engine.guilds.model import Member
+from zstui.engine.guilds.membership import Member
 
 KEEP_OLD = 64
 """Keys of past epochs kept for traffic under way."""
@@ -29,7 +30,9 @@ OLD_GRACE_US = 60 * 1_000_000
 """And for how long."""
 
 _NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
-_HEAD = 1 + 4 + _NONCE
+_SHORT = 8
+_HEAD = 1 + 4 + _SHORT + _NONCE
+_ALWAYS = 2**62
 OVERHEAD = _HEAD + crypto_aead_xchacha20poly1305_ietf_ABYTES
 
 
@@ -41,9 +44,9 @@ class EpochPast(ProtocolError):
     """Sealed in an epoch whose key is gone, or was never held."""
 
 
-def fingerprint_of(guild_id: bytes, epoch: int, key: bytes) -> bytes:
+def fingerprint_of(guild_id: bytes, key: bytes) -> bytes:
     """32 bytes that commit to a key and tell nothing about it."""
-    return hashlib.sha256(b"zs/1|guild-key|" + guild_id + epoch.to_bytes(4, "big") + key).digest()
+    return hashlib.sha256(b"zs/1|guild-key|" + guild_id + key).digest()
 
 
 def new_box_secret() -> bytes:
@@ -88,59 +91,64 @@ def open_grant(grants: bytes, member_key: bytes, box_secret: bytes) -> bytes | N
 
 
 class EpochRing:
-    """The keys one member holds for one guild: the current one and, for a short while, those before."""
+    """The keys one member holds for one guild: the current one and, for a short while, those before.
+
+    A key is named by the hash of the log entry that made it.
+    """
 
     def __init__(self, guild_id: bytes) -> None:
         self._guild_id = guild_id
-        self.epoch = 0
-        """Latest epoch whose key is held; 0: none."""
-        self._current = b""
-        self._old: dict[int, tuple[bytes, int]] = {}
+        self.current = b""
+        """Name of the key that seals; empty: none is held."""
+        self._epoch = 0
+        self._keys: dict[bytes, tuple[bytes, int]] = {}
+        """Key and the time until which it opens, by short name."""
 
-    def advance(self, epoch: int, key: bytes, now_us: int) -> None:
+    def advance(self, name: bytes, epoch: int, key: bytes, now_us: int) -> None:
         """Seal under ``key`` from now on."""
-        if epoch <= self.epoch:
+        if name == self.current:
             return
-        if self.epoch:
-            self._old[self.epoch] = (self._current, now_us + OLD_GRACE_US)
-        self.epoch, self._current = epoch, key
+        short = self.current[:_SHORT]
+        if short:
+            self._keys[short] = (self._keys[short][0], now_us + OLD_GRACE_US)
+        self.current, self._epoch = name, epoch
+        self._keys.pop(name[:_SHORT], None)
+        self._keys[name[:_SHORT]] = (key, _ALWAYS)
         self.prune(now_us)
 
     def prune(self, now_us: int) -> None:
         """Forget old keys whose time is up."""
-        kept = [(e, v) for e, v in self._old.items() if v[1] > now_us]
-        self._old = dict(kept[-KEEP_OLD:])
+        kept = [(name, held) for name, held in self._keys.items() if held[1] > now_us]
+        self._keys = dict(kept[-KEEP_OLD - 1 :])
 
     def wipe(self) -> None:
-        self.epoch, self._current, self._old = 0, b"", {}
+        self.current, self._epoch, self._keys = b"", 0, {}
 
     def seal(self, sender: bytes, plaintext: bytes, context: bytes) -> bytes:
         """Raises ProtocolError while no key is held."""
-        if not self.epoch:
+        if not self.current:
             raise ProtocolError("This node holds no key of the guild yet.")
         nonce = os.urandom(_NONCE)
-        aad = self._associated(self.epoch, sender, context)
-        sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, aad, nonce, self._current)
-        return b"\x01" + self.epoch.to_bytes(4, "big") + nonce + sealed
+        head = b"\x02" + self._epoch.to_bytes(4, "big") + self.current[:_SHORT]
+        key, _ = self._keys[self.current[:_SHORT]]
+        aad = self._associated(head, sender, context)
+        return head + nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, aad, nonce, key)
 
     def open(self, sender: bytes, sealed: bytes, context: bytes, now_us: int) -> bytes:
         """Raises EpochAhead, EpochPast, ProtocolError."""
-        if len(sealed) < OVERHEAD or sealed[0] != 1:
+        if len(sealed) < OVERHEAD or sealed[0] != 2:
             raise ProtocolError("Malformed guild traffic.")
-        epoch = int.from_bytes(sealed[1:5], "big")
-        if epoch > self.epoch:
-            raise EpochAhead(f"Sealed in epoch {epoch}; this node knows {self.epoch}.")
-        key = self._current
-        if epoch < self.epoch:
-            key, until_us = self._old.get(epoch, (b"", 0))
-            if until_us <= now_us:
-                raise EpochPast(f"Sealed in epoch {epoch}, whose key is gone.")
+        head, nonce, body = sealed[: _HEAD - _NONCE], sealed[_HEAD - _NONCE : _HEAD], sealed[_HEAD:]
+        epoch = int.from_bytes(head[1:5], "big")
+        key, until_us = self._keys.get(head[5:], (b"", 0))
+        if until_us <= now_us:
+            if not key and epoch >= self._epoch:
+                raise EpochAhead(f"Sealed in epoch {epoch}; this node is at {self._epoch}.")
+            raise EpochPast(f"Sealed in epoch {epoch}, whose key is gone.")
         try:
-            return crypto_aead_xchacha20poly1305_ietf_decrypt(
-                sealed[_HEAD:], self._associated(epoch, sender, context), sealed[5:_HEAD], key
-            )
+            return crypto_aead_xchacha20poly1305_ietf_decrypt(body, self._associated(head, sender, context), nonce, key)
         except CryptoError as error:
             raise ProtocolError("Guild traffic that was not sealed by its sender for this use.") from error
 
-    def _associated(self, epoch: int, sender: bytes, context: bytes) -> bytes:
-        return b"zs/1|guild-box|" + self._guild_id + epoch.to_bytes(4, "big") + sender + context
+    def _associated(self, head: bytes, sender: bytes, context: bytes) -> bytes:
+        return b"zs/1|guild-box|" + self._guild_id + head + sender + context

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from zstui.engine.errors import NetError, ProtocolError, Refused
 from zstui.engine.events import GuildChanged
+from zstui.engine.guilds.entries import read_entry
+from zstui.engine.guilds.guild import Guild
 from zstui.engine.guilds.messages import MAX_ANNOUNCED, Announce, Announced, Done
-from zstui.engine.guilds.model import CLOCK_SLACK_US, read_charter
-from zstui.engine.guilds.registry import Guild, Registry
+from zstui.engine.guilds.model import CLOCK_SLACK_US, MAX_LIFE_US, Charter, read_charter
+from zstui.engine.guilds.registry import Registry
 from zstui.engine.guilds.replicator import Replicator
 from zstui.engine.guilds.seen import Seen, SeenTable
 from zstui.engine.guilds.tasks import Tasks
@@ -20,8 +22,16 @@ PARALLEL = 16
 
 
 class Heralds:
-    def __init__(self, registry: Registry, network: Network, replicator: Replicator, tasks: Tasks) -> None:
-        self.seen = SeenTable()
+    def __init__(
+        self,
+        registry: Registry,
+        network: Network,
+        replicator: Replicator,
+        tasks: Tasks,
+        is_known: Callable[[PeerId], bool],
+    ) -> None:
+        self.seen = SeenTable(self._standing)
+        self._is_known = is_known
         self._registry = registry
         self._network = network
         self._replicator = replicator
@@ -58,22 +68,24 @@ class Heralds:
             self.announce_to(peer)
 
     def heard(self, peer: PeerId, guilds: tuple[Announced, ...]) -> None:
-        """Note the guilds that ``peer`` created and announces. Raises ProtocolError for one that is not its own."""
+        """Note the guilds that ``peer`` announces. Raises ProtocolError where it is neither creator nor officer."""
         now_us = self._registry.clock.now_us()
         for item in guilds:
             known = self.seen.by_raw(item.charter)
             charter = known.charter if known is not None else read_charter(item.charter)
             if charter.creator != peer:
-                raise ProtocolError("An announcement of somebody else's guild.")
+                _check_warrant(charter, peer, item)
             if charter.guild_id in self._registry.guilds:
                 continue
-            if item.ended or charter.expires_us <= now_us:
+            expires_us = min(max(item.expires_us, charter.expires_us), charter.created_us + MAX_LIFE_US)
+            if (item.ended and charter.creator == peer) or expires_us <= now_us:
                 if self.seen.remove(charter.guild_id):
                     self._changed(charter.guild_id)
                 continue
-            if charter.created_us > now_us + CLOCK_SLACK_US or (known is not None and known.members == item.members):
+            seen = Seen(charter, min(item.members, charter.max_members), expires_us, (peer,))
+            if charter.created_us > now_us + CLOCK_SLACK_US or (known is not None and _same(known, seen)):
                 continue
-            for guild_id in (charter.guild_id, *self.seen.put(Seen(charter, min(item.members, charter.max_members)))):
+            for guild_id in dict.fromkeys((charter.guild_id, *self.seen.put(seen))):
                 self._changed(guild_id)
 
     def sweep(self) -> None:
@@ -84,13 +96,27 @@ class Heralds:
 
     def _mine(self) -> list[Guild]:
         return [
-            g
-            for g in self._registry.guilds.values()
-            if g.charter.creator == self._registry.me and not g.charter.private and g.state != "expired"
+            guild
+            for guild in self._registry.guilds.values()
+            if guild.membership.may(self._registry.me, "announce")
+            and guild.charter.admission != "invite"
+            and guild.state in ("joined", "dissolved")
         ]
 
     def _item(self, guild: Guild) -> Announced:
-        return Announced(guild.charter.raw, len(guild.membership.members), guild.state != "joined")
+        membership, me = guild.membership, self._registry.me
+        warrant = b""
+        if guild.charter.creator != me:
+            named = [s for s in guild.log.entries if s.entry.kind == "officer" and s.peer == me]
+            warrant = named[-1].raw
+        ended = guild.state != "joined"
+        return Announced(guild.charter.raw, len(membership.members), membership.expires_us, ended, warrant)
+
+    def _standing(self, peer: PeerId) -> int:
+        """Peers I named or share a guild with, then those I am connected to, then the rest."""
+        if self._is_known(peer) or any(peer in g.membership.members for g in self._registry.guilds.values()):
+            return 2
+        return int(peer in self._network.connected())
 
     async def _tell(self, peers: Iterable[PeerId], items: tuple[Announced, ...]) -> None:
         limit = asyncio.Semaphore(PARALLEL)
@@ -109,3 +135,14 @@ class Heralds:
 
     def _changed(self, guild_id: bytes) -> None:
         self._registry.bus.publish(GuildChanged(guild_id.hex()))
+
+
+def _check_warrant(charter: Charter, peer: PeerId, item: Announced) -> None:
+    """Raises ProtocolError unless the creator named ``peer`` an officer of that guild."""
+    named = read_entry(charter, item.warrant)
+    if named.signer != charter.creator or named.entry.kind != "officer" or named.peer != peer:
+        raise ProtocolError("An announcement of somebody else's guild.")
+
+
+def _same(known: Seen, seen: Seen) -> bool:
+    return (known.members, known.expires_us) == (seen.members, seen.expires_us) and seen.via[0] in known.via

@@ -22,6 +22,8 @@ RATES: dict[str, Rate] = {
     "announce": Rate(256, 8.0),
     "join": Rate(60, 1.0),
     "leave": Rate(60, 1.0),
+    "welcome": Rate(60, 1.0),
+    "beat": Rate(20, 1.0),
     "update": Rate(400, 20.0),
     "sync": Rate(160, 2.0),
     "chat": Rate(200, 20.0),

@@ -17,16 +17,26 @@ PAGE_BYTES = 48 * 1024
 """A page is filled up to this many bytes of payload, so that its frame stays under the cap."""
 PAGE_ENTRIES = 128
 MAX_FLOORS = 128
+MAX_HAVE = 24
 MAX_ANNOUNCED = 32
 """Guilds in one announcement; also the most that are kept from one peer."""
 
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 JoinRole = Literal["executor", "member", "observer"]
-EntryKind = Literal["join", "leave", "kick", "rekey", "dissolve"]
+Admission = Literal["open", "knock", "invite"]
+EntryKind = Literal["join", "leave", "kick", "rekey", "officer", "demote", "invite", "revoke", "extend", "dissolve"]
 
 
 # --- signed bodies ---------------------------------------------------------------------------------------------------
+
+
+class Needs(Body, frozen=True):
+    """What a guild asks of those who join as executor; checked against their signed cards."""
+
+    memory_mib: Annotated[int, msgspec.Meta(ge=0, le=2**32)] = 0
+    cores: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    tags: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=32)], ...], msgspec.Meta(max_length=4)] = ()
 
 
 class GuildCharter(Body, frozen=True):
@@ -36,32 +46,44 @@ class GuildCharter(Body, frozen=True):
     name: Annotated[str, msgspec.Meta(max_length=48)]
     ttl_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)]
     max_members: Annotated[int, msgspec.Meta(ge=2, le=50)]
-    private: bool
+    admission: Admission
+    needs: Needs
     created_us: Natural
     nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 
 
 class GuildEntry(Body, frozen=True):
-    """One step of the membership log, signed by the creator."""
+    """One step of the membership log, signed by the creator or an officer. Fields that a kind has no use for are empty."""
 
     guild: Bytes32
-    version: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-    previous: Bytes32
-    """Hash of the entry before; the guild id in the first."""
+    seq: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    """Counts this signer's entries, 1, 2, 3, ...; two different ones of one number prove that it told two histories."""
+    depth: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    """One more than the deepest parent's; 1 in the first entry."""
+    parents: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=8)]
+    """Hashes of the latest entries that the signer knew."""
     kind: EntryKind
-    peer: Annotated[bytes, msgspec.Meta(max_length=32)]
-    """Who joins, leaves or is removed; empty in the other kinds."""
-    role: Annotated[str, msgspec.Meta(max_length=16)]
-    """Of who joins, else empty."""
-    box_key: Annotated[bytes, msgspec.Meta(max_length=32)]
-    """X25519 key of who joins, else empty."""
-    epoch: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-    """In force from here on."""
-    fingerprint: Bytes32
-    """Commits to the epoch's key, so that all members know they hold the same one."""
-    grants: Bytes32
+    peer: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    """Whom a join, leave, kick, officer or demote is about."""
+    role: Annotated[str, msgspec.Meta(max_length=16)] = ""
+    """Of who joins."""
+    box_key: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    """X25519 key of who joins; it names the membership."""
+    last: Natural = 0
+    """Where an entry ends a membership: the highest chat line of it that the signer had. Later ones are not believed."""
+    proof: Annotated[bytes, msgspec.Meta(max_length=512)] = b""
+    """Of a leave: the signed ``GuildLeave``."""
+    token: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
+    """Names the invite of an invite or revoke, and the one used in a join."""
+    uses: Annotated[int, msgspec.Meta(ge=0, le=50)] = 0
+    """Joins that an invite is good for."""
+    until_us: Natural = 0
+    """When an invite ends; when the guild ends after an extend."""
+    fingerprint: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    """Commits to the new group key, so that all members know they hold the same one."""
+    grants: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
     """Hash of the sealed copies of that key."""
-    at_us: Natural
+    at_us: Natural = 0
 
 
 class GuildJoin(Body, frozen=True):
@@ -79,23 +101,14 @@ class GuildLeave(Body, frozen=True):
     box_key: Bytes32
 
 
-class GuildInvite(Body, frozen=True):
-    """Lets its holder join until it expires. The charter travels as body and signature; its signer is the invite's."""
-
-    charter: Annotated[bytes, msgspec.Meta(max_length=512)]
-    charter_sig: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-    addresses: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=4)]
-    token: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-    issued_us: Natural
-    expires_us: Natural
-
-
 class GuildLine(Body, frozen=True):
     """One chat line. ``counter`` grows by one with each line of one membership."""
 
     guild: Bytes32
-    version: Natural
-    """Membership log the author had applied."""
+    epoch: Bytes32
+    """Log entry whose key was in force for the author: only who was a member then is given this line."""
+    member: Bytes32
+    """The author's membership, by its X25519 key."""
     counter: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     text: Annotated[str, msgspec.Meta(max_length=1000)]
     at_us: Natural
@@ -109,11 +122,14 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class Announced(Frame, frozen=True):
-    """A guild as its creator announces it."""
+    """A guild as its creator, or an officer, announces it."""
 
     charter: bytes
-    members: Annotated[int, msgspec.Meta(ge=0, le=50)]
+    members: Annotated[int, msgspec.Meta(ge=0, le=1_000)]
+    expires_us: Natural
     ended: bool
+    warrant: Annotated[bytes, msgspec.Meta(max_length=1024)] = b""
+    """The creator's entry that names the announcing peer an officer; empty from the creator itself."""
 
 
 class Announce(Frame, frozen=True, tag="announce"):
@@ -121,18 +137,33 @@ class Announce(Frame, frozen=True, tag="announce"):
 
 
 class Join(Frame, frozen=True, tag="join"):
-    """Signed ``GuildJoin``, and the signed ``GuildInvite`` or nothing. Answered by ``State`` pages."""
+    """Signed ``GuildJoin``, and the secret of an invite or nothing. Answered by ``State`` pages, or ``Wait``."""
 
     request: bytes
-    invite: bytes
+    secret: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
 
 
 class Leave(Frame, frozen=True, tag="leave"):
     request: bytes
 
 
+class Welcome(Frame, frozen=True, tag="welcome"):
+    """Tells a peer who knocked that there is an answer: it asks again."""
+
+    guild: Bytes32
+
+
+class Beat(Frame, frozen=True, tag="beat"):
+    """I am here; with the latest log entries I know of each guild we share, so that whoever has others asks."""
+
+    guilds: Annotated[
+        tuple[tuple[Bytes32, Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=8)]], ...],
+        msgspec.Meta(max_length=64),
+    ]
+
+
 class Update(Frame, frozen=True, tag="update"):
-    """The creator tells members of new log entries."""
+    """Tells members of new log entries."""
 
     guild: Bytes32
     entries: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=PAGE_ENTRIES)]
@@ -144,9 +175,10 @@ class Sync(Frame, frozen=True, tag="sync"):
     """Asks any member for what I miss. Answered by ``State`` pages, then ``Lines`` pages for current members."""
 
     guild: Bytes32
-    version: Natural
-    floors: Annotated[tuple[tuple[Bytes32, Natural, Natural], ...], msgspec.Meta(max_length=MAX_FLOORS)]
-    """Author, version with which its membership began, counter up to which I miss nothing."""
+    have: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_HAVE)]
+    """My latest log entries, then older ones, ever farther apart: what all of these build on is not sent."""
+    floors: Annotated[tuple[tuple[Bytes32, Natural], ...], msgspec.Meta(max_length=MAX_FLOORS)]
+    """A membership, and the counter up to which I miss no line of it."""
 
 
 class Chat(Frame, frozen=True, tag="chat"):
@@ -157,9 +189,17 @@ class Chat(Frame, frozen=True, tag="chat"):
 
 
 class State(Frame, frozen=True, tag="state"):
+    """Log entries, each after its parents."""
+
     entries: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=PAGE_ENTRIES)]
     grants: bytes
     more: bool
+    charter: bytes = b""
+    """In the first page that answers a join."""
+
+
+class Wait(Frame, frozen=True, tag="wait"):
+    """The join is before somebody who will decide; ask again with the same request."""
 
 
 class Lines(Frame, frozen=True, tag="lines"):
@@ -170,8 +210,7 @@ class Lines(Frame, frozen=True, tag="lines"):
 
 
 class Done(Frame, frozen=True, tag="done"):
-    version: Natural = 0
-    """Of my log, in the answer to ``Update``."""
+    pass
 
 
 class No(Frame, frozen=True, tag="no"):
@@ -181,8 +220,8 @@ class No(Frame, frozen=True, tag="no"):
     text: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
-Request = Announce | Join | Leave | Update | Sync | Chat
-Reply = State | Lines | Done | No
+Request = Announce | Join | Leave | Welcome | Beat | Update | Sync | Chat
+Reply = State | Wait | Lines | Done | No
 
 F = TypeVar("F")
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

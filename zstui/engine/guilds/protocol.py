@@ -10,11 +10,14 @@ from zstui.engine.errors import GuildError, ProtocolError, Refused
 from zstui.engine.guilds.admission import Admission
 from zstui.engine.guilds.chat import Chat as ChatLog
 from zstui.engine.guilds.chat import may_write
-from zstui.engine.guilds.epochs import EpochPast
+from zstui.engine.guilds.entries import read_entry
+from zstui.engine.guilds.epochs import EpochAhead, EpochPast
+from zstui.engine.guilds.guild import Guild
 from zstui.engine.guilds.limits import Limits
 from zstui.engine.guilds.messages import (
     Announce,
     Announced,
+    Beat,
     Chat,
     Done,
     Join,
@@ -23,6 +26,8 @@ from zstui.engine.guilds.messages import (
     State,
     Sync,
     Update,
+    Wait,
+    Welcome,
     decode_request,
     encode,
 )
@@ -44,6 +49,7 @@ class GuildProtocol:
         limits: Limits,
         clock: Clock,
         announced: Callable[[PeerId, tuple[Announced, ...]], None],
+        welcomed: Callable[[PeerId, bytes], None],
         joining: dict[bytes, asyncio.Event],
         ready: asyncio.Event,
     ) -> None:
@@ -54,6 +60,7 @@ class GuildProtocol:
         self._limits = limits
         self._clock = clock
         self._announced = announced
+        self._welcomed = welcomed
         self._joining = joining
         self._ready = ready
 
@@ -73,9 +80,17 @@ class GuildProtocol:
                 self._spend(peer, "announce", max(1, len(guilds)))
                 self._announced(peer, guilds)
                 await stream.send(encode(Done()))
-            case Join(request=raw, invite=invite):
+            case Join(request=raw, secret=secret):
                 self._spend(peer, "join")
-                await self._join(stream, raw, invite)
+                await self._join(stream, raw, secret)
+            case Welcome(guild=guild_id):
+                self._spend(peer, "welcome")
+                self._welcomed(peer, guild_id)
+                await stream.send(encode(Done()))
+            case Beat(guilds=guilds):
+                self._spend(peer, "beat")
+                self._beat(peer, guilds)
+                await stream.send(encode(Done()))
             case Leave(request=raw):
                 self._spend(peer, "leave")
                 await self._admission.part(peer, raw)
@@ -90,28 +105,47 @@ class GuildProtocol:
                 self._spend(peer, "chat")
                 await self._line(stream, request)
 
-    async def _join(self, stream: Stream, raw: bytes, invite: bytes) -> None:
-        guild = await self._admission.admit(stream.peer, raw, invite)
-        at = 0
-        while True:
-            page = await self._replicator.update_page(guild, at)
-            at += len(page.entries)
-            more = bool(page.entries) and at < guild.membership.version
-            await stream.send(encode(State(page.entries, page.grants, more)))
-            if not more:
-                return
+    async def _join(self, stream: Stream, raw: bytes, secret: bytes) -> None:
+        guild = await self._admission.admit(stream.peer, raw, secret)
+        if guild is None:
+            await stream.send(encode(Wait()))
+            return
+        self._hear(guild, stream.peer)
+        charter = guild.charter.raw
+        for entries, more in self._replicator.pages(guild):
+            await stream.send(encode(State(entries, b"" if more else guild.current_grants(), more, charter)))
+            charter = b""
+
+    def _beat(self, peer: PeerId, guilds: tuple[tuple[bytes, tuple[bytes, ...]], ...]) -> None:
+        for guild_id, heads in guilds:
+            guild = self._registry.guilds.get(guild_id)
+            if guild is None or guild.state != "joined" or not guild.membership.may(peer, "beat"):
+                continue
+            self._hear(guild, peer)
+            if any(head not in guild.log for head in heads):
+                self._replicator.start_sync(guild, peer)
 
     async def _update(self, stream: Stream, request: Update) -> None:
         joining = self._joining.get(request.guild)
         if joining is not None:
             await _until(joining)
         guild = self._registry.get(request.guild)
-        if guild.membership.role(stream.peer) is None:
+        peer = stream.peer
+        if not guild.membership.may(peer, "update") and not self._introduces(guild, peer, request):
             raise ProtocolError("A log from somebody who is not a member.")
+        self._hear(guild, peer)
         await self._replicator.absorb(guild, request.entries, request.grants)
-        if stream.peer != guild.charter.creator:
-            self._replicator.fetch_key(guild)
-        await stream.send(encode(Done(guild.membership.version)))
+        self._replicator.fetch_missing(guild, peer)
+        await stream.send(encode(Done()))
+
+    @staticmethod
+    def _introduces(guild: Guild, peer: PeerId, request: Update) -> bool:
+        """Whether the entries admit the very peer who brings them: it joined in the other half of a split network."""
+        entries = [read_entry(guild.charter, raw) for raw in request.entries]
+        return any(signed.entry.kind == "join" and signed.peer == peer for signed in entries)
+
+    def _hear(self, guild: Guild, peer: PeerId) -> None:
+        guild.presence.heard(peer, self._clock.now_us(), self._clock.monotonic_us())
 
     async def _line(self, stream: Stream, request: Chat) -> None:
         guild = self._registry.alive(request.guild)
@@ -119,9 +153,10 @@ class GuildProtocol:
         if guild.membership.role(peer) is None:
             await self._replicator.sync(guild, peer)
         may_write(guild, peer)
+        self._hear(guild, peer)
         try:
             raw = await self._replicator.open_or_sync(guild, peer, request.sealed, CHAT)
-        except EpochPast as error:
+        except (EpochPast, EpochAhead) as error:
             await stream.send(encode(No("stale", str(error)[:200])))
             return
         if not await self._chat.take(guild, raw, peer):

@@ -12,11 +12,15 @@ from zstui.engine.clock import Clock
 from zstui.engine.errors import GuildExpired, NotPermitted, ProtocolError, UnknownGuild
 from zstui.engine.events import GuildChanged, GuildEnded, GuildMessageReceived, Notice
 from zstui.engine.guilds import store
-from zstui.engine.guilds.epochs import EpochRing, fingerprint_of, grants_hash, open_grant
-from zstui.engine.guilds.model import Charter, Membership, SignedEntry, read_charter, read_entry
-from zstui.engine.guilds.store import NewMessage
-from zstui.engine.guilds.window import LineWindow
-from zstui.engine.identity.keys import Identity, PeerId, peer_id_of
+from zstui.engine.guilds.entries import SignedEntry, read_entry
+from zstui.engine.guilds.epochs import fingerprint_of, grants_hash, open_grant
+from zstui.engine.guilds.feed import told
+from zstui.engine.guilds.guild import Guild
+from zstui.engine.guilds.log import MemberLog
+from zstui.engine.guilds.membership import Membership
+from zstui.engine.guilds.model import Charter, read_charter
+from zstui.engine.guilds.store import Knock, NewMessage
+from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.store.database import Database, Tx
 from zstui.engine.views import GuildStateName, Role
 
@@ -35,52 +39,12 @@ _STATE_OF: dict[EndReason, GuildStateName] = {
     "left": "left",
     "kicked": "left",
 }
-
-
-class Guild:
-    """One guild this node is or was in. Whoever changes it holds ``lock``."""
-
-    def __init__(self, charter: Charter, role: Role, entered_us: int) -> None:
-        self.charter = charter
-        self.role: Role = role
-        self.entered_us = entered_us
-        self.state: GuildStateName = "joined"
-        self.ended_us: int | None = None
-        self.box_secret = b""
-        self.grants = b""
-        self.membership = Membership(charter)
-        self.waiting: dict[int, SignedEntry] = {}
-        self.ring = EpochRing(charter.guild_id)
-        self.window = LineWindow()
-        self.counter = 0
-        self.unread = 0
-        self.pending_leave: bytes | None = None
-        self.warnings: set[str] = set()
-        self.lock = asyncio.Lock()
-
-    @property
-    def guild_id(self) -> bytes:
-        return self.charter.guild_id
-
-    @property
-    def hex(self) -> str:
-        return self.charter.guild_id.hex()
-
-    def begin_again(self, fresh: Guild) -> None:
-        """Take over a new membership in the same guild; what was written and read in it stays."""
-        self.role, self.entered_us, self.state, self.ended_us = fresh.role, fresh.entered_us, "joined", None
-        self.box_secret, self.grants, self.membership = fresh.box_secret, fresh.grants, fresh.membership
-        self.ring, self.waiting, self.pending_leave, self.counter = fresh.ring, {}, None, 0
-
-    def seal(self, sender: bytes, plaintext: bytes, context: bytes) -> bytes:
-        """Seal under the current key. Raises ProtocolError while that has not come: an older one is known to who left."""
-        if self.ring.epoch != self.membership.epoch:
-            raise ProtocolError(f"The key of {self.charter.name} has just changed; the new one is still on its way.")
-        return self.ring.seal(sender, plaintext, context)
-
-    def alive(self, now_us: int) -> bool:
-        """I am in and it is not over."""
-        return self.state == "joined" and now_us < self.charter.expires_us
+_WHY: dict[EndReason, str] = {
+    "expired": "Its time was up.",
+    "dissolved": "Its creator dissolved it.",
+    "left": "You left.",
+    "kicked": "You were removed.",
+}
 
 
 class Registry:
@@ -113,7 +77,7 @@ class Registry:
         name = guild.charter.name
         if guild.state == "dissolved":
             raise GuildExpired(f"{name} was dissolved by its creator.")
-        if guild.state == "expired" or self.clock.now_us() >= guild.charter.expires_us:
+        if guild.state == "expired" or self.clock.now_us() >= guild.membership.expires_us:
             raise GuildExpired(f"{name} has expired.")
         if guild.state != "joined":
             raise NotPermitted(f"You are not in {name} any more; join it again.")
@@ -128,31 +92,34 @@ class Registry:
     async def load(self) -> None:
         """Bring back what the database holds; what expired meanwhile ends now."""
         for row in await self.db.read(store.load):
-            guild = Guild(read_charter(row.charter), cast(Role, row.role), row.entered_us)
+            guild = Guild(read_charter(row.charter), cast(Role, row.role), row.entered_us, self.clock.monotonic_us())
             guild.state = cast(GuildStateName, row.state)
-            guild.ended_us = row.ended_us
+            guild.ended_us, guild.ended_why = row.ended_us, row.ended_why
             guild.box_secret = row.box_secret or b""
             guild.grants = row.grants
             guild.counter = row.counter
             guild.pending_leave = row.pending_leave
             history = await self.db.read(partial(store.history, guild_id=guild.guild_id, me=self.me))
-            guild.unread = history.unread
             for number, raw in enumerate(history.entries):
-                guild.membership.apply(read_entry(guild.charter, raw))
+                guild.log.add(read_entry(guild.charter, raw))
                 if number % 50 == 49:
                     await asyncio.sleep(0)
-            for author, since, floor in history.floors:
-                guild.window.settle((author, since), floor)
-            for author, version, counter in history.lines:
-                span = guild.membership.span_at(author, version)
-                if span is not None:
-                    guild.window.take((author, span.first), counter)
-            if guild.state == "joined":
-                key = self._key(guild, guild.membership, guild.grants)
-                if key is not None:
-                    guild.ring.advance(guild.membership.epoch, key, self.clock.now_us())
+            self._recall(guild, history)
             self.guilds[guild.guild_id] = guild
         await self.sweep()
+
+    def _recall(self, guild: Guild, history: store.History) -> None:
+        guild.unread = history.unread
+        guild.knocks = {knock.peer: knock for knock in history.knocks}
+        for peer, at_us in history.seen:
+            guild.presence.recall(peer, at_us)
+        for member, floor in history.floors:
+            guild.window.settle(member, floor)
+        for member, counter in history.lines:
+            guild.window.take(member, counter)
+        if guild.state == "joined":
+            self._turn(guild, guild.membership, self._key(guild, guild.membership, guild.grants))
+            self._warn(guild)
 
     async def enter(
         self,
@@ -168,71 +135,91 @@ class Registry:
         Raises ProtocolError if log or keys do not say so.
         """
         now_us = self.clock.now_us()
-        guild = Guild(charter, role, now_us)
-        membership = Membership(charter)
+        guild = Guild(charter, role, now_us, self.clock.monotonic_us())
         for number, signed in enumerate(entries):
-            membership.apply(signed)
-            if number % 200 == 199:
+            guild.log.add(signed)
+            if number % 100 == 99:
                 await asyncio.sleep(0)
-        guild.box_secret, guild.grants, guild.membership = box_secret, grants, membership
+        guild.box_secret, guild.grants = box_secret, grants
+        membership = guild.membership
         if membership.role(self.me) != role or membership.dissolved:
             raise ProtocolError("The guild's log does not hold the membership that was asked for.")
         key = self._key(guild, membership, grants)
-        if key is None:
-            raise ProtocolError("The guild's creator sent no key for this node.")
-        guild.ring.advance(membership.epoch, key, now_us)
+        if key is None and membership.key is not None:
+            raise ProtocolError("Whoever let this node in sent no key for it.")
+        self._turn(guild, membership, key)
         verb = "created" if role == "creator" else "joined"
         line = NewMessage(self.me, f"You {verb} {charter.name} as {role}{note}.", now_us)
 
         def write(tx: Tx) -> int:
             store.enter(tx, charter.guild_id, charter.raw, role, box_secret, now_us)
-            store.add_entries(tx, charter.guild_id, [(s.entry.version, s.raw) for s in entries])
+            store.add_entries(tx, charter.guild_id, enumerate(s.raw for s in guild.log.entries))
             store.set_keys(tx, charter.guild_id, role, grants)
+            store.drop_knocking(tx, charter.guild_id)
             return store.add_message(tx, charter.guild_id, line)
 
         number = await self.db.write(write)
         earlier = self.guilds.setdefault(guild.guild_id, guild)
         if earlier is not guild:
             earlier.begin_again(guild)
+        self._warn(earlier)
         self.bus.publish(GuildMessageReceived(guild.hex, number))
         self.bus.publish(GuildChanged(guild.hex))
         return earlier
 
     async def commit(
-        self, guild: Guild, after: Membership, entries: Sequence[SignedEntry], grants: bytes, note: str = ""
+        self, guild: Guild, after: MemberLog, entries: Sequence[SignedEntry], grants: bytes, note: str = ""
     ) -> None:
-        """Make ``after``, which is the guild's log with ``entries`` applied, durable and then current.
+        """Make ``after``, which is the guild's log with ``entries`` added, durable and then current.
 
         ``grants`` may be empty where they are still to come. ``note`` is added to the feed line. Holds the lock already.
         """
-        key = None
-        if grants and after.epoch > guild.ring.epoch:
-            key = self._key(guild, after, grants)
-        if grants_hash(grants) != after.grants:
+        before, membership = guild.membership, after.membership
+        if membership.key is None or grants_hash(grants) != membership.key.entry.grants:
             grants = guild.grants
-        lines = [NewMessage(*line, self._at(s)) for s in entries for line in self._told(guild, s, note)]
-        role = after.role(self.me)
-        gone: EndReason | None = None
-        if after.dissolved:
-            gone = "dissolved"
-        elif role is None:
-            gone = "kicked" if self.me in after.kicked else "left"
+        missing = membership.key is not None and guild.ring.current != membership.key.digest
+        key = self._key(guild, membership, grants) if missing else None
+        spoken = told(self.me, self.name_of, before, membership, entries, note)
+        lines = [NewMessage(*line, min(at_us, self.clock.now_us())) for line, at_us in spoken]
+        role = membership.role(self.me)
+        answered = guild.knocks.keys() & membership.members.keys()
+        place = len(guild.log)
 
         def write(tx: Tx) -> list[int]:
-            store.add_entries(tx, guild.guild_id, [(s.entry.version, s.raw) for s in entries])
+            store.add_entries(tx, guild.guild_id, enumerate((s.raw for s in entries), place))
             store.set_keys(tx, guild.guild_id, role or guild.role, grants)
+            store.drop_knocks(tx, guild.guild_id, answered)
             return [store.add_message(tx, guild.guild_id, line) for line in lines]
 
         if entries or key is not None:
             numbers = await self.db.write(write)
-            guild.membership, guild.grants, guild.role = after, grants, role or guild.role
-            if key is not None:
-                guild.ring.advance(after.epoch, key, self.clock.now_us())
+            guild.log, guild.grants, guild.role = after, grants, role or guild.role
+            self._turn(guild, membership, key)
+            for peer in answered:
+                del guild.knocks[peer]
+            self._warn(guild)
             for number in numbers:
                 self.bus.publish(GuildMessageReceived(guild.hex, number))
             self.bus.publish(GuildChanged(guild.hex))
-        if gone is not None and guild.state == "joined":
-            await self.finish(guild, gone)
+        if guild.state == "joined" and (membership.dissolved or role is None):
+            await self._cast_out(guild, membership)
+
+    async def _cast_out(self, guild: Guild, membership: Membership) -> None:
+        if membership.dissolved:
+            await self.finish(guild, "dissolved")
+        elif any(e.entry.kind == "leave" and e.peer == self.me for e in guild.log.entries[-1:]):
+            await self.finish(guild, "left")
+        else:
+            await self.finish(guild, "kicked")
+
+    def _turn(self, guild: Guild, membership: Membership, key: bytes | None) -> None:
+        """Seal under ``key``, that of the membership, from now on."""
+        if key is not None and membership.key is not None:
+            guild.ring.advance(membership.key.digest, membership.epoch, key, self.clock.now_us())
+        if membership.key is not None:
+            guild.unsettled_since_us = None
+        elif guild.unsettled_since_us is None:
+            guild.unsettled_since_us = self.clock.monotonic_us()
 
     async def finish(self, guild: Guild, reason: EndReason, pending_leave: bytes | None = None) -> None:
         """The guild is over for me: keys are dropped, the records stay for a day. Holds the lock already."""
@@ -242,42 +229,63 @@ class Registry:
         state = _STATE_OF[reason]
         lines = []
         if reason in ("expired", "left"):
-            told = f"{guild.charter.name} has expired." if reason == "expired" else f"You left {guild.charter.name}."
-            lines.append(NewMessage(self.me, told, now_us))
+            text = f"{guild.charter.name} has expired." if reason == "expired" else f"You left {guild.charter.name}."
+            lines.append(NewMessage(self.me, text, now_us))
+        why = _WHY[reason]
 
         def write(tx: Tx) -> list[int]:
-            store.end(tx, guild.guild_id, state, now_us, pending_leave)
+            store.end(tx, guild.guild_id, state, why, now_us, pending_leave)
             return [store.add_message(tx, guild.guild_id, line) for line in lines]
 
-        guild.state, guild.ended_us, guild.pending_leave = state, now_us, pending_leave
+        guild.state, guild.ended_us, guild.ended_why, guild.pending_leave = state, now_us, why, pending_leave
         guild.ring.wipe()
         guild.box_secret = guild.grants = b""
         guild.waiting.clear()
+        guild.knocks.clear()
         for number in await self.db.write(write):
             self.bus.publish(GuildMessageReceived(guild.hex, number))
         self.bus.publish(GuildEnded(guild.hex, reason, max(0, now_us - guild.entered_us)))
         self.bus.publish(GuildChanged(guild.hex))
 
-    async def add_lines(self, guild: Guild, lines: Sequence[tuple[int, NewMessage]]) -> list[int]:
-        """Store chat lines whose counters the window has taken, each with the version at which its author's membership began.
-
-        Returns their numbers.
-        """
+    async def add_lines(self, guild: Guild, lines: Sequence[NewMessage]) -> list[int]:
+        """Store chat lines whose counters the window has taken. Returns their numbers."""
         counter = guild.counter
-        floors = {(m.sender, since): guild.window.floor((m.sender, since)) for since, m in lines}
+        floors = {m.member: guild.window.floor(m.member) for m in lines if m.member is not None}
 
         def write(tx: Tx) -> list[int]:
             store.set_counter(tx, guild.guild_id, counter)
-            for (author, since), floor in floors.items():
-                store.set_floor(tx, guild.guild_id, author, since, floor)
-            return [store.add_message(tx, guild.guild_id, message) for _, message in lines]
+            for member, floor in floors.items():
+                store.set_floor(tx, guild.guild_id, member, floor)
+            return [store.add_message(tx, guild.guild_id, message) for message in lines]
 
         numbers = await self.db.write(write)
-        guild.unread += sum(message.sender != self.me for _, message in lines)
+        guild.unread += sum(message.sender != self.me for message in lines)
         for number in numbers:
             self.bus.publish(GuildMessageReceived(guild.hex, number))
         self.bus.publish(GuildChanged(guild.hex))
         return numbers
+
+    async def add_knock(self, guild: Guild, knock: Knock) -> None:
+        """Somebody waits to be let in. Holds the lock already."""
+        await self.db.write(lambda tx: store.put_knock(tx, guild.guild_id, knock))
+        guild.knocks[knock.peer] = knock
+        who = self.name_of(knock.peer)
+        self.bus.publish(Notice("info", "guilds", f"{who} asks to be let into {guild.charter.name}.", guild.hex))
+        self.changed(guild)
+
+    def changed(self, guild: Guild) -> None:
+        self.bus.publish(GuildChanged(guild.hex))
+
+    async def save_presence(self) -> None:
+        """Keep when members were last heard of, so that a restart does not lose it."""
+        seen = [
+            (guild.guild_id, peer, at_us)
+            for guild in self.guilds.values()
+            if guild.state == "joined"
+            for peer, at_us in guild.presence.unsaved()
+        ]
+        if seen:
+            await self.db.write(lambda tx: store.set_seen(tx, seen))
 
     async def sweep(self) -> None:
         """End what has expired, forget what ended long ago."""
@@ -297,38 +305,31 @@ class Registry:
     # --- helpers
 
     def _key(self, guild: Guild, membership: Membership, grants: bytes) -> bytes | None:
-        """My copy of the epoch's key; None if these grants are of another epoch or hold none for me."""
-        if grants_hash(grants) != membership.grants:
+        """My copy of the key that serves; None if these grants are of another key or hold none for me."""
+        made = membership.key
+        if made is None or grants_hash(grants) != made.entry.grants:
             return None
         key = open_grant(grants, self.identity.public_key, guild.box_secret)
-        if key is not None and fingerprint_of(guild.guild_id, membership.epoch, key) != membership.fingerprint:
-            self.notice(guild, f"The creator of {guild.charter.name} gave members different keys; leave this guild.")
+        if key is not None and fingerprint_of(guild.guild_id, key) != made.entry.fingerprint:
+            who = self.name_of(made.signer)
+            self.notice(guild, f"{who} gave members of {guild.charter.name} different keys; leave this guild.")
             raise ProtocolError("A guild key that is not the one in the log.")
         return key
 
+    def _warn(self, guild: Guild) -> None:
+        """Tell of signers of two histories, whose signed entries anybody can compare."""
+        for one, _ in guild.log.proofs:
+            name = guild.charter.name
+            if one.signer == guild.charter.creator:
+                text = f"The creator of {name} signed two different histories of it; do not rely on this guild."
+            else:
+                who = self.name_of(one.signer)
+                text = f"{who}, an officer of {name}, signed two different histories; whom it admitted since is out."
+            self.notice(guild, text)
+
     def notice(self, guild: Guild, text: str) -> None:
-        """Warn a person, once."""
+        """Warn a person, once; the warning stays with the guild."""
         if text in guild.warnings:
             return
-        guild.warnings.add(text)
+        guild.warnings[text] = None
         self.bus.publish(Notice("warning", "guilds", text, guild.hex))
-
-    def _at(self, signed: SignedEntry) -> int:
-        return min(signed.entry.at_us, self.clock.now_us())
-
-    def _told(self, guild: Guild, signed: SignedEntry, note: str) -> list[tuple[PeerId, str]]:
-        entry = signed.entry
-        name = guild.charter.name
-        peer = peer_id_of(entry.peer) if entry.peer else guild.charter.creator
-        who = "You" if peer == self.me else self.name_of(peer)
-        match entry.kind:
-            case "join":
-                return [(peer, f"{who} joined as {entry.role}{note}.")]
-            case "leave":
-                return [(peer, f"{who} left.")]
-            case "kick":
-                return [(peer, f"{who} {'were' if peer == self.me else 'was'} removed by the creator.")]
-            case "dissolve":
-                return [(peer, f"{who} dissolved {name}.")]
-            case _:
-                return []

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from zstui.engine.errors import NetError, ProtocolError, Refused, UnknownGuild
 from zstui.engine.guilds import store
 from zstui.engine.guilds.chat import Chat
-from zstui.engine.guilds.epochs import EpochAhead, grants_hash
+from zstui.engine.guilds.entries import read_entry
+from zstui.engine.guilds.epochs import EpochAhead
+from zstui.engine.guilds.guild import Guild
+from zstui.engine.guilds.log import MAX_LOG, merge
 from zstui.engine.guilds.messages import (
     MAX_FLOORS,
+    MAX_HAVE,
     PAGE_BYTES,
     PAGE_ENTRIES,
     Done,
@@ -22,17 +26,17 @@ from zstui.engine.guilds.messages import (
     State,
     Sync,
     Update,
+    Welcome,
     decode_list,
     decode_reply,
     encode,
 )
 from zstui.engine.guilds.messages import Chat as ChatFrame
-from zstui.engine.guilds.model import MAX_LOG, merge, read_entry
-from zstui.engine.guilds.registry import Guild, Registry
+from zstui.engine.guilds.registry import Registry
 from zstui.engine.guilds.store import MAX_MESSAGES
 from zstui.engine.guilds.tasks import Tasks
 from zstui.engine.guilds.window import Key
-from zstui.engine.identity.keys import PeerId, peer_id_of, public_key_of
+from zstui.engine.identity.keys import PeerId, public_key_of
 from zstui.engine.net.link import GUILD_PROTOCOL, Network, Stream
 
 ANSWER_S = 10.0
@@ -57,15 +61,20 @@ class Replicator:
 
     # --- pushing
 
-    def push_log(self, guild: Guild, peers: Iterable[PeerId], known: int) -> None:
-        """Bring the log to ``peers``, who had version ``known`` at least. Those not connected pull it later."""
+    def push_log(self, guild: Guild, peers: Iterable[PeerId], place: int) -> None:
+        """Bring the log from ``place`` on to ``peers``. Those not connected pull it later."""
         for peer in peers:
-            self._courier(guild, peer).log_changed(known)
+            self._courier(guild, peer).log_changed(place)
 
-    def push_line(self, guild: Guild, raw: bytes) -> None:
-        """Bring a line of mine to all members who are connected."""
+    def welcome(self, guild: Guild, peer: PeerId) -> None:
+        """Tell a peer who knocked that there is an answer, if it is there; else it asks by itself."""
+        if peer in self._network.connected():
+            self._tasks.start("guild welcome", self.ask(peer, Welcome(guild.guild_id)))
+
+    def push_line(self, guild: Guild, counter: int, raw: bytes) -> None:
+        """Bring line ``counter`` of mine to all members who are connected."""
         for peer in self._network.connected() & guild.membership.members.keys():
-            self._courier(guild, peer).add(raw)
+            self._courier(guild, peer).add(counter, raw)
 
     def _courier(self, guild: Guild, peer: PeerId) -> Courier:
         key = (guild.guild_id, peer)
@@ -82,22 +91,21 @@ class Replicator:
         finally:
             self._couriers.pop(key, None)
 
-    async def update_page(self, guild: Guild, after: int) -> Update:
-        """What follows version ``after``, as much as fits into one frame."""
-        limit = min(PAGE_ENTRIES, max(0, guild.membership.version - after))
-        raws = await self._registry.db.read(lambda tx: store.entries_after(tx, guild.guild_id, after, limit))
-        page = _fit(raws)
-        last = after + len(page) >= guild.membership.version
-        return Update(guild.guild_id, tuple(page), self.grants(guild) if last else b"")
-
-    def grants(self, guild: Guild) -> bytes:
-        """The sealed keys of the current epoch, empty if this node does not have them."""
-        return guild.grants if grants_hash(guild.grants) == guild.membership.grants else b""
+    @staticmethod
+    def pages(guild: Guild, have: Iterable[bytes] = ()) -> Iterator[tuple[tuple[bytes, ...], bool]]:
+        """What somebody who holds ``have`` lacks of the log, as much as fits into a frame at a time; and whether more comes."""
+        raws = [signed.raw for signed in guild.log.lacking(have)]
+        while True:
+            page = _fit(raws[:PAGE_ENTRIES])
+            raws = raws[len(page) :]
+            yield tuple(page), bool(raws)
+            if not raws:
+                return
 
     # --- taking in
 
     async def absorb(self, guild: Guild, raws: Iterable[bytes], grants: bytes) -> None:
-        """Apply what is new. Raises ProtocolError for a log that is not the creator's one history."""
+        """Apply what is new. Raises ProtocolError for an entry that its signer was not allowed to write."""
         async with guild.lock:
             if guild.state != "joined":
                 return
@@ -106,18 +114,21 @@ class Replicator:
                 entries.append(read_entry(guild.charter, raw))
                 if number % 40 == 39:
                     await asyncio.sleep(0)
-            try:
-                after, applied = merge(guild.membership, guild.waiting, entries)
-            except ProtocolError as error:
-                guild.waiting.clear()
-                self._registry.notice(guild, f"{guild.charter.name}: {error}")
-                raise
-            await self._registry.commit(guild, after, applied, grants)
+            after, added = merge(guild.log, guild.waiting, entries)
+            await self._registry.commit(guild, after, added, grants)
 
-    def fetch_key(self, guild: Guild) -> None:
-        """Ask the creator for the current key if another member's update came without it."""
-        if guild.state == "joined" and guild.ring.epoch != guild.membership.epoch:
-            self._tasks.start("guild sync", self.sync(guild, guild.charter.creator))
+    def fetch_missing(self, guild: Guild, sender: PeerId) -> None:
+        """Ask ``sender`` for what its entries build on, and the key's maker for the key, where they did not come."""
+        if guild.state != "joined":
+            return
+        if guild.waiting:
+            self.start_sync(guild, sender)
+        key = guild.membership.key
+        if key is not None and not guild.has_key():
+            connected = self._network.connected()
+            holders = [p for p in (key.signer, *guild.membership.authorities) if p in connected and p != sender]
+            for peer in holders[:1]:
+                self.start_sync(guild, peer)
 
     async def open_or_sync(self, guild: Guild, sender: PeerId, sealed: bytes, context: bytes) -> bytes:
         """Open traffic of ``sender``; if it is of an epoch to come, catch up with the sender first. Raises ProtocolError."""
@@ -147,19 +158,24 @@ class Replicator:
             del self._syncing[key]
             mine.set_result(None)
 
+    def start_sync(self, guild: Guild, peer: PeerId) -> None:
+        self._tasks.start("guild sync", self.sync(guild, peer))
+
     async def _pull(self, guild: Guild, peer: PeerId) -> None:
-        latest = sorted(guild.window.floors().items(), key=lambda item: -item[0][1])[:MAX_FLOORS]
-        floors = tuple((public_key_of(author), since, floor) for (author, since), floor in latest)
+        floors = tuple(guild.window.floors().items())[-MAX_FLOORS:]
         stream = await self._network.open(peer, GUILD_PROTOCOL, ANSWER_S)
         try:
-            await stream.send(encode(Sync(guild.guild_id, guild.membership.version, floors)))
+            await stream.send(encode(Sync(guild.guild_id, guild.log.have(MAX_HAVE), floors)))
             await stream.close()
-            for _ in range(2 * MAX_LOG // PAGE_ENTRIES):
+            for _ in range(MAX_LOG // PAGE_ENTRIES + 1):
                 match decode_reply(await stream.receive(ANSWER_S)):
                     case State(entries=entries, grants=grants, more=more):
                         await self.absorb(guild, entries, grants)
                         if not more:
                             break
+                    case No(code="unknown_guild"):
+                        self.push_log(guild, [peer], 0)
+                        return
                     case No():
                         return
                     case _:
@@ -181,8 +197,9 @@ class Replicator:
             raws = decode_list(plain)
             left -= len(raws)
             await self._chat.take_relayed(guild, raws)
-        if not more:
-            guild.window.settle_author(peer)
+        member = guild.membership.members.get(peer)
+        if not more and member is not None:
+            guild.window.settle_all(member.box_key)
 
     # --- serving
 
@@ -190,34 +207,37 @@ class Replicator:
         """Answer a member's, or for the log a former member's, sync. Raises UnknownGuild to anybody else."""
         registry, peer = self._registry, stream.peer
         guild = registry.guilds.get(request.guild)
-        known = guild is not None and (guild.state in ("joined", "dissolved"))
-        if guild is None or not known or not guild.membership.was_member(peer):
+        known = guild is not None and guild.state in ("joined", "dissolved")
+        if guild is None or not known or not guild.log.was_member(peer):
             raise UnknownGuild("No such guild.")
-        if request.version > guild.membership.version and guild.state == "joined":
-            self._tasks.start("guild sync", self.sync(guild, peer))
-        at = min(request.version, guild.membership.version)
-        while True:
-            page = await self.update_page(guild, at)
-            at += len(page.entries)
-            more = at < guild.membership.version and bool(page.entries)
-            is_member = guild.membership.role(peer) is not None
-            await stream.send(encode(State(page.entries, page.grants if is_member else b"", more)))
-            if not more:
-                break
+        is_member = guild.membership.may(peer, "sync")
+        if is_member and guild.state == "joined":
+            self._note(guild, peer, request)
+        for entries, more in self.pages(guild, request.have):
+            grants = guild.current_grants() if is_member and not more else b""
+            await stream.send(encode(State(entries, grants, more)))
         member = guild.membership.members.get(peer)
-        if member is None or not guild.alive(registry.clock.now_us()) or guild.ring.epoch != guild.membership.epoch:
+        if member is None or not guild.alive(registry.clock.now_us()) or not guild.has_key():
             await stream.send(encode(Lines(b"", False)))
             return
-        floors = {(peer_id_of(author), since): floor for author, since, floor in request.floors}
-        await self._serve_lines(stream, guild, member.since, floors)
+        await self._serve_lines(stream, guild, member.since, dict(request.floors))
 
-    async def _serve_lines(self, stream: Stream, guild: Guild, since: int, floors: dict[Key, int]) -> None:
+    def _note(self, guild: Guild, peer: PeerId, request: Sync) -> None:
+        """What a member's sync tells of it: what it has of mine, and whether it knows more of the log."""
+        if any(digest not in guild.log for digest in request.have):
+            self.start_sync(guild, peer)
+        mine = guild.membership.members.get(self._registry.me)
+        floor = dict(request.floors).get(mine.box_key, 0) if mine is not None else 0
+        if floor > guild.reached.get(peer, 0):
+            guild.reached[peer] = floor
+
+    async def _serve_lines(self, stream: Stream, guild: Guild, since: bytes, floors: dict[Key, int]) -> None:
+        """Lines written by authors who knew that the asking member was in: those of its epochs."""
         registry = self._registry
-        rows = await registry.db.read(lambda tx: store.lines_since(tx, guild.guild_id, since))
+        rows = await registry.db.read(lambda tx: store.lines(tx, guild.guild_id))
         raws = []
-        for author, version, counter, raw in rows:
-            span = guild.membership.span_at(author, version)
-            if span is not None and counter > floors.get((author, span.first), 0):
+        for member, epoch, counter, raw in rows:
+            if counter > floors.get(member, 0) and guild.log.knows(epoch, since):
                 raws.append(raw)
         while True:
             page = _fit(raws)
@@ -231,52 +251,54 @@ class Replicator:
 class Courier:
     """Brings one guild's log and my lines to one member, in order; lives as long as there is something to bring."""
 
-    MAX_REPEATS = 3
-
     def __init__(self, replicator: Replicator, registry: Registry, guild: Guild, peer: PeerId) -> None:
         self.peer = peer
         self._replicator = replicator
         self._registry = registry
         self._guild = guild
-        self._lines: deque[bytes] = deque(maxlen=MAX_OUTBOX)
-        self._known: int | None = None
-        """Version the member has at least; None: nothing to tell it."""
+        self._lines: deque[tuple[int, bytes]] = deque(maxlen=MAX_OUTBOX)
+        self._place: int | None = None
+        """Place of the log from which to tell; None: nothing to tell."""
 
-    def log_changed(self, known: int) -> None:
-        if self._known is None:
-            self._known = known
+    def log_changed(self, place: int) -> None:
+        self._place = place if self._place is None else min(place, self._place)
 
-    def add(self, raw: bytes) -> None:
-        self._lines.append(raw)
+    def add(self, counter: int, raw: bytes) -> None:
+        self._lines.append((counter, raw))
 
     async def run(self) -> None:
         """Until all is delivered. Raises ZsError when the member cannot be reached; it will sync when it can be."""
         while True:
-            if self._known is not None:
-                await self._bring_log(self._known)
-                self._known = None
+            if self._place is not None:
+                place, self._place = self._place, None
+                await self._bring_log(place)
             elif self._lines:
-                await self._bring(self._lines.popleft())
+                await self._bring(*self._lines.popleft())
             else:
                 return
 
-    async def _bring_log(self, known: int) -> None:
-        repeats = 0
-        while known < self._guild.membership.version and repeats < self.MAX_REPEATS:
-            page = await self._replicator.update_page(self._guild, known)
-            reply = await self._replicator.ask(self.peer, page)
+    async def _bring_log(self, place: int) -> None:
+        guild = self._guild
+        while place < len(guild.log):
+            page = _fit([signed.raw for signed in guild.log.entries[place : place + PAGE_ENTRIES]])
+            place += len(page)
+            last = place >= len(guild.log)
+            grants = guild.current_grants() if last and guild.membership.role(self.peer) is not None else b""
+            reply = await self._replicator.ask(self.peer, Update(guild.guild_id, tuple(page), grants))
             if not isinstance(reply, Done):
                 return
-            repeats = repeats + 1 if reply.version <= known else 0
-            known = reply.version
 
-    async def _bring(self, raw: bytes) -> None:
+    async def _bring(self, counter: int, raw: bytes) -> None:
+        guild = self._guild
         for _ in range(2):
-            guild = self._guild
             if not guild.alive(self._registry.clock.now_us()):
                 return
             sealed = guild.seal(self._registry.identity.public_key, raw, CHAT)
             reply = await self._replicator.ask(self.peer, ChatFrame(guild.guild_id, sealed))
+            if isinstance(reply, Done) or (isinstance(reply, No) and reply.code == "replay"):
+                guild.reached[self.peer] = max(counter, guild.reached.get(self.peer, 0))
+                self._registry.changed(guild)
+                return
             if not isinstance(reply, No) or reply.code != "stale":
                 return
             await self._replicator.sync(guild, self.peer)

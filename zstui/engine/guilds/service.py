@@ -4,37 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
+
 from zstui.engine.bus import Bus, Subscription
-from zstui.engine.clock import US, Clock
-from zstui.engine.errors import NotPermitted, ProtocolError, UnknownGuild, ZsError
-from zstui.engine.events import GuildChanged, GuildCreated, GuildJoined, PeerConnected, PeerDisconnected
+from zstui.engine.clock import Clock
+from zstui.engine.errors import NotPermitted, ProtocolError, UnknownGuild
+from zstui.engine.events import GuildCreated, PeerConnected, PeerDisconnected
 from zstui.engine.guilds import invites, store
 from zstui.engine.guilds.admission import Admission
 from zstui.engine.guilds.catalogue import Catalogue
-from zstui.engine.guilds.chat import Chat
+from zstui.engine.guilds.chat import Chat, in_written_order
 from zstui.engine.guilds.epochs import box_key_of
+from zstui.engine.guilds.governance import Governance
+from zstui.engine.guilds.guild import Guild
 from zstui.engine.guilds.heralds import Heralds
 from zstui.engine.guilds.joining import Joiner
+from zstui.engine.guilds.keeper import Keeper
 from zstui.engine.guilds.limits import Limits
+from zstui.engine.guilds.messages import Admission as AdmissionRule
 from zstui.engine.guilds.messages import GuildLeave
+from zstui.engine.guilds.model import check_needs
+from zstui.engine.guilds.office import Office
 from zstui.engine.guilds.protocol import GuildProtocol
-from zstui.engine.guilds.registry import Guild, Registry
+from zstui.engine.guilds.registry import Registry
 from zstui.engine.guilds.replicator import Replicator
 from zstui.engine.guilds.tasks import Tasks
+from zstui.engine.guilds.writer import Writer
+from zstui.engine.identity.card import Card
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId, public_key_of
 from zstui.engine.net.link import GUILD_PROTOCOL, Network
 from zstui.engine.store.database import Database
-from zstui.engine.views import GuildMessageView, GuildView, InviteView, Role
+from zstui.engine.views import (
+    GuildMessageView,
+    GuildView,
+    InviteDetailView,
+    NeedsView,
+    Role,
+)
 
 log = logging.getLogger(__name__)
-
-INVITE_US = 3600 * US
-TICK_S = 1.0
-HEAL_TICKS = 30
 
 
 class GuildService:
@@ -51,26 +62,41 @@ class GuildService:
         name_of: Callable[[PeerId], str],
         addresses: Callable[[], tuple[str, ...]],
         connect: Callable[[str], Awaitable[PeerId]],
+        card_of: Callable[[PeerId], Card | None] = lambda peer: None,
+        is_known: Callable[[PeerId], bool] = lambda peer: False,
     ) -> None:
         self._identity = identity
-        self._network = network
         self._db = db
         self._bus = bus
         self._clock = clock
         self._name_of = name_of
-        self._addresses = addresses
-        self._connect = connect
         self._tasks = Tasks(bus)
         self._registry = Registry(identity, db, bus, clock, name_of)
         self._chat = Chat(self._registry)
         self._replicator = Replicator(self._registry, network, self._chat, self._tasks)
-        self._admission = Admission(self._registry, self._replicator)
-        self._heralds = Heralds(self._registry, network, self._replicator, self._tasks)
-        self._catalogue = Catalogue(self._registry, self._heralds.seen, network)
+        writer = Writer(self._registry, self._replicator)
+        self._admission = Admission(self._registry, writer, card_of)
+        governance = Governance(self._registry, writer)
+        self._heralds = Heralds(self._registry, network, self._replicator, self._tasks, is_known)
         self._joiner = Joiner(self._registry, network, self._replicator, connect)
-        self._dialing: set[PeerId] = set()
+        self._catalogue = Catalogue(self._registry, self._heralds.seen, self._joiner.knocking, network)
+        self._keeper = Keeper(
+            self._registry,
+            network,
+            self._admission,
+            governance,
+            self._catalogue,
+            self._heralds,
+            self._joiner,
+            self._replicator,
+            self._tasks,
+            connect,
+        )
+        self.office = Office(
+            self._registry, self._admission, governance, self._catalogue, self._heralds, self._replicator, addresses
+        )
+        """What those who run a guild ask of it."""
         self._ready = asyncio.Event()
-        self._turn = 0
         protocol = GuildProtocol(
             self._registry,
             self._admission,
@@ -79,6 +105,7 @@ class GuildService:
             Limits(),
             clock,
             self._heralds.heard,
+            self._keeper.welcomed,
             self._joiner.under_way,
             self._ready,
         )
@@ -88,20 +115,27 @@ class GuildService:
         """Bring back my guilds and catch up with their members."""
         links: Subscription[PeerConnected | PeerDisconnected] = self._bus.subscribe(PeerConnected, PeerDisconnected)
         await self._registry.load()
+        await self._joiner.load()
         self._ready.set()
-        for peer in self._network.connected():
-            self._peer_came(peer)
-        self._tasks.start("guild links", self._follow(links))
-        self._tasks.start("guild clock", self._tick())
+        self._keeper.start(links)
 
     async def stop(self) -> None:
         await self._tasks.stop()
+        await self._registry.save_presence()
 
-    # --- verbs
+    # --- being in guilds
 
-    async def create(self, name: str, ttl_s: int = 3600, max_members: int = 50, private: bool = False) -> GuildView:
+    async def create(
+        self,
+        name: str,
+        ttl_s: int = 3600,
+        max_members: int = 50,
+        admission: AdmissionRule = "open",
+        needs: NeedsView = NeedsView(),  # noqa: B008  # frozen
+    ) -> GuildView:
         """Found a guild; I am its creator. Raises BadInput, GuildError."""
-        guild = await self._admission.create(name, ttl_s, max_members, private)
+        asked = check_needs(needs.memory_mib, needs.cores, needs.tags)
+        guild = await self._admission.create(name, ttl_s, max_members, admission, asked)
         self._bus.publish(GuildCreated(guild.hex))
         self._heralds.announce()
         return self.view(guild.hex)
@@ -109,23 +143,32 @@ class GuildService:
     async def join(self, guild: str, role: Role = "member") -> GuildView:
         """Join a guild seen (id, prefix or name), or by an invite. Joining again with another role changes the role.
 
-        Raises BadInput, UnknownGuild, GuildFull, GuildExpired, NotPermitted, Unreachable (the creator is away), GuildError.
+        Where members are let in by hand, the guild is "knocking" until somebody answers. Raises BadInput, UnknownGuild,
+        GuildFull, GuildExpired, NotPermitted, Unreachable (nobody who admits is there), GuildError.
         """
-        invite = invites.parse_invite(guild) if invites.looks_like_invite(guild) else None
-        charter = invite.charter if invite is not None else self._catalogue.charter(self._catalogue.resolve(guild))
-        known = self._registry.guilds.get(charter.guild_id)
+        if invites.looks_like_invite(guild):
+            target = self._catalogue.invited(invites.parse_invite(guild))
+        else:
+            target = self._catalogue.target(self._catalogue.resolve(guild))
+        known = self._registry.guilds.get(target.guild_id)
         if known is not None and known.alive(self._clock.now_us()) and known.role == role:
             return self.view(known.hex)
         started_us = self._clock.monotonic_us()
-        entered = await self._joiner.join(charter, role, invite)
-        self._heralds.seen.remove(charter.guild_id)
-        self._bus.publish(GuildJoined(entered.hex, self._clock.monotonic_us() - started_us))
-        for peer in self._online(entered) - {charter.creator}:
-            self._tasks.start("guild sync", self._replicator.sync(entered, peer))
-        return self.view(entered.hex)
+        entered = await self._joiner.join(target, role)
+        if entered is not None:
+            self._keeper.entered(entered, started_us)
+        return self.view(target.guild_id.hex())
 
     async def leave(self, guild: str) -> GuildView:
-        """I am out at once; a creator who is away hears of it when it comes back. Raises NotPermitted for my own guild."""
+        """I am out at once; authorities who are away hear of it when they come back. Takes back a knock, too.
+
+        Raises NotPermitted for my own guild.
+        """
+        guild_id = self._catalogue.resolve(guild)
+        if guild_id in self._joiner.knocking:
+            left = msgspec.structs.replace(self._catalogue.view(guild_id), state="left")
+            await self._joiner.give_up(guild_id)
+            return left
         found = self._alive(guild)
         if found.charter.creator == self._identity.peer_id:
             raise NotPermitted(f"You created {found.charter.name}; dissolve it instead.")
@@ -133,41 +176,14 @@ class GuildService:
             self._registry.alive(found.guild_id)
             request = seal(self._identity, GuildLeave(found.guild_id, box_key_of(found.box_secret)))
             await self._registry.finish(found, "left", request)
-        if found.charter.creator in self._network.connected():
-            await self._joiner.deliver_leave(found)
+        await self._joiner.deliver_leave(found)
         return self.view(found.hex)
-
-    async def dissolve(self, guild: str) -> GuildView:
-        """End my guild for everybody. Raises NotPermitted for another's."""
-        found = self._admission.my_guild(self._catalogue.resolve(guild), "dissolve it")
-        await self._admission.dissolve(found)
-        self._heralds.announce()
-        return self.view(found.hex)
-
-    async def kick(self, guild: str, peer: PeerId) -> GuildView:
-        """Remove a member from my guild; it reads nothing that is written from now on."""
-        found = self._admission.my_guild(self._catalogue.resolve(guild), "remove members")
-        await self._admission.kick(found, peer)
-        return self.view(found.hex)
-
-    async def invite(self, guild: str) -> InviteView:
-        """A string that lets its holders join my guild for an hour. Raises NotPermitted for another's guild."""
-        found = self._admission.my_guild(self._catalogue.resolve(guild), "invite")
-        now_us = self._clock.now_us()
-        expires_us = min(now_us + INVITE_US, found.charter.expires_us)
-        made = invites.make_invite(self._identity, found.charter, self._addresses(), os.urandom(16), now_us, expires_us)
-        return InviteView(invite=invites.text_of(made), code=made.code, expires_at=expires_us // US)
-
-    def invite_code(self, invite: str) -> tuple[str, str, str]:
-        """Guild name, creator's name and confirmation code of an invite string, to compare before joining. Raises BadInput."""
-        parsed = invites.parse_invite(invite)
-        return parsed.charter.name, self._name_of(parsed.charter.creator), parsed.code
 
     async def send(self, guild: str, text: str) -> GuildMessageView:
         """Say something to all members; who is away gets it on return. Raises BadInput, NotPermitted, GuildExpired."""
         found = self._alive(guild)
         number, raw = await self._chat.write(found, text)
-        self._replicator.push_line(found, raw)
+        self._replicator.push_line(found, found.counter, raw)
         return await self.message(found.hex, number)
 
     async def messages(self, guild: str) -> list[GuildMessageView]:
@@ -177,8 +193,8 @@ class GuildService:
         if found.unread:
             found.unread = 0
             await self._db.write(lambda tx: store.mark_read(tx, found.guild_id))
-            self._bus.publish(GuildChanged(found.hex))
-        return [self._catalogue.message_view(found, row) for row in rows]
+            self._registry.changed(found)
+        return [self._catalogue.message_view(found, row) for row in in_written_order(rows)]
 
     async def message(self, guild_id: str, number: int) -> GuildMessageView:
         """The message that a ``GuildMessageReceived`` tells of. Raises UnknownGuild when it is gone."""
@@ -187,6 +203,10 @@ class GuildService:
         if row is None:
             raise UnknownGuild(f"Message {number} of {found.charter.name} is not kept any more.")
         return self._catalogue.message_view(found, row)
+
+    def inspect(self, invite: str) -> InviteDetailView:
+        """What an invite string says, without asking anybody. Raises BadInput."""
+        return self._catalogue.detail(invites.parse_invite(invite))
 
     # --- questions
 
@@ -245,72 +265,6 @@ class GuildService:
         self._sent_by_member(guild_id, sender)
         return await self._replicator.open_or_sync(guild, sender, sealed, context)
 
-    # --- in the background
-
-    async def _follow(self, links: Subscription[PeerConnected | PeerDisconnected]) -> None:
-        try:
-            async for event in links:
-                if isinstance(event, PeerConnected):
-                    self._peer_came(event.peer_id)
-                self._show_presence(event.peer_id)
-        finally:
-            links.close()
-
-    def _peer_came(self, peer: PeerId) -> None:
-        self._heralds.announce_to(peer)
-        self._deliver_leaves(peer)
-        for guild in self._registry.living():
-            if peer in guild.membership.members:
-                self._tasks.start("guild sync", self._replicator.sync(guild, peer))
-
-    def _deliver_leaves(self, creator: PeerId) -> None:
-        for guild in self._registry.guilds.values():
-            if guild.pending_leave is not None and guild.charter.creator == creator:
-                self._tasks.start("guild leave", self._joiner.deliver_leave(guild))
-
-    def _show_presence(self, peer: PeerId) -> None:
-        for guild in self._registry.living():
-            if peer in guild.membership.members:
-                self._bus.publish(GuildChanged(guild.hex))
-
-    async def _tick(self) -> None:
-        ticks = 0
-        while True:
-            try:
-                await self._registry.sweep()
-                for guild in self._registry.living():
-                    if guild.charter.creator == self._identity.peer_id:
-                        await self._admission.rekey_if_due(guild)
-            except ZsError as error:
-                log.warning("guild clock: %s", error)
-            self._heralds.sweep()
-            if ticks % HEAL_TICKS == 0:
-                self._heal()
-            ticks += 1
-            await self._clock.sleep(TICK_S)
-
-    def _heal(self) -> None:
-        """Compare with one member of each guild, so that nothing lost on the way stays lost."""
-        self._turn += 1
-        self._heralds.repair()
-        for peer in self._network.connected():
-            self._deliver_leaves(peer)
-        for guild in self._registry.living():
-            creator = guild.charter.creator
-            online = sorted(self._online(guild))
-            if online:
-                peer = creator if creator in online else online[self._turn % len(online)]
-                self._tasks.start("guild sync", self._replicator.sync(guild, peer))
-            elif creator != self._identity.peer_id and creator not in self._dialing:
-                self._tasks.start("guild dial", self._dial(creator))
-
-    async def _dial(self, peer: PeerId) -> None:
-        self._dialing.add(peer)
-        try:
-            await self._connect(peer)
-        finally:
-            self._dialing.discard(peer)
-
     # --- helpers
 
     def _alive(self, guild: str) -> Guild:
@@ -318,9 +272,6 @@ class GuildService:
         if found not in self._registry.guilds:
             raise NotPermitted(f"You are not in {self._catalogue.charter(found).name}; join it first.")
         return self._registry.alive(found)
-
-    def _online(self, guild: Guild) -> frozenset[PeerId]:
-        return self._network.connected() & guild.membership.members.keys()
 
     def _sent_by_member(self, guild_id: str, sender: PeerId) -> Guild:
         guild = self._registry.alive(_key(guild_id))

@@ -1,15 +1,11 @@
-"""Which chat lines of each author have been taken: no line counts twice, and gaps can be asked for.
-
-An author counts afresh in each of its memberships, which is named by the log version with which it began."""
+"""Which chat lines of each membership have been taken: no line counts twice, and gaps can be asked for."""
 
 from __future__ import annotations
 
-from zstui.engine.identity.keys import PeerId
-
-Key = tuple[PeerId, int]
-"""Author, and the version with which its membership began."""
+Key = bytes
+"""A membership, by its X25519 key."""
 MAX_ABOVE = 1_024
-"""Counters remembered above an author's floor."""
+"""Counters remembered above a floor."""
 
 
 class LineWindow:
@@ -43,10 +39,14 @@ class LineWindow:
         """Nothing up to ``counter`` is missing."""
         self._raise(key, max(counter, self.floor(key)))
 
-    def settle_author(self, author: PeerId) -> None:
-        """What is missing below the latest lines of ``author`` cannot be had any more."""
-        for key in [k for k in self._above if k[0] == author]:
+    def settle_all(self, key: Key) -> None:
+        """What is missing below the latest lines of this membership cannot be had any more."""
+        if key in self._above:
             self.settle(key, max(self._above[key]))
+
+    def top(self, key: Key) -> int:
+        """The highest counter taken."""
+        return max(self._above.get(key, {0}) | {self.floor(key)})
 
     def _raise(self, key: Key, floor: int) -> None:
         above = self._above.get(key, set())

@@ -29,7 +29,19 @@ from zstui.engine.views.feed import (
     Removed,
     StatusUpdated,
 )
-from zstui.engine.views.guilds import GuildMemberView, GuildMessageView, GuildStateName, GuildView, InviteView, Role
+from zstui.engine.views.guilds import (
+    Admission,
+    GuildMemberView,
+    GuildMessageView,
+    GuildStateName,
+    GuildView,
+    InviteDetailView,
+    InviteView,
+    IssuedInviteView,
+    KnockView,
+    NeedsView,
+    Role,
+)
 from zstui.engine.views.jobs import (
     BatchState,
     BatchView,
@@ -68,6 +80,7 @@ from zstui.engine.views.reputation import RankView
 from zstui.engine.views.statements import PaymentRow, StatementChannel, StatementDischarge, StatementView
 
 __all__ = [
+    "Admission",
     "ApprovalState",
     "ApprovalUpdated",
     "ApprovalView",
@@ -103,16 +116,20 @@ __all__ = [
     "GuildStateName",
     "GuildUpdated",
     "GuildView",
+    "InviteDetailView",
     "InviteView",
+    "IssuedInviteView",
     "JobOutput",
     "JobOutputView",
     "JobState",
     "JobUpdated",
     "JobView",
+    "KnockView",
     "LedgerView",
     "LogLevel",
     "LogLine",
     "Logged",
+    "NeedsView",
     "PathKind",
     "PaymentKind",
     "PaymentRow",
