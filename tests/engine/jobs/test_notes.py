@@ -285,6 +285,21 @@ async def test_a_fault_of_the_executor_leaves_what_was_paid_to_be_returned(world
     await until(lambda: [o.success for o in alice.outcomes] == [False])
 
 
+async def test_who_leaves_a_bill_unpaid_for_a_day_gets_no_more_work_until_it_is_paid(world: World) -> None:
+    alice, bob, _ = await pair(world)
+    first = await alice.run(bob)
+    assert first.paid == "unpaid"
+    assert (await alice.run(bob, "second")).state == "done", "an hour is no default"
+    await bob.jobs._room.records.change(first.job_id, finished_us=bob.clock.now_us() - 86_401_000_000)
+    refused = await alice.run(bob, "third")
+    assert (refused.state, refused.fault) == ("failed", "payment")
+    assert "unpaid for over a day" in refused.why
+    purse = Purse(alice, bob)
+    await purse.pay(alice.requests[0])
+    await until(lambda: bob.jobs.view(first.job_id).paid == "paid")
+    assert (await alice.run(bob, "fourth")).state == "done"
+
+
 async def test_the_same_money_is_not_promised_to_two_jobs(world: World) -> None:
     alice, bob, run = await pair(world, max_jobs=2)
     alice.channels.set(bob.id, 30 * SECOND_U, 0)

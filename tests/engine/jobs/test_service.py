@@ -128,6 +128,7 @@ async def test_jobs_queue_behind_each_other(world: World) -> None:
         lambda: sorted(bob.jobs.view(v.job_id).state for v in views if _has(bob, v.job_id)).count("queued") == 2
     )
     await until(lambda: any("wait before it" in alice.jobs.view(v.job_id).why for v in views))
+    await until(lambda: bob.sandbox.at_once == 2)
     hold.set()
     ends = await asyncio.gather(*(alice.jobs.wait(v.job_id) for v in views))
     assert {e.state for e in ends} == {"done"}

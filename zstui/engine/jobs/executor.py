@@ -32,6 +32,8 @@ from zstui.engine.money import format_amount
 from zstui.engine.store.database import Tx
 
 BID_TTL_US = 60 * US
+OVERDUE_US = 86_400 * US
+"""A payer that leaves a receipt unpaid for longer gets no more work here until it pays."""
 MAX_NEGOTIATIONS = 32
 """Offers of one peer under negotiation at the same time."""
 
@@ -99,7 +101,7 @@ class Executor:
         reason = room.owner.closed() or self._full(peer)
         if reason:
             return "busy", reason
-        reason = self._short(peer, m)
+        reason = self._overdue(peer) or self._short(peer, m)
         return ("payment", reason) if reason else None
 
     def _full(self, peer: PeerId) -> str:
@@ -112,6 +114,16 @@ class Executor:
         theirs = sum(self._room.records[j].submitter == peer for j in waiting)
         theirs += sum(p == peer for p, _ in self._accepting.values())
         return f"queue full: {theirs} jobs of yours wait" if theirs >= share else ""
+
+    def _overdue(self, peer: PeerId) -> str:
+        """What a peer has left unpaid for too long: it gets no more work until that is paid."""
+        since_us = self._room.clock.now_us() - OVERDUE_US
+        jobs = [j for j in self._room.records.open() if not j.mine and j.submitter == peer and j.final]
+        late = [j for j in jobs if j.promised_u and j.finished_us < since_us]
+        if not late:
+            return ""
+        total_u = sum(j.promised_u for j in late)
+        return f"{format_amount(total_u)} is unpaid for over a day, first for job {late[0].job_id[:8]}: pay that before"
 
     def _short(self, peer: PeerId, m: Manifest) -> str:
         need = self._exposure(m)
