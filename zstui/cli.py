@@ -25,7 +25,7 @@ from zstui.engine.config import Settings, load
 from zstui.engine.control import ControlClient, ControlServer
 from zstui.engine.errors import CANNOT_WRITE, BadInput, HomeLocked, NotRunning, StoreError, ZsError
 from zstui.engine.home import Home, default_home
-from zstui.engine.views import CalibrationView, StatementView
+from zstui.engine.views import BatchView, CalibrationView, JobView, StatementView
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,7 +91,7 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
             raise
         result = await _calibrate(home)
     if getattr(args, "wait", False):
-        result = await client.execute(c.WaitJob(job=result.job_id))
+        result = await _wait(client, result)
     if isinstance(command, c.Statement):
         return _write_statement(args, result)
     if args.json:
@@ -102,10 +102,28 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
     else:
         declared = typing.get_args(type(command).__orig_bases__[0])[0]  # type: ignore[attr-defined]
         print(tables.render(result, next(iter(typing.get_args(declared)), None)))
-    if getattr(args, "wait", False) and result.state != "done":
-        print(f"zstui: The job {result.state}: {result.why or result.fault}", file=sys.stderr)
-        return 1
+    if (getattr(args, "wait", False) or isinstance(command, (c.WaitJob, c.WaitBatch))) and result.state != "done":
+        return _fail(ZsError(_undone(result)), 1)
     return 0
+
+
+async def _wait(client: ControlClient, result: JobView | BatchView) -> JobView | BatchView:
+    """Wait for what was submitted; a batch shows on stderr how far it is."""
+    if isinstance(result, JobView):
+        return await client.execute(c.WaitJob(job=result.job_id))
+    waiting = asyncio.create_task(client.execute(c.WaitBatch(batch=result.batch_id)))
+    try:
+        while not (await asyncio.wait({waiting}, timeout=1.0))[0]:
+            print(tables.progress(await client.execute(c.ShowBatch(batch=result.batch_id))), file=sys.stderr)
+        return waiting.result()
+    finally:
+        waiting.cancel()
+
+
+def _undone(result: JobView | BatchView) -> str:
+    if isinstance(result, BatchView):
+        return f"The batch {result.state}: {result.failed} of {result.total} jobs failed. {result.why}".strip()
+    return f"The job {result.state}: {result.why or result.fault}"
 
 
 def _write_statement(args: argparse.Namespace, statement: StatementView) -> int:

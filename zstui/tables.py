@@ -13,6 +13,7 @@ from zstui.engine.money import format_amount
 from zstui.engine.views import (
     ApprovalView,
     BackupView,
+    BatchView,
     ChannelView,
     DecisionView,
     DischargeView,
@@ -80,6 +81,18 @@ def _job(v: JobView) -> Row:
     return v.job_id[:8], v.module, other or "-", v.state, ended, seconds, cost, v.paid or "-", v.why
 
 
+def _batch(v: BatchView) -> Row:
+    counts = f"{v.done}/{v.total}", str(v.failed + v.cancelled), str(v.running), str(v.queued)
+    return v.batch_id[:8], v.name, v.state, *counts, format_amount(v.cost_u), format_amount(v.max_cost_u), v.why
+
+
+def progress(v: BatchView) -> str:
+    """One line on how far a batch is."""
+    ended = v.done + v.failed + v.cancelled
+    bar = "#" * (20 * ended // v.total)
+    return f"[{bar:<20}] {ended}/{v.total}  {v.running} running  {v.failed} failed  cost {format_amount(v.cost_u)}"
+
+
 def _channel(v: ChannelView) -> Row:
     mine, theirs = format_amount(v.mine_u), format_amount(v.theirs_u)
     return v.channel_id[:8], v.peer_name, v.state, mine, theirs, str(v.sequence), clock(v.expires_at), v.action
@@ -114,6 +127,7 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
     PeerView: (("PEER", "KEY", "ADDRESS", "STATE", "PATH", "RTT", "SCORE", "WHY"), _peer),
     GuildView: (("GUILD", "ID", "ROLE", "MEMBERS", "UNTIL", "STATE"), _guild),
     JobView: (("JOB", "MODULE", "PEER", "STATE", "EXIT", "TIME", "COST", "PAID", "WHY"), _job),
+    BatchView: (("BATCH", "NAME", "STATE", "DONE", "FAILED", "RUNNING", "QUEUED", "COST", "CAP", "WHY"), _batch),
     ChannelView: (("CHANNEL", "PEER", "STATE", "MINE", "THEIRS", "SEQ", "UNTIL", "ACTION"), _channel),
     ApprovalView: (
         ("REQUEST", "TO", "JOB", "MODULE", "AMOUNT", "AFTER", "RECEIPT", "STATE", "UNTIL", "WHY"),

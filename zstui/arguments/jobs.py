@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from zstui.arguments.types import (
     Family,
@@ -77,7 +78,7 @@ def _job(job: Group, verb: Verb) -> None:
         job,
         "submit",
         "run a WASM module on another machine",
-        lambda a: c.SubmitJob(spec=job_spec(a), pay_up_to_u=a.pay_up_to),
+        _submission,
     )
     submit.add_argument("module", metavar="MODULE.wasm", help="a file, or the name of a sample")
     submit.add_argument("--guild", required=True, metavar="ID")
@@ -111,6 +112,12 @@ def _job(job: Group, verb: Verb) -> None:
     submit.add_argument("--min-uptime", type=thousandths, default=0, metavar="0..1")
     submit.add_argument("--output-format", choices=("bytes", "text", "json"), default="bytes")
     submit.add_argument("--output-schema", metavar="FILE", help="a JSON Schema that stdout has to meet")
+    mapped = submit.add_mutually_exclusive_group()
+    mapped.add_argument("--map", metavar="FILE", help="a job for each line: as {} in --arg, else as stdin")
+    mapped.add_argument(
+        "--map-in", action="append", metavar="GLOB", help="a job for each file, at /in/NAME, {} in --arg"
+    )
+    submit.add_argument("--name", default="", help="of a batch")
     submit.add_argument("--wait", action="store_true", help="return when it has ended; exit 1 unless it is done")
     verb(job, "list", "jobs of mine and run for others", lambda a: c.ListJobs())
     for name, text, command in (
@@ -121,6 +128,26 @@ def _job(job: Group, verb: Verb) -> None:
         ("wait", "return when it has ended", c.WaitJob),
     ):
         verb(job, name, text, lambda a, command=command: command(job=a.job)).add_argument("job")
+    verb(job, "batches", "jobs over many inputs", lambda a: c.ListBatches())
+    for name, text, batch_command in (
+        ("batch", "one batch and its jobs", c.ShowBatch),
+        ("wait-batch", "return when all of its jobs have ended", c.WaitBatch),
+        ("cancel-batch", "begin no more of it and stop its jobs", c.CancelBatch),
+    ):
+        added = verb(job, name, text, lambda a, command=batch_command: command(batch=a.batch))
+        added.add_argument("batch")
+
+
+def _submission(args: argparse.Namespace) -> c.Command[Any]:
+    spec = job_spec(args)
+    if args.map is None and args.map_in is None:
+        return c.SubmitJob(spec=spec, pay_up_to_u=args.pay_up_to)
+    if args.pay_up_to:
+        raise BadInput("A batch is paid by grants; --pay-up-to is for one job.")
+    if args.map is not None:
+        return c.SubmitBatch(spec=spec, name=args.name, map_lines=tuple(_text(args.map).splitlines()))
+    files = tuple(str(Path(p).expanduser().absolute()) for p in args.map_in)
+    return c.SubmitBatch(spec=spec, name=args.name, map_files=files)
 
 
 def _receipt(receipt: Group, verb: Verb) -> None:

@@ -98,6 +98,10 @@ class JobMoved(Event, frozen=True):
     why: str
 
 
+class BatchChanged(Event, frozen=True):
+    batch_id: str
+
+
 class WorkChanged(Event, frozen=True):
     """What this node takes from others is different now."""
 

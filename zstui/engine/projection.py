@@ -84,6 +84,7 @@ def snapshot(s: Services) -> v.Snapshot:
         peers=tuple(peers(s)),
         guilds=tuple(guilds(s)),
         jobs=tuple(s.jobs.views()),
+        batches=tuple(s.jobs.batches.views()),
         channels=tuple(s.channels.views()),
         disputes=tuple(s.disputes.views()),
         approvals=tuple(s.approvals.views()),
@@ -142,6 +143,8 @@ class Projector:
                     self._mark("guilds", key)
                 case e.JobChanged(job_id=key):
                     self._mark("jobs", key)
+                case e.BatchChanged(batch_id=key):
+                    self._mark("batches", key)
                 case e.ChannelChanged(channel_id=key):
                     self._mark("channels", key)
                     self._standing_changed = True
@@ -212,7 +215,7 @@ class Projector:
                 case "approvals":
                     return v.ApprovalUpdated(view=s.approvals.view(key))
                 case "batches":
-                    return v.Removed(area=area, key=key)
+                    return v.BatchUpdated(view=s.jobs.batches.view(key, jobs=False))
                 case "ranks":
                     return v.RanksUpdated(views=tuple(s.reputation.rank()))
         except ZsError:

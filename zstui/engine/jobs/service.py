@@ -23,6 +23,7 @@ from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.artifacts import Artifacts, Cache
 from zstui.engine.jobs.attempts import latest
+from zstui.engine.jobs.batches import Batches
 from zstui.engine.jobs.describe import at_risk_u, job_view
 from zstui.engine.jobs.dispatch import Candidates
 from zstui.engine.jobs.execution import Ended
@@ -159,6 +160,7 @@ class JobService:
             request_payment=request_payment,
             payment_state=payment_state,
         )
+        self.batches = Batches(self._room, self._submitter, candidates)
         self._executor = Executor(self._room, request_payment)
         self._witness = Witness(self._room)
         self._payment_state = payment_state
@@ -179,6 +181,7 @@ class JobService:
         await self._executor.start()
         self._ready = True
         self._submitter.resume()
+        await self.batches.start()
         self._room.spawn(self._follow(self._events), "following payments")
         self._room.spawn(self._sweep(), "forgetting old jobs")
         self._room.spawn(self.owner.follow_hours(), "following the owner's hours")
@@ -200,6 +203,7 @@ class JobService:
                     self._submitter.linked.fire()
                     self._submitter.take_late(event.peer_id)
             self._submitter.news()
+            self.batches.news()
 
     async def _payment_changed(self, request_id: str) -> None:
         job = self._room.records.by_receipt(request_id)

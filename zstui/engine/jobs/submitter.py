@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -47,7 +48,7 @@ from zstui.engine.jobs.receipt import (
     open_agreement,
     receipt_of,
 )
-from zstui.engine.jobs.records import Also, Signal
+from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.submission import wanted_spec
@@ -57,6 +58,7 @@ from zstui.engine.net.link import JOB_PROTOCOL
 from zstui.engine.store.database import Tx
 from zstui.engine.views import Fault, JobState
 
+AlsoOf = Callable[[Tx, str], None]
 MAX_PROTOCOL_ERRORS = 3
 """After that many violations an executor is given up."""
 LATE_TRIES = 3
@@ -121,10 +123,12 @@ class Submitter:
             elif job.mine:
                 self._settler.settle(job.job_id)
 
-    async def begin(self, raw: bytes, executor: PeerId, also: Also = lambda _: None, /, **fields: object) -> Job:
+    async def begin(
+        self, raw: bytes, executor: PeerId, also: AlsoOf = lambda tx, job_id: None, /, **fields: object
+    ) -> Job:
         """Keep a signed manifest as a new job and start to offer it: to ``executor``, or where "" to whom it may go.
 
-        ``fields`` of the row, and what ``also`` writes, are kept with it.
+        ``fields`` of the row, and what ``also(tx, job_id)`` writes, are kept with it.
         """
         room = self._room
         signed, m = open_manifest(raw, room.me)
@@ -134,7 +138,7 @@ class Submitter:
 
         def keep(tx: Tx) -> None:
             store.put_evidence(tx, job_id, "manifest", room.me, raw)
-            also(tx)
+            also(tx, job_id)
 
         await room.records.add(job, keep)
         self._drive(job_id)

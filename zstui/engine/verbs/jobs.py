@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from zstui.engine import commands as c
 from zstui.engine import views
 from zstui.engine.channels.approvals.model import JOB_GRANT_US
@@ -56,12 +58,27 @@ async def _receipt(s: Services, command: c.ShowReceipt) -> dict[str, object]:
     return await s.jobs.bundle(command.receipt)
 
 
-async def _batches_later(s: Services, command: c.Command[object]) -> None:
-    raise BadInput("Batches are not built in yet.")
+async def _submit_batch(s: Services, command: c.SubmitBatch) -> views.BatchView:
+    spec = command.spec
+    if spec.executor:
+        spec = replace(spec, executor=s.net.resolve(spec.executor))
+    return await s.jobs.batches.submit(spec, command.name, command.map_lines, command.map_files)
 
 
 async def _list_batches(s: Services, _: c.ListBatches) -> list[views.BatchView]:
-    return []
+    return s.jobs.batches.views()
+
+
+async def _show_batch(s: Services, command: c.ShowBatch) -> views.BatchView:
+    return s.jobs.batches.view(s.jobs.batches.resolve(command.batch))
+
+
+async def _wait_batch(s: Services, command: c.WaitBatch) -> views.BatchView:
+    return await s.jobs.batches.wait(s.jobs.batches.resolve(command.batch))
+
+
+async def _cancel_batch(s: Services, command: c.CancelBatch) -> views.BatchView:
+    return await s.jobs.batches.cancel(s.jobs.batches.resolve(command.batch))
 
 
 async def _show_work(s: Services, _: c.ShowWork) -> views.WorkView:
@@ -102,11 +119,11 @@ VERBS: dict[type, Verb] = {
     c.CancelJob: _cancel,
     c.RerunJob: _rerun,
     c.ShowReceipt: _receipt,
-    c.SubmitBatch: _batches_later,
+    c.SubmitBatch: _submit_batch,
     c.ListBatches: _list_batches,
-    c.ShowBatch: _batches_later,
-    c.WaitBatch: _batches_later,
-    c.CancelBatch: _batches_later,
+    c.ShowBatch: _show_batch,
+    c.WaitBatch: _wait_batch,
+    c.CancelBatch: _cancel_batch,
     c.ShowWork: _show_work,
     c.SetWorking: _set_working,
     c.StopAllJobs: _stop_all,
