@@ -23,6 +23,7 @@ from zstui.screens.widgets.text import (
     plain,
     seconds,
     short_id,
+    width_of,
 )
 
 FAULTS = {
@@ -35,6 +36,8 @@ FAULTS = {
 PREVIEW_LINES = 20
 EVENTS = 12
 FAILURES = 5
+LABEL = 10
+"""Cells before a value."""
 
 
 def reason(job: JobView) -> str:
@@ -150,11 +153,19 @@ def batch_summary(batch: BatchView, width: int) -> list[Line]:
         mixed(
             "State", [Span(batch.state, STATES[batch.state]), Span(f" for {duration(took)}" if took else "", "muted")]
         ),
-        mixed("Progress", [*batch_bar(batch, 20), Span(f" {share(batch):.0%} of {batch.total:,} jobs")]),
-        mixed("Jobs", counts(batch)),
+        mixed("Progress", [*batch_bar(batch, min(20, width - 22)), Span(f" {share(batch):.0%} of {batch.total:,}")]),
+        *_counts(batch, width),
         *field("Cost", cost_words(batch.cost_u, batch.max_cost_u) + " for all", "", width),
     ]
     return lines + (field("Why", batch.why, "warn", width) if batch.why else [])
+
+
+def _counts(batch: BatchView, width: int) -> list[Line]:
+    """How many jobs are in which state, on two lines where one is too narrow."""
+    parts = counts(batch)
+    if width_of(parts) + LABEL <= width:
+        return [mixed("Jobs", parts)]
+    return [mixed("Jobs", parts[:3]), mixed("", parts[4:])]
 
 
 def batch_details(batch: BatchView, bridge: Bridge, results: Results, width: int) -> list[Line]:
