@@ -152,6 +152,29 @@ async def test_without_colours_a_picture_is_drawn_in_shades(monkeypatch: pytest.
         assert not [s for line in run.segments() for s in line if s.style and s.style.color and s.style.color.triplet]
 
 
+async def test_a_job_billed_in_parts_says_what_is_paid_and_who_must_act() -> None:
+    held = samples.job(
+        "running",
+        "blur.wasm",
+        "running",
+        paused=True,
+        due_u=1_500_000,
+        paid_u=500_000,
+        at_risk_u=1_000_000,
+        why="It goes on once a part of 1.000 is paid; a shows it.",
+    )
+    async with running(size=LARGE) as run:
+        await run.press("3")
+        await run.push(v.JobUpdated(view=held))
+        run.main.pane.select(held.job_id)
+        await run.settle()
+        for text in ("paused", "1.500, of that paid 0.500", "1.000, the risk of south", "It goes on once"):
+            assert text in run.text()
+        await run.press("c")
+        await run.settle()
+        assert "1.25 times as fast" in run.text()
+
+
 async def test_attempts_and_why_a_job_waits_are_told() -> None:
     again = samples.job(
         "again",

@@ -77,6 +77,7 @@ async def test_every_field_reaches_the_spec(tmp_path: Path) -> None:
             "priority": "7",
             "queue": "60",
             "attempts": "1",
+            "allowed": "2",
         }
         for name, value in fields.items():
             s.screen.query_one(f"#{name}", Field).set_text(value)
@@ -100,7 +101,8 @@ async def test_every_field_reaches_the_spec(tmp_path: Path) -> None:
                     priority=7,
                     queue_s=60,
                     attempts=1,
-                )
+                ),
+                pay_up_to_u=2_000_000,
             )
         ]
 
@@ -171,6 +173,7 @@ async def test_an_executor_can_be_chosen_by_keys_and_stays_chosen() -> None:
         ("price", "1,5", "not a decimal number"),
         ("price", "0", "above zero"),
         ("witnesses", "-1", "whole number from 0"),
+        ("allowed", "1.5", "At most the largest price."),
         ("priority", "10", "whole number from 0 to 9"),
         ("inputs", "'open", "do not parse"),
     ],

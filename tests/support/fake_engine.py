@@ -261,6 +261,10 @@ class FakeEngine:
                 return self.work
             case c.SetWorking(accept=accept):
                 return self._work(accepting=accept, why="" if accept else "its owner takes no new work")
+            case c.Calibrate():
+                return v.CalibrationView(
+                    score=1.25, kernels={"sha256": 812}, reference="a laptop of 2021", at=now * 10**6
+                )
             case c.StopAllJobs():
                 return self._work(accepting=False, why="its owner takes no new work", running=0, waiting=0)
             case c.SetHours(start=start, end=end):

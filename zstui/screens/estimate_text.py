@@ -63,7 +63,7 @@ def executor_line(c: ExecutorView) -> Content:
     """One candidate: time, price, how sure that is, and its standing; or why it cannot."""
     name = f"{'':{LABEL}}{fit(safe(c.name, NAME - 1), NAME)}"
     if c.refusal:
-        return Content.styled(f"{name}no: {safe(c.refusal, 100)}", MUTED)
+        return Content.styled(f"{name}{'not now' if c.passes else 'no'}: {safe(c.refusal, 100)}", MUTED)
     return Content.assemble(
         f"{name}{fit(there(c), 20)} ", (fit(confidence(c), 17), MUTED), f" {c.score:.2f} of {c.completed}"
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from zstui.bridge import Bridge
 from zstui.engine.money import format_amount
 from zstui.engine.views import BatchView, JobView
-from zstui.screens.job_rows import PAID, STATES, batch_bar, counts, share
+from zstui.screens.job_rows import PAID, STATES, batch_bar, counts, share, state_of
 from zstui.screens.previews.content import Space
 from zstui.screens.previews.results import STDOUT, Results, batch_jobs, file_of, result_names
 from zstui.screens.widgets.lines import field, heading, mixed
@@ -80,7 +80,7 @@ def _standing(job: JobView, width: int) -> list[Line]:
     """How it goes, and what stands in its way."""
     lines: list[Line] = [
         *field("Job", f"{job.module}  {short_id(job.job_id)}", "strong", width),
-        mixed("State", [Span(job.state, STATES[job.state])]),
+        mixed("State", [state_of(job)]),
     ]
     if job.state == "running":
         lines.append(mixed("Progress", [*bar(share(job), 20), Span(f" {share(job):.0%}")]))
@@ -99,6 +99,20 @@ def _standing(job: JobView, width: int) -> list[Line]:
     lines += field("Cost", cost_words(job.cost_u, job.max_cost_u), "", width)
     if job.paid:
         lines.append(mixed("Paid", [Span(job.paid, PAID[job.paid])]))
+    return lines + _in_parts(job, width)
+
+
+def _in_parts(job: JobView, width: int) -> list[Line]:
+    """What a job that is billed while it runs has cost and been paid so far, and who carries the rest."""
+    lines: list[Line] = []
+    if job.due_u and job.state == "running":
+        lines += field("So far", f"{format_amount(job.due_u)}, of that paid {format_amount(job.paid_u)}", "", width)
+    if job.at_risk_u:
+        whose = f"the risk of {job.executor_name}" if job.mine else "my risk"
+        lines += field("Unpaid", f"{format_amount(job.at_risk_u)}, {whose}", "warn", width)
+    if job.refund_u:
+        owes = f"{job.executor_name} owes it back" if job.mine else "I owe it back"
+        lines += field("Refund", f"{format_amount(job.refund_u)}: {owes}", "warn", width)
     return lines
 
 

@@ -81,15 +81,23 @@ def _who(row: Row) -> Cell:
 
 
 def _cost(row: Row) -> Cell:
-    if not row.cost_u:
-        return Span("-", "faint")
-    paid = "" if isinstance(row, BatchView) else row.paid
-    return Span(amount(row.cost_u), PAID[paid] if paid not in ("", "paid") else "")
+    if isinstance(row, BatchView):
+        return Span(amount(row.cost_u)) if row.cost_u else Span("-", "faint")
+    if cost := row.cost_u or row.due_u:
+        return Span(amount(cost), PAID[row.paid] if row.paid not in ("", "paid") else "" if row.cost_u else "muted")
+    return Span("-", "faint")
 
 
 def _paid(row: Row) -> Cell:
     paid = "" if isinstance(row, BatchView) else row.paid
     return Span(paid or "-", PAID[paid] if paid else "faint")
+
+
+def state_of(row: Row) -> Span:
+    """Its state in a word; a job that is held still until it is paid is paused."""
+    if isinstance(row, JobView) and row.paused:
+        return Span("paused", "warn")
+    return Span(row.state, STATES[row.state])
 
 
 def _name(row: Row) -> str:
@@ -152,7 +160,7 @@ class Rows:
             Column("Module", 11, self._module, by(lambda r: _name(r).casefold()), flex=1, limit=20),
             Column("Guild", 8, self.guild, by(lambda r: self.guild(r).casefold()), flex=2, limit=20, above=70),
             Column("For", 9, _who, by(_partner), flex=1, limit=20),
-            Column("State", 9, lambda r: Span(r.state, STATES[r.state]), by(_created)),
+            Column("State", 9, state_of, by(_created)),
             Column("Progress", 13, _progress, by(lambda r: -share(r)), flex=1, limit=18),
             Column(
                 "Mem/128",

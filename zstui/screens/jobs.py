@@ -8,7 +8,16 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from zstui.bridge import Bridge, WatchedArea
-from zstui.engine.commands import CancelBatch, CancelJob, JobSpec, RerunJob, SetWorking, SubmitBatch, SubmitJob
+from zstui.engine.commands import (
+    Calibrate,
+    CancelBatch,
+    CancelJob,
+    JobSpec,
+    RerunJob,
+    SetWorking,
+    SubmitBatch,
+    SubmitJob,
+)
 from zstui.engine.errors import ZsError
 from zstui.engine.money import format_amount
 from zstui.engine.views import BatchView, JobView
@@ -51,6 +60,7 @@ class JobsPane(Pane[Row]):
         Binding("d", "drain", "Drain", id="jobs.drain", tooltip="Take no new jobs from others; again to take them"),
         Binding("exclamation_mark", "panic", "Panic", id="jobs.panic", tooltip="Stop all that runs here for others"),
         Binding("Y", "path", "Path", id="jobs.path", tooltip="Copy the path of the job's result, and show it"),
+        Binding("c", "calibrate", "Measure", id="jobs.calibrate", tooltip="Measure how fast this machine runs jobs"),
         Binding("L", "limits", "Limits", id="jobs.limits", tooltip="Hours and limits for others' jobs here"),
     ]
 
@@ -127,7 +137,7 @@ class JobsPane(Pane[Row]):
         if record.state == "done" and record.mine and record.paid == "unpaid":
             return (f"Done, {format_amount(record.cost_u)} to pay. a opens what waits for your approval.", "warn")
         if record.why:
-            return (record.why, "muted")
+            return (record.why, "warn" if record.paused else "muted")
         if record.state == "running" and (tail := self._last_line(record.job_id)):
             return ("> " + tail, "muted")
         return ("", "")
@@ -290,6 +300,13 @@ class JobsPane(Pane[Row]):
         self.ask(
             StopAllScreen(self.bridge),
             lambda work: self.say("Stopped. No new work is taken until you press d in Jobs."),
+        )
+
+    def action_calibrate(self) -> None:
+        self.say("Measuring; about a second.")
+        self.execute(
+            Calibrate(),
+            lambda view: f"This machine runs jobs {view.score:.2f} times as fast as {view.reference}.",
         )
 
     def action_limits(self) -> None:

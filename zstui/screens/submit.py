@@ -122,6 +122,7 @@ class SubmitScreen(Form[Command | None]):
     def content(self) -> ComposeResult:
         s = self._start
         mode, over = self._left_over()
+        allowed = format_amount(self._begin.pay_up_to_u) if isinstance(self._begin, SubmitJob) else ""
         yield Field("Module", ModuleInput(s.module, self._samples), id="module")
         yield Field("Arguments", plain_input(shlex.join(s.args), ARGUMENTS[mode]), id="args")
         with Horizontal(classes="pair"):
@@ -135,15 +136,16 @@ class SubmitScreen(Form[Command | None]):
             yield Field("Stdin", plain_input("", "a file, or nothing"), id="stdin")
         with Horizontal(classes="pair"):
             yield Field("Guild", Choice(self._guilds, s.guild, id="guild-choice", spin=True), id="guild")
-            yield Field("Witnesses", plain_input(str(s.witnesses)), id="witnesses", unit="re-run it")
-        with Horizontal(classes="pair"):
+            yield Field("Priority", plain_input(str(s.priority)), id="priority", unit="0 to 9")
+        with Horizontal(classes="three"):
             yield Field("Memory", plain_input(str(s.memory_mib)), id="memory", unit="MiB")
             yield Field("Timeout", plain_input(str(s.timeout_s)), id="timeout", unit="s")
+            yield Field("Witnesses", plain_input(str(s.witnesses)), id="witnesses")
         with Horizontal(classes="pair"):
             yield Field("At most", plain_input(format_amount(s.max_price_u)), id="price", unit="in all")
-            yield Field("Wait up to", plain_input(str(s.queue_s)), id="queue", unit="s")
+            yield Field("Pay up to", plain_input(allowed, "0: ask me"), id="allowed", unit="unasked")
         with Horizontal(classes="pair"):
-            yield Field("Priority", plain_input(str(s.priority)), id="priority", unit="0 to 9")
+            yield Field("Wait up to", plain_input(str(s.queue_s)), id="queue", unit="s")
             yield Field("Tries", plain_input(str(s.attempts)), id="attempts", unit="at most")
         yield OptionList(id="executors", markup=False, compact=True)
         yield Rows(id="estimate", label_width=12)
@@ -248,7 +250,10 @@ class SubmitScreen(Form[Command | None]):
     async def _over(self, spec: JobSpec) -> Command:
         mode, over = self._choice("mode"), self.text_of("over")
         if mode == ONE:
-            return SubmitJob(spec=spec)
+            allowed = self.read("allowed", parse_amount) if self.text_of("allowed") else 0
+            if allowed > spec.max_price_u:
+                raise FieldError("allowed", "At most the largest price.")
+            return SubmitJob(spec=spec, pay_up_to_u=allowed)
         if not over:
             raise FieldError("over", f"Say of what: {OVER[mode]}.")
         if mode == FILES:
