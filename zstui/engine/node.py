@@ -54,6 +54,7 @@ from zstui.engine.search.service import PeerSearch
 from zstui.engine.services import NAME_LIMIT, Profile, Services
 from zstui.engine.store import meta
 from zstui.engine.store.database import Database, Tx
+from zstui.engine.store.upkeep import Upkeep
 from zstui.engine.telemetry import Telemetry
 from zstui.engine.views import ApprovalState, Feed, Snapshot
 
@@ -122,6 +123,7 @@ class Node:
                 s.channels,
                 s.vault,
                 s.discharges,
+                s.upkeep,
                 s.disputes,
                 s.approvals,
                 s.jobs,
@@ -180,6 +182,7 @@ class Node:
             s.search,
             s.jobs,
             s.approvals,
+            s.upkeep,
             s.discharges,
             s.vault,
             s.disputes,
@@ -459,6 +462,7 @@ class Node:
             clock=clock,
             bus=bus,
             db=db,
+            upkeep=Upkeep(db, self._home.database, clock, (channel_store.prune,)),
             net=net,
             guilds=guilds,
             channels=channels,

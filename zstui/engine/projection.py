@@ -44,6 +44,7 @@ def status(s: Services) -> v.StatusView:
         draining_why=closed,
         metrics=s.telemetry.address,
         home=str(s.home.path),
+        database_bytes=s.upkeep.size_bytes(),
         version=__version__,
         demo=s.settings.demo,
         first_run=not s.profile.chosen,

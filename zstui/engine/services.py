@@ -23,6 +23,7 @@ from zstui.engine.net.service import NetService
 from zstui.engine.reputation.service import ReputationService
 from zstui.engine.search.service import PeerSearch
 from zstui.engine.store.database import Database
+from zstui.engine.store.upkeep import Upkeep
 from zstui.engine.telemetry import Telemetry
 
 NAME_LIMIT = 32
@@ -47,6 +48,7 @@ class Services:
     clock: Clock
     bus: Bus
     db: Database
+    upkeep: Upkeep
     net: NetService
     guilds: GuildService
     channels: ChannelService

@@ -347,6 +347,20 @@ def evidence(tx: Tx, channel: bytes) -> list[tuple[str, bytes]]:
     ).fetchall()
 
 
+def prune(tx: Tx, before_us: int, limit: int) -> int:
+    """Delete payments of channels that were closed before a time, but for the last of each side; how many rows went.
+
+    What both signed at the end stays: opening, Close, Settle.
+    """
+    return tx.execute(
+        "DELETE FROM channel_envelopes WHERE (channel, direction, seq) IN (SELECT e.channel, e.direction, e.seq"
+        " FROM channels c JOIN channel_envelopes e ON e.channel = c.id"
+        " WHERE c.state = 'closed' AND c.since_us < ? AND e.seq < CASE e.direction WHEN 0 THEN c.out_seq ELSE c.in_seq END"
+        " LIMIT ?)",
+        (before_us, limit),
+    ).rowcount
+
+
 # --- lines I paid ----------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ MAX_GROUP = 64
 MAX_WAIT_S = 0.002
 
 _PRAGMAS = (
+    "auto_vacuum=INCREMENTAL",
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",

@@ -39,6 +39,8 @@ class StatusView(View, frozen=True, kw_only=True):
     demo: bool = False
     first_run: bool = False
     """The owner has not chosen a name yet."""
+    database_bytes: int = 0
+    """On disk, journal included."""
     notices: tuple[str, ...] = ()
     """Things a person should know, e.g. that another port was chosen."""
 
