@@ -25,6 +25,7 @@ def test_pay_back_up_pay_more_lose_everything_and_restore(start: Start, tmp_path
     link(payer, worker)
     guild = form(payer, (worker, "executor"))
     spent = pay_a_job(payer, guild)
+    payer.ask("policy", "grant", "peer", worker.peer_id, "--per-payment", "0.000001", "--per-day", "1", "--total", "1")
     secret, file = tmp_path / "secret", tmp_path / "backup"
     secret.write_text("correct horse battery\n")
     taken = payer.ask("backup", str(file), "--passphrase-file", str(secret))
@@ -44,6 +45,7 @@ def test_pay_back_up_pay_more_lose_everything_and_restore(start: Start, tmp_path
     assert preview["backup"]["channels"] == taken["channels"]
     payer.start()
     assert "stop it first" in payer.refuses("restore", str(file), "--passphrase-file", str(secret), "--yes")
+    assert payer.ask("policy", "show")["grants"] == [], "an old copy gives no authority back"
     payer.ask("connect", worker.address)
     there = eventually(
         "the latest balance", lambda: [c for c in payer.ask("channel", "list") if c["theirs_u"] == spent]

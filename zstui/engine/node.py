@@ -17,6 +17,7 @@ from zstui.engine import projection, verbs
 from zstui.engine.bus import Bus
 from zstui.engine.channels import store as channel_store
 from zstui.engine.channels.approvals import schema as approval_schema
+from zstui.engine.channels.approvals import store as approval_store
 from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
 from zstui.engine.channels.approvals.service import ApprovalService
 from zstui.engine.channels.discharges.service import DischargeService
@@ -143,7 +144,7 @@ class Node:
                     "warning",
                     "channels",
                     "The database is older than this home's last start (a restored backup?): nothing is signed in a "
-                    "channel until its peer has confirmed the latest state.",
+                    "channel until its peer has confirmed the latest state, and every grant was taken back.",
                 )
             )
 
@@ -164,6 +165,7 @@ class Node:
         now = self._clock.now_us()
         if tainted or (inside == 0 and had_key):
             await db.write(lambda tx: meta.set_restored_us(tx, now))
+            await db.write(approval_store.forget_grants)
         return tainted, now < await db.read(meta.restored_us) + RESTORED_US
 
     async def stop(self) -> None:

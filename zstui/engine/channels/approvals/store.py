@@ -78,6 +78,11 @@ def _record(row: Sequence[Any]) -> Record:
     )
 
 
+def forget_grants(tx: Tx) -> None:
+    """Take every grant back: an older copy neither knows what was spent under it since, nor whether it was taken back."""
+    tx.execute("DELETE FROM approval_grant")
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
