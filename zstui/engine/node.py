@@ -415,7 +415,15 @@ class Node:
         channels.links.prepare = vault.prepare
         discharges = DischargeService(identity, net, db, bus, clock, channels.books, name_of=net.name_of)
         approvals = ApprovalService(
-            db, bus, clock, channel=channels.active_with, pay=channels.pay, context=context, due=due, settings=settings
+            db,
+            bus,
+            clock,
+            channel=channels.active_with,
+            pay=channels.pay,
+            context=context,
+            due=due,
+            settings=settings,
+            signed=channel_store.signed_under,
         )
         jobs = JobService(
             identity,

@@ -383,6 +383,14 @@ def adopt_line(tx: Tx, channel: bytes, seq: int, position: int, line: PayLine) -
     )
 
 
+def signed_under(tx: Tx, agreement: bytes) -> int:
+    """µ that I ever signed under an agreement, on any channel."""
+    row = tx.execute(
+        "SELECT coalesce(sum(amount_u), 0) FROM channel_lines WHERE agreement = ?", (agreement,)
+    ).fetchone()
+    return int(row[0])
+
+
 def lines_between(tx: Tx, channel: bytes, after: int, last: int) -> list[PayLine]:
     """Lines of my Pays ``after + 1`` to ``last`` in order."""
     rows = tx.execute(

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.engine.channels.approvals.support import UNIT, Rig
+from zstui import tables
 from zstui.engine.channels.approvals.model import PaymentRequest
+from zstui.engine.channels.approvals.present import decision_view, rehearsal_view
 from zstui.engine.errors import ApprovalError
 
 
@@ -205,3 +207,23 @@ async def test_a_rehearsal_looks_no_further_back_than_asked(rig: Rig) -> None:
     await rig.service.add(rig.request())
     assert len((await rig.service.rehearse("node", "", (0, 0, 0), None, 2)).payments) == 1
     assert len((await rig.service.rehearse("node", "", (0, 0, 0), None, 30)).payments) == 2
+
+
+async def test_a_rehearsal_counts_a_bill_that_a_newer_one_includes_once_and_reads_well(rig: Rig) -> None:
+    bills = Bills(rig)
+    await rig.service.add(bills.note(UNIT))
+    await rig.service.add(bills.receipt(2 * UNIT))
+    r = await rig.service.rehearse("node", "", (UNIT, 2 * UNIT, 10 * UNIT), None, 30)
+    assert r.count("ask").amount_u == 2 * UNIT
+    text = tables.render(rehearsal_view(r, str.title, lambda guild: "farm"))
+    assert "last 30 days: 1 payments of 2.000" in text
+    assert "asked 1 of 2.000" in text
+    logged = [decision_view(d, "south") for d in await rig.service.decisions()]
+    assert "newer_bill" in tables.render(logged)
+
+
+async def test_what_only_the_channels_books_know_as_signed_is_not_asked_for_again(rig: Rig) -> None:
+    bills = Bills(rig)
+    rig.service._signed = lambda tx, agreement: UNIT if agreement.hex() == bills.first.agreement_id else 0
+    view = await rig.service.add(bills.receipt(3 * UNIT))
+    assert (view.amount_u, view.paid_before_u) == (2 * UNIT, UNIT)

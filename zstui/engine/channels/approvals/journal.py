@@ -59,11 +59,11 @@ def decisions(tx: Tx, limit: int) -> list[LoggedDecision]:
 
 
 def history(tx: Tx, since_us: int) -> list[Past]:
-    """The latest ``MAX_DECISIONS`` payments asked for since then, oldest first."""
+    """The latest ``MAX_DECISIONS`` payments asked for since then, oldest first; of bills that a newer one includes only that."""
     rows = tx.execute(
         "SELECT request, state, automatic, (SELECT rule || char(10) || why FROM approval_decision d"
         " WHERE d.request_id = r.request_id AND d.decision = 'block' ORDER BY number LIMIT 1)"
-        " FROM approval_request r WHERE created_us > ? ORDER BY created_us DESC, request_id LIMIT ?",
+        " FROM approval_request r WHERE created_us > ? AND state != 'superseded' ORDER BY created_us DESC, request_id LIMIT ?",
         (since_us, MAX_DECISIONS),
     ).fetchall()
     return [

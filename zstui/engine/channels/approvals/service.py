@@ -80,12 +80,15 @@ class ApprovalService:
         context: Callable[[PaymentRequest], PeerContext],
         due: Callable[[PaymentRequest], int],
         settings: Settings,
+        signed: Callable[[Tx, bytes], int] = lambda tx, agreement: 0,
     ) -> None:
+        """``signed`` tells what the channels' own books say was ever signed under an agreement."""
         self._db = db
         self._bus = bus
         self._clock = clock
         self._channel = channel
         self._pay = pay
+        self._signed = signed
         self._policy = SpendingPolicy(db, clock, settings)
         self._desk = Desk(db, bus, clock, self._policy, channel=channel, context=context, due=due)
 
@@ -110,7 +113,11 @@ class ApprovalService:
 
     async def _bill(self, request: PaymentRequest) -> ApprovalView | None:
         desk, request_id, now_us = self._desk, request.request_id, self._clock.now_us()
-        added = await self._db.write(lambda tx: store.insert(tx, request, now_us))
+
+        def keep(tx: Tx) -> store.Added:
+            return store.insert(tx, request, now_us, self._signed(tx, bytes.fromhex(request.agreement_id)))
+
+        added = await self._db.write(keep)
         for old in added.gone:
             await desk.refresh(old)
         if added.request is None:

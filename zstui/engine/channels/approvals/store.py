@@ -102,13 +102,14 @@ class Added(msgspec.Struct, frozen=True):
     """Older requests that it replaced or crowded out."""
 
 
-def insert(tx: Tx, request: PaymentRequest, now_us: int) -> Added:
+def insert(tx: Tx, request: PaymentRequest, now_us: int, signed_u: int = 0) -> Added:
     """Keep a request as waiting. ``amount_u`` comes in as all that is due under the agreement; what was committed before is
-    taken off here, where no other payment can come between, and earlier requests that it includes end as superseded."""
+    taken off here, where no other payment can come between, and earlier requests that it includes end as superseded.
+    ``signed_u``: what the channels' own books say was signed, which a restored node may know of alone."""
     known = get(tx, request.request_id)
     if known is not None:
         return Added(False, None if known.state == "superseded" else known.request)
-    before_u = committed(tx, request.agreement_id)
+    before_u = max(committed(tx, request.agreement_id), signed_u)
     if request.amount_u <= before_u:
         return Added(False, None, _supersede(tx, request, now_us))
     request = msgspec.structs.replace(request, amount_u=request.amount_u - before_u, paid_before_u=before_u)
