@@ -20,7 +20,7 @@ _CANCELS = 50
 _TRIVIAL, _WASI = 20_000, 5_000
 _FUNCTIONS = (0, 7_000, 28_000)
 """The modules to compile: the sample "hello", and ones with that many functions, about 1 MB and 4 MB."""
-_LOOP_ROUNDS = 20_000_000
+_KERNELS = {"integer": 8_000_000, "float": 4_000_000, "memory": 8_000_000, "branches": 200_000}
 
 
 async def measure() -> dict[str, Any]:
@@ -29,9 +29,9 @@ async def measure() -> dict[str, Any]:
     ``trivial_in_worker_us``: instantiate and call an addition, inside a worker. ``worker_roundtrip_ms_p50``: the same as a
     caller of ``Sandbox.run`` sees it. ``jobs_per_s_trivial_batched`` and ``jobs_per_s_wasi``: additions and WASI hellos through
     ``Sandbox.run_many`` over two workers. ``compile_ms``: by size of the module, on a cache that does not know it.
-    ``cached_load_ms``: the first run of the largest in a new sandbox. ``cancel_ms_p50``: from asking a busy loop to stop until
-    its result is there. ``fuel_epoch_overhead_ratio``: a loop as the sandbox compiles it over the same loop unmetered.
-    ``worker_rss_mib``: a worker's own memory after all that.
+    ``cached_load_ms``: the first run of the one of about 1 MB in a new sandbox. ``cancel_ms_p50``: from asking a busy loop to
+    stop until its result is there. ``fuel_epoch_overhead_ratio``: the loops of "calibrate" as the sandbox compiles them over
+    the same loops as wasmtime does by default (geometric mean). ``worker_rss_mib``: a worker's own memory after all that.
     """
     modules = {name: path.read_bytes() for name, path in samples().items()}
     add = Execution(module=modules["numbers"], function="add", args=("1", "2"))
@@ -102,7 +102,7 @@ async def _compiles(sandbox: Sandbox, hello: bytes) -> dict[str, Any]:
 
 
 async def _cached_load(directory: Path) -> float:
-    module = _large(max(_FUNCTIONS))
+    module = _large(_FUNCTIONS[1])
     sandbox = Sandbox(directory, 1)
     await sandbox.start()
     try:
@@ -112,18 +112,21 @@ async def _cached_load(directory: Path) -> float:
 
 
 async def _overhead(sandbox: Sandbox, kernels: bytes) -> float:
-    execution = Execution(module=kernels, function="integer", args=(str(_LOOP_ROUNDS),))
-    metered = min([(await _run(sandbox, execution)).duration_us for _ in range(5)])
     store = wasmtime.Store()
-    instance = wasmtime.Instance(store, wasmtime.Module(store.engine, kernels), [])
-    loop = instance.exports(store)["integer"]
-    assert isinstance(loop, wasmtime.Func)
-    plain = []
-    for _ in range(5):
-        started = time.perf_counter()
-        loop(store, _LOOP_ROUNDS)
-        plain.append((time.perf_counter() - started) * 1e6)
-    return metered / min(plain)
+    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, kernels), []).exports(store)
+    ratios = []
+    for name, rounds in _KERNELS.items():
+        execution = Execution(module=kernels, function=name, args=(str(rounds),))
+        loop = exports[name]
+        assert isinstance(loop, wasmtime.Func)
+        metered, plain = [], []
+        for _ in range(5):
+            metered.append((await _run(sandbox, execution)).duration_us)
+            started = time.perf_counter()
+            loop(store, rounds)
+            plain.append((time.perf_counter() - started) * 1e6)
+        ratios.append(min(metered) / min(plain))
+    return statistics.geometric_mean(ratios)
 
 
 async def _cancel(sandbox: Sandbox, misbehave: bytes) -> float:

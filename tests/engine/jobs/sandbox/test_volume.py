@@ -25,6 +25,8 @@ class Volume(RuleBasedStateMachine):
         self.root = self.files.mounts[0].root
         self.model: dict[str, bytearray] = {}
         self.held: list[File] = []
+        self.seen: dict[int, bytes] = {}
+        """What each held file held when it was last there under a name."""
 
     @rule(name=NAMES)
     def make_directory(self, name: str) -> None:
@@ -98,6 +100,13 @@ class Volume(RuleBasedStateMachine):
         assert {name: bytes(file.data) for name, file in self.files.mounts[0].changed()} == {
             name: bytes(data) for name, data in self.model.items()
         }
+
+    @invariant()
+    def keeps_what_is_removed_while_it_is_open(self) -> None:
+        for file in self.held:
+            if file.linked:
+                self.seen[file.ino] = bytes(file.data)
+            assert bytes(file.data) == self.seen[file.ino]
 
     @invariant()
     def takes_no_more_than_it_may(self) -> None:
