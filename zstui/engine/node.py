@@ -43,6 +43,7 @@ from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import store as job_store
 from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.funding import Funding
+from zstui.engine.jobs.sandbox import calibration
 from zstui.engine.jobs.sandbox.pool import Sandbox
 from zstui.engine.jobs.service import JobService
 from zstui.engine.logs import LogBook
@@ -254,8 +255,13 @@ class Node:
                     tags=settings.tags,
                     issued_us=clock.now_us(),
                     closed=jobs.owner.closed(),
+                    speed=round(1000 * (own_speed() or 0)),
                 ),
             )
+
+        def own_speed() -> float | None:
+            measured = calibration.load(self._home.calibration)
+            return None if measured is None else measured.score
 
         def runs_jobs() -> bool:
             me = identity.peer_id
@@ -451,7 +457,9 @@ class Node:
             bus.publish(WorkChanged())
 
         jobs.owner.changed = offer_changed
-        market = Market(jobs=jobs, guilds=guilds, reputation=reputation, net=net, settings=settings)
+        market = Market(
+            jobs=jobs, guilds=guilds, reputation=reputation, net=net, settings=settings, own_speed=own_speed
+        )
         telemetry = Telemetry(
             bus,
             CollectorRegistry(),

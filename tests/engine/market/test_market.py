@@ -135,6 +135,8 @@ class Around:
         self.scores: dict[PeerId, float] = {}
         self.blocked: set[PeerId] = set()
         self.known: dict[str, tuple[int, int]] = {}
+        self.gas: int | None = None
+        self.speeds: dict[PeerId, float] = {}
 
     def resolve(self, text: str) -> str:
         return text
@@ -148,6 +150,12 @@ class Around:
 
     def score(self, peer: PeerId) -> float:
         return self.scores.get(peer, 0.5)
+
+    def typical_gas(self, module_cid: str) -> int | None:
+        return self.gas
+
+    def speed(self, peer: PeerId) -> float | None:
+        return self.speeds.get(peer)
 
     def failed(self, peer: PeerId) -> int:
         return 0
@@ -215,6 +223,13 @@ async def test_an_estimate_is_for_the_executor_that_would_get_it(
     around.known[cid_of(MODULE)] = (2_000_000, 1 << 20)
     view = await market.estimate(replace(spec, executor="bob"))
     assert (view.max_cost_u, view.typical_cost_u, view.typical_duration_us) == (312_800, 20_100, 2_000_000)
+    assert {c.expected_us for c in view.candidates} == {view.here_us} == {None}
+    around.gas, around.speeds = 3_000_000_000, {"bob": 1.5}
+    view = await market.estimate(spec)
+    expected = {c.name: (c.speed, c.speed_tested, c.expected_us, c.expected_cost_u) for c in view.candidates}
+    assert expected == {"bob": (1.5, True, 2_000_000, 20_100), "carol": (None, False, None, None)}
+    market._own_speed = lambda: 0.5
+    assert (await market.estimate(spec)).here_us == 6_000_000
     around.online.clear()
     view = await market.estimate(replace(spec, max_price_u=10**9))
     assert view.max_cost_u == 30_000_000, "nobody could: my own prices"

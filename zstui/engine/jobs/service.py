@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -57,6 +58,7 @@ from zstui.engine.jobs.records import Records
 from zstui.engine.jobs.room import Room, slots_of
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.slots import Slots
+from zstui.engine.jobs.speed import tested_speed
 from zstui.engine.jobs.submission import prepare
 from zstui.engine.jobs.submitter import Submitter
 from zstui.engine.jobs.witness import Auditor, Witness
@@ -387,13 +389,24 @@ class JobService:
         """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet."""
         return self._submitter.reserved(peer)
 
+    def speed(self, peer: PeerId) -> float | None:
+        """Of ``peer`` over the reference machine, from runs that a witness confirmed; None without any."""
+        return tested_speed(self._room.records, peer)
+
+    def typical_gas(self, module_cid: str) -> int | None:
+        """Median gas of my latest finished jobs with this module."""
+        latest_gas = [j.gas for j in islice(self._finished(module_cid), TYPICAL_OF) if j.gas_exact]
+        return median_low(latest_gas) if latest_gas else None
+
+    def _finished(self, module_cid: str) -> Iterator[Job]:
+        return (j for j in self._room.records if j.mine and j.state == "done" and j.module_cid == module_cid)
+
     def typical(self, module_cid: str) -> tuple[int, int] | None:
         """Median duration (µs) and memory (bytes) of my latest finished jobs with this module, None if there are none."""
-        known = (j for j in self._room.records if j.mine and j.state == "done" and j.module_cid == module_cid)
-        latest = list(islice(known, TYPICAL_OF))
-        if not latest:
+        known = list(islice(self._finished(module_cid), TYPICAL_OF))
+        if not known:
             return None
-        return median_low(j.duration_us for j in latest), median_low(j.memory_bytes for j in latest)
+        return median_low(j.duration_us for j in known), median_low(j.memory_bytes for j in known)
 
     # --- payments, inside the channel's transaction ------------------------------------------------------------------
 

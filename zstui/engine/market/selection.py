@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 import msgspec
 
+from zstui.engine.clock import US
 from zstui.engine.commands import JobSpec
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.manifest import MIB
+from zstui.engine.jobs.speed import REFERENCE_GAS_PER_S
 from zstui.engine.money import format_rate
 from zstui.engine.views import CapabilitiesView, ExecutorView, Role
 
@@ -27,6 +29,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     completed: int
     failed: int = 0
     uptime: float = 1.0
+    speed: float | None = None
+    """Over the reference machine, from confirmed runs."""
     blocked: bool = False
 
     @property
@@ -42,6 +46,11 @@ def prices(spec: JobSpec, offer: CapabilitiesView) -> tuple[int, int]:
         ask[0] if cap[0] is None else min(ask[0], cap[0]),
         ask[1] if cap[1] is None else min(ask[1], cap[1]),
     )
+
+
+def expected_us(gas: int | None, speed: float | None) -> int | None:
+    """How long so much gas takes at this speed, None where either is not known."""
+    return None if gas is None or not speed else round(gas * US / (speed * REFERENCE_GAS_PER_S))
 
 
 def max_cost(spec: JobSpec, per_second_nano: int, per_mib_nano: int) -> int:
@@ -121,6 +130,8 @@ def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, 
             price_per_mib_nano=c.offer.price_per_mib_nano if c.offer else 0,
             online=c.online,
             cores=max(1, c.offer.cores) if c.offer else 1,
+            speed=c.speed if c.speed is not None else c.offer.speed if c.offer else None,
+            speed_tested=c.speed is not None,
             passes=bool(why) and not lasting(spec, c),
             refusal=why,
         )

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
 from zstui.engine.errors import NoExecutor
@@ -14,7 +16,7 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cid import cid_of
 from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.submission import read_module
-from zstui.engine.market.selection import Candidate, max_cost, prices, rank
+from zstui.engine.market.selection import Candidate, expected_us, max_cost, prices, rank
 from zstui.engine.views import EstimateView, ExecutorView, Role
 
 
@@ -42,6 +44,8 @@ class NetPort(Protocol):
 
 class JobPort(Protocol):
     def typical(self, module_cid: str) -> tuple[int, int] | None: ...
+    def typical_gas(self, module_cid: str) -> int | None: ...
+    def speed(self, peer: PeerId) -> float | None: ...
 
 
 class Market:
@@ -56,9 +60,11 @@ class Market:
         net: NetPort,
         settings: Settings,
         uptime: Callable[[PeerId], float] = lambda _: 1.0,
+        own_speed: Callable[[], float | None] = lambda: None,
     ) -> None:
         """``uptime(peer)``: the share of the time that it was seen online."""
         self._uptime = uptime
+        self._own_speed = own_speed
         self._jobs = jobs
         self._guilds = guilds
         self._reputation = reputation
@@ -91,6 +97,7 @@ class Market:
             score=self._reputation.score(peer),
             completed=self._reputation.completed(peer),
             failed=self._reputation.failed(peer),
+            speed=self._jobs.speed(peer),
             uptime=self._uptime(peer),
             blocked=self._reputation.blocked_until(peer) is not None,
         )
@@ -121,7 +128,9 @@ class Market:
         _, module = await read_module(spec.module)
         candidates = self.candidates(spec)
         per_second, per_mib = self._prices(spec, candidates)
-        typical = self._jobs.typical(await asyncio.to_thread(cid_of, module))
+        cid = await asyncio.to_thread(cid_of, module)
+        typical, gas = self._jobs.typical(cid), self._jobs.typical_gas(cid)
+        candidates = tuple(self._expected(spec, c, gas, typical) for c in candidates)
         likely = None
         if typical is not None:
             likely = cost(per_second, per_mib, *typical, max(0, spec.max_price_u)).total_u
@@ -130,7 +139,22 @@ class Market:
             typical_cost_u=likely,
             typical_duration_us=None if typical is None else typical[0],
             candidates=candidates,
+            here_us=expected_us(gas, self._own_speed()),
         )
+
+    def _expected(
+        self, spec: JobSpec, c: ExecutorView, gas: int | None, typical: tuple[int, int] | None
+    ) -> ExecutorView:
+        """With how long and how dear the job would be there: from finished jobs with the module and the peer's speed."""
+        took_us = expected_us(gas, c.speed)
+        if took_us is None or typical is None:
+            return c
+        rates = (
+            min(c.price_per_second_nano, spec.price_per_second_nano or c.price_per_second_nano),
+            min(c.price_per_mib_nano, spec.price_per_mib_nano or c.price_per_mib_nano),
+        )
+        due = cost(*rates, took_us, typical[1], max(0, spec.max_price_u))
+        return replace(c, expected_us=took_us, expected_cost_u=due.total_u)
 
     def _prices(self, spec: JobSpec, candidates: tuple[ExecutorView, ...]) -> tuple[int, int]:
         """Of the executor that would get the job; if nobody could, the prices offered, or else my own."""

@@ -106,7 +106,9 @@ async def _set_job_limits(s: Services, command: c.SetJobLimits) -> views.WorkVie
 
 
 async def _calibrate(s: Services, _: c.Calibrate) -> views.CalibrationView:
-    return await measure(s.sandbox, s.home.calibration)
+    measured = await measure(s.sandbox, s.home.calibration)
+    s.net.card_changed()
+    return measured
 
 
 VERBS: dict[type, Verb] = {
