@@ -69,18 +69,23 @@ def executor_line(c: ExecutorView) -> Content:
     )
 
 
-def estimate_fields(view: EstimateView, executor: str | None, jobs: int) -> Fields:
-    """Cost at most and typically, here against there, and when it is paid. ``executor``: the one chosen."""
+def estimate_fields(view: EstimateView, executor: str | None, jobs: int, cap_u: int) -> Fields:
+    """Cost at most and typically, here against there, and when it is paid.
+
+    ``view`` is for one job of ``jobs``, which together may cost ``cap_u``; ``executor`` is the one chosen.
+    """
     takers = [c for c in in_order(view.candidates) if not c.refusal]
     runner = next((c for c in takers if c.peer_id == executor), takers[0] if takers else None)
+    each = " each" if jobs > 1 else ""
     typical = (
-        f"typically {format_amount(view.typical_cost_u)} in {exact_seconds(view.typical_duration_us or 0)}"
+        f"typically {format_amount(view.typical_cost_u)} in {exact_seconds(view.typical_duration_us or 0)}{each}"
         if view.typical_cost_u is not None
         else "never run before, so no typical cost is known"
     )
-    each = " each" if jobs > 1 else ""
     most = f" for all {jobs:,} jobs" if jobs > 1 else ""
-    cost = Content.assemble("at most ", (format_amount(view.max_cost_u), "bold"), f"{most}; {typical}{each}")
+    cost = Content.assemble(
+        "at most ", (format_amount(min(view.max_cost_u * jobs, cap_u)), "bold"), f"{most}; {typical}"
+    )
     return (("Estimate", cost), ("", _where(view, runner, jobs)))
 
 
@@ -89,7 +94,8 @@ def _where(view: EstimateView, runner: ExecutorView | None, jobs: int) -> Conten
         return Content.styled("Nobody can take it now; each one's reason is above. It waits for one.", "$text-warning")
     here = f"here {about(view.here_us)} free; " if view.here_us is not None else ""
     if jobs > 1:
-        return Content(f"{here}first on {safe(runner.name, 20)} {there(runner)} each.")
+        expected = f" {there(runner)} each" if runner.expected_us is not None else ""
+        return Content(f"{here}first on {safe(runner.name, 20)}{expected}.")
     if runner.expected_us is None:
         return Content(f"{here}on {safe(runner.name, 20)}. You pay after it ran, when you have approved the receipt.")
     return Content.assemble(here, "on ", (safe(runner.name, 20), "bold"), f" {there(runner)} ({confidence(runner)}).")

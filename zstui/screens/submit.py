@@ -191,7 +191,7 @@ class SubmitScreen(Form[Command | None]):
     def _show_estimate(self, command: Command, view: EstimateView, jobs: int) -> None:
         self._estimated, self._estimate = command, view
         self._list_executors(view.candidates, jobs)
-        self.query_one(Rows).show(estimate_fields(view, command.spec.executor, jobs))
+        self.query_one(Rows).show(estimate_fields(view, command.spec.executor, jobs, command.spec.max_price_u))
         self.call_after_refresh(self.bound_body)
 
     @on(Choice.Changed, "#mode-choice")
