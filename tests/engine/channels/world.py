@@ -354,7 +354,8 @@ class World:
         for node in self.nodes:
             node.disk.crash_at = None
         await self._raise_the_dead()
-        self.hub.cut()
+        if self.hub.lossy:
+            self.hub.cut()
         self.hub.link()
         await asyncio.gather(*self.tasks)
         await asyncio.sleep(HEAL_S)

@@ -190,6 +190,7 @@ def on_confirm(work: Work, peer: PeerId, raw: bytes, message: OpenConfirm) -> No
         work.put(channel)
         store.put_document(work.tx, channel.id, "confirm", store.IN, raw)
         work.out.started.append(channel.id)
+        work.out.in_step.append(channel.id)
         work.event(ChannelOpened(channel.id.hex()))
     work.out.acks.add(channel.id)
 
