@@ -277,6 +277,13 @@ async def test_closing_together_needs_a_rest_before_enter_counts() -> None:
         assert s.app.results[0].state == "closed"
 
 
+async def test_forcing_says_who_decides_where_there_are_witnesses() -> None:
+    judged = msgspec.structs.replace(CHANNEL, witnesses=4, witnesses_needed=3)
+    async with stage(lambda bridge: d.ForceCloseScreen(bridge, judged)) as s:
+        assert "then 3 of the channel's 4 witnesses decide for both" in flat(s)
+        assert "own record" not in flat(s)
+
+
 async def test_forcing_is_another_window_and_needs_the_word() -> None:
     async with stage(WINDOWS["close"]) as s:
         assert "dispute" not in flat(s).lower()
@@ -286,7 +293,7 @@ async def test_forcing_is_another_window_and_needs_the_word() -> None:
         assert isinstance(s.screen, d.ForceCloseScreen)
         assert "FORCE CLOSE against south: starts a dispute" in s.text()
         assert "after 24 h it closes on this node's own record" in flat(s)
-        assert "witnesses do not arbitrate" in flat(s)
+        assert "this channel has no witnesses" in flat(s)
         await s.press("enter")
         await s.write("forc")
         await s.press("enter")

@@ -165,8 +165,7 @@ class ForceCloseScreen(Form[ChannelView | None]):
         yield Rows(_balances(self._channel))
         yield Static(
             f"The channel is frozen as disputed: it carries no more payments. If {self._payee} agrees and signs, it is settled "
-            "together. If not, after 24 h it closes on this node's own record, without their signature. Nobody judges: witnesses "
-            f"do not arbitrate. You give {self._payee} no more credit. This cannot be taken back.",
+            f"together. {self._otherwise()} This cannot be taken back.",
             classes="gap",
             markup=False,
         )
@@ -174,6 +173,19 @@ class ForceCloseScreen(Form[ChannelView | None]):
             f"Do it only if {self._payee} is gone for good or refuses to close together.", classes="note", markup=False
         )
         yield Field("Type force", plain_input(placeholder="then Enter"), id="word")
+
+    def _otherwise(self) -> str:
+        """What happens without agreement."""
+        n, m = self._channel.witnesses, self._channel.witnesses_needed
+        if n:
+            return (
+                f"If not, both sides have 24 h to show what was signed (this node does so by itself); then {m} of the channel's "
+                f"{n} witnesses decide for both."
+            )
+        return (
+            "If not, after 24 h it closes on this node's own record, without their signature. Nobody judges: this channel has no "
+            f"witnesses. You give {self._payee} no more credit."
+        )
 
     def keys(self) -> Keys:
         return (("Enter", "Start the dispute"), ("Esc", "Back, keep the channel"))

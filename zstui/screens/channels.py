@@ -32,7 +32,12 @@ from zstui.screens.widgets.text import (
 
 STATES = {"opening": "info", "active": "ok", "closing": "warn", "closed": "muted", "disputed": "error"}
 ORDER = {"disputed": 0, "closing": 1, "opening": 2, "active": 3, "closed": 4}
-REASONS = {"cooperative": "both sides signed the final balance", "void": "it never came to be open"}
+REASONS = {
+    "cooperative": "both sides signed the final balance",
+    "void": "it never came to be open",
+    "verdict": "the witnesses decided",
+    "case": "the peer brought it before the witnesses",
+}
 HISTORY = 120
 """Balances kept for the plot of one channel."""
 
@@ -66,8 +71,8 @@ class ChannelsPane(Pane[ChannelView]):
     SORT = "State"
     HELP = (
         "A channel is a signed balance between you and one peer. Both put in a deposit; each payment is a newer signed "
-        "balance with a higher number. Closing settles the last one. A dispute freezes it; without agreement it closes "
-        "after 24 h on this node's own record."
+        "balance with a higher number. Closing settles the last one. A dispute freezes it; without agreement its "
+        "witnesses decide after 24 h, or where it has none each side keeps its own record."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "new", "Open", id="channels.open", tooltip="Open a payment channel with a peer"),
@@ -77,7 +82,7 @@ class ChannelsPane(Pane[ChannelView]):
             "dispute",
             "Dispute",
             id="channels.dispute",
-            tooltip="Freeze it; closes after 24 h on my own record unless both agree",
+            tooltip="Freeze it; without agreement its witnesses decide after 24 h, or my own record",
         ),
         Binding(
             "L", "ledger", "Ledger", id="channels.ledger", tooltip="What is owed with each peer over closed channels"
