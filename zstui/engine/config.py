@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Payments above it ask for the amount to be typed."""
     witness: bool = True
     """The owner's consent to witness disputes between fellow guild members."""
+    audit_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
+    """Of my repeatable jobs, how many are run again by a witness, chosen at random after their receipts came."""
     tags: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
     """Words on the capability card, for others to find this node by."""
     demo: bool = False

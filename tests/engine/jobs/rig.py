@@ -248,7 +248,7 @@ class Peer:
         self.home.mkdir(exist_ok=True)
         self.identity = Identity(hashlib.sha256(name.encode()).digest())
         self.id = self.identity.peer_id
-        self.settings = Settings(home=self.home, **settings)  # type: ignore[arg-type]
+        self.settings = Settings(home=self.home, **({"audit_share": 0.0} | settings))  # type: ignore[arg-type]
         self.sandbox = SandboxDouble()
         self.channels = ChannelDouble()
         self.requests: list[PaymentRequest] = []

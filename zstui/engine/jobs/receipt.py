@@ -254,8 +254,21 @@ def attestation_check(raw: bytes, receipt_id: bytes, r: Receipt) -> tuple[CheckV
     elif a.match != same:
         ok, detail = False, "contradicts itself"
     else:
-        ok, detail = same, "same output, exit code and gas" if same else "got a different result"
+        ok, detail = same, "same output, exit code and gas" if same else f"got a different result: {_difference(r, a)}"
     return CheckView(name=f"witness {signed.signer[-8:]}", ok=ok, detail=detail), signed.signer
+
+
+def _difference(r: Receipt, a: Attestation) -> str:
+    """The first thing in which a witness's result differs from the receipt's, in words."""
+    for what, theirs, receipts in (
+        ("stdout with the hash", a.output_hash.hex()[:16], r.output_hash.hex()[:16]),
+        ("exit code", a.exit_code, r.exit_code),
+        ("output files with the hash", a.outputs_hash.hex()[:16], files_hash(r.outputs).hex()[:16]),
+        ("gas", a.gas, r.gas),
+    ):
+        if theirs != receipts:
+            return f"its run of the same module on the same input gave {what} {theirs}, the executor signed {receipts}"
+    return "it differs in nothing that is compared"
 
 
 def make_bundle(evidence: Evidence) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -74,6 +75,8 @@ class Settler:
         if job.witnesses:
             repeatable = r.status in REPEATABLE and r.fault in ("none", "payer")
             changes["audit"] = "pending" if repeatable else "done"
+        elif r.status in REPEATABLE and r.fault in ("none", "payer") and self._picked():
+            changes["audit"] = "pending"
 
         def keep(tx: Tx) -> None:
             store.put_evidence(tx, job_id, "receipt", job.executor, raw)
@@ -84,6 +87,10 @@ class Settler:
             await room.records.change(job_id, keep, **changes)
         finally:
             self.settle(job_id)
+
+    def _picked(self) -> bool:
+        """Whether this receipt is audited: decided only now, so that no executor can know it while it works."""
+        return secrets.randbelow(1_000_000) < self._room.settings.audit_share * 1_000_000
 
     async def _own_checks(self, job: Job, m: Manifest, r: Receipt, elapsed_us: int) -> tuple[CheckView, ...]:
         """What only the submitter can check: the output it holds, its own clock, its own books."""

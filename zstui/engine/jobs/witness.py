@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 
 import msgspec
 
-from zstui.engine.errors import GuildError, ProtocolError, Refused, ZsError
+from zstui.engine.errors import GuildError, NetError, ProtocolError, Refused, ZsError
 from zstui.engine.events import ExecutionFinished, ExecutionStarted
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
@@ -25,6 +26,7 @@ from zstui.engine.jobs.receipt import (
     MAX_REASON,
     REPEATABLE,
     Attestation,
+    Evidence,
     Receipt,
     attestation_check,
     files_hash,
@@ -34,7 +36,13 @@ from zstui.engine.jobs.room import Room, cancel
 from zstui.engine.net.link import JOB_PROTOCOL
 from zstui.engine.views import CheckView
 
+log = logging.getLogger(__name__)
+
 MAX_AUDITS_OF_PEER = 4
+SPOT_AUDIT = 1
+"""Witnesses of a job that asked for none and was picked for an audit. They are not paid: each member may be next."""
+TELL_TRIES = 12
+TELL_MOST_S = 1800.0
 
 
 class Witness:
@@ -150,16 +158,19 @@ class Auditor:
         heard = frozenset(open_envelope(raw).signer for raw in evidence.attestations)
         candidates = iter(self._candidates(job, heard))
         asks = Audit(evidence.manifest, evidence.receipt)
-        wanted = max(0, job.witnesses - have)
+        asked = job.witnesses or SPOT_AUDIT
+        wanted = max(0, asked - have)
         got = sum(await asyncio.gather(*(self._one(job, m, asks, candidates, reasons) for _ in range(wanted))))
         self._asked.pop(job.job_id, None)
         why, checks = await self.checks(job)
+        if any(not c.ok for c in checks):
+            why = f"{why} {await self._judge(job, evidence)}"
         if have + got < job.witnesses:
             tail = "; ".join(reasons) or "nobody else in the guild runs jobs"
             why = f"{why} {have + got} of {job.witnesses} witnesses ran it again: {tail}.".strip()
         text = clean_text(" ".join(filter(None, (room.records[job.job_id].why, why))), 1000)
         await room.records.change(job.job_id, audit="done", why=text)
-        await self._tell_executor(job)
+        room.spawn(self._tell_executor(job), "telling an executor what a witness said", job.job_id)
 
     async def checks(self, job: Job) -> tuple[str, tuple[CheckView, ...]]:
         """One check for each attestation kept, and a sentence on those that differ."""
@@ -237,8 +248,37 @@ class Auditor:
             keep=lambda tx: store.put_evidence(tx, job.job_id, "attestation", peer, raw),
         )
 
+    async def _judge(self, job: Job, evidence: Evidence) -> str:
+        """A witness and the executor differ: run the job here, and blame the executor only for what this shows as well."""
+        room = self._room
+        _, m = open_manifest(evidence.manifest)
+        r = open_envelope(evidence.receipt).decode(Receipt)
+        output = bytearray()
+
+        def on_output(name: StreamName, data: bytes) -> None:
+            if name == "stdout":
+                output.extend(data[: max(0, m.resources.output_bytes - len(output))])
+
+        async with room.slots.hold(room.me, 0):
+            how = await run(room, m, on_output=on_output, on_progress=lambda _: None)
+        if how.status not in REPEATABLE or how.fault == "executor":
+            return f"It could not be run here to see who is right: {how.reason or how.status}."
+        output_hash = hashlib.sha256(output).digest()
+        if same_result(r, output_hash, how.exit_code, how.gas, how.gas_exact, files_hash(how.outputs)):
+            return "Run once more here, the executor's result is right."
+        await room.records.change(job.job_id, outcome="failure")
+        return "Run once more here, the executor's result is wrong; this counts against it."
+
     async def _tell_executor(self, job: Job) -> None:
-        """The executor gets what was said about its work; if it is away, it can do without."""
+        """The executor gets what was said about its work, as soon as it is there within the next hours."""
+        pause = self._room.timing.retry
+        for _ in range(TELL_TRIES):
+            if await self._told(job):
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, TELL_MOST_S)
+
+    async def _told(self, job: Job) -> bool:
         room = self._room
         evidence = await room.db.read(lambda tx: store.evidence(tx, job))
         for raw in evidence.attestations:
@@ -251,5 +291,8 @@ class Auditor:
                     await stream.expect(Ack, room.timing.answer)
                 finally:
                     stream.reset()
-            except ZsError:
-                return
+            except NetError:
+                return False
+            except ZsError as error:
+                log.info("an attestation was not taken: %s", error)
+        return True

@@ -1,0 +1,70 @@
+"""Spot audits: some receipts are checked by a witness that nobody asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.engine.jobs.rig import Guest, World, until, wasm
+from zstui.cli import main
+from zstui.engine.jobs.receipt import verify_bundle
+
+
+async def test_an_audit_confirms_an_honest_executor(world: World) -> None:
+    alice, bob = await world.peer("alice", "creator", audit_share=1.0), await world.peer("bob", "executor")
+    carol = await world.peer("carol", "executor")
+    world.fund(alice, bob)
+    done = await alice.run(bob)
+    assert done.attestations == (carol.id,)
+    assert done.why == ""
+    assert carol.sandbox.runs[0].seed == bob.sandbox.runs[0].seed
+    await until(lambda: bob.jobs.view(done.job_id).attestations == (carol.id,))
+
+
+async def test_without_a_witness_an_audit_is_silent(world: World) -> None:
+    alice, bob = await world.peer("alice", "creator", audit_share=1.0), await world.peer("bob", "executor")
+    world.fund(alice, bob)
+    assert (await alice.run(bob)).why == ""
+
+
+async def test_a_liar_is_blamed_once_the_submitter_saw_it_itself(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice, bob = await world.peer("alice", "creator", audit_share=1.0), await world.peer("bob", "executor")
+    carol = await world.peer("carol", "executor")
+    world.fund(alice, bob)
+    bob.sandbox.guests[wasm("tool")] = Guest((b"forged\n",))
+    done = await alice.run(bob)
+    assert done.why == (
+        "carol ran it again and got a different result. "
+        "Run once more here, the executor's result is wrong; this counts against it."
+    )
+    assert [(o.peer_id, o.success) for o in alice.outcomes] == [(bob.id, False)]
+    assert not all(c.ok for c in alice.requests[0].checks), "it is not paid without a person's word"
+    bundle = await alice.jobs.bundle(done.job_id)
+    (wrong,) = [c for c in verify_bundle(bundle) if not c.ok]
+    assert wrong.name == f"witness {carol.id[-8:]}"
+    assert "the same module on the same input gave stdout with the hash" in wrong.detail
+    path = Path(alice.home) / "proof.json"
+    path.write_text(json.dumps(bundle))
+    assert _verify(path) == 1
+    assert "the executor signed" in capsys.readouterr().out
+
+
+def _verify(path: Path) -> int:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(main, ["receipt", "verify", str(path)]).result()
+
+
+async def test_a_lying_witness_does_not_harm_the_executor(world: World) -> None:
+    alice, bob = await world.peer("alice", "creator", audit_share=1.0), await world.peer("bob", "executor")
+    carol = await world.peer("carol", "executor")
+    world.fund(alice, bob)
+    carol.sandbox.guests[wasm("tool")] = Guest((b"slander\n",))
+    done = await alice.run(bob)
+    assert done.why.endswith("Run once more here, the executor's result is right.")
+    assert alice.outcomes == []
