@@ -124,10 +124,7 @@ class Admission:
         return guild if guild is not None and guild.membership.may(self._registry.me, "admit") else None
 
     async def _join(self, guild: Guild, peer: PeerId, request: GuildJoin, token: bytes) -> None:
-        note = " with an invite" if token else ""
-        await self._writer.append(
-            guild, "join", peer, note=note, role=request.role, box_key=request.box_key, token=token
-        )
+        await self._writer.append(guild, "join", peer, role=request.role, box_key=request.box_key, token=token)
 
     def _token(self, guild: Guild, secret: bytes) -> Token:
         token = guild.membership.tokens.get(token_of(secret))

@@ -137,7 +137,7 @@ class Catalogue:
                 asked_at=knock.at_us // US,
                 online=knock.peer in online,
             )
-            for knock in guild.knocks.values()
+            for knock in sorted(guild.knocks.values(), key=lambda k: k.at_us)
         )
 
     def message_view(self, guild: Guild, row: MessageRow) -> GuildMessageView:

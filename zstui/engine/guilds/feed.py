@@ -18,12 +18,11 @@ def told(
     before: Membership,
     after: Membership,
     entries: Sequence[SignedEntry],
-    note: str = "",
 ) -> list[tuple[Told, int]]:
-    """A line and its time for each entry worth one, and for members who are out without one. ``note`` is added to joins."""
+    """A line and its time for each entry worth one, and for members who are out without one."""
     lines = []
     for signed in entries:
-        text = _line(me, name_of, after, signed, note)
+        text = _line(me, name_of, after, signed)
         if text:
             lines.append(((signed.peer or signed.signer, text), signed.entry.at_us))
     removed = {signed.peer for signed in entries if signed.entry.kind in ("leave", "kick")}
@@ -34,7 +33,7 @@ def told(
     return lines
 
 
-def _line(me: PeerId, name_of: Callable[[PeerId], str], after: Membership, signed: SignedEntry, note: str) -> str:
+def _line(me: PeerId, name_of: Callable[[PeerId], str], after: Membership, signed: SignedEntry) -> str:
     entry, creator = signed.entry, after.charter.creator
     who = _who(me, name_of, signed.peer)
     by = "you" if signed.signer == me else "the creator" if signed.signer == creator else name_of(signed.signer)
@@ -42,7 +41,8 @@ def _line(me: PeerId, name_of: Callable[[PeerId], str], after: Membership, signe
     match entry.kind:
         case "join" if signed.peer in after.members:
             hand = "" if signed.signer == creator else f", let in by {by}"
-            return f"{who} joined as {entry.role}{note}{hand}."
+            invited = " with an invite" if entry.token else ""
+            return f"{who} joined as {entry.role}{invited}{hand}."
         case "leave":
             return f"{who} left."
         case "kick":

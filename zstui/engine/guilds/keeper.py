@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from zstui.engine.bus import Subscription
-from zstui.engine.clock import Clock
+from zstui.engine.clock import US, Clock
 from zstui.engine.errors import ZsError
 from zstui.engine.events import GuildJoined, PeerConnected, PeerDisconnected
 from zstui.engine.guilds.admission import Admission
@@ -127,25 +127,27 @@ class Keeper:
             self.entered(entered, started_us)
 
     async def _tick(self) -> None:
-        ticks = 0
+        beat_us = knock_us = self._clock.monotonic_us()
         while True:
+            mono_us = self._clock.monotonic_us()
+            beat = mono_us >= beat_us
             try:
                 await self._registry.sweep()
                 await self._admission.sweep()
                 for guild in self._registry.living():
                     await self._governance.tend(guild)
-                if ticks % BEAT_S == 0:
-                    await self._registry.save_presence()
             except ZsError as error:
                 log.warning("guild clock: %s", error)
             self._heralds.sweep()
-            if ticks % BEAT_S == 0:
+            if beat:
+                beat_us = mono_us + BEAT_S * US
+                self._tasks.start("guild presence", self._registry.save_presence())
                 self._beat()
                 self._heal()
-            if ticks % KNOCK_AGAIN_S == KNOCK_AGAIN_S - 1:
+            if mono_us >= knock_us:
+                knock_us = mono_us + KNOCK_AGAIN_S * US
                 for guild_id in list(self._joiner.knocking):
                     self._ask_again(guild_id)
-            ticks += 1
             await self._clock.sleep(TICK_S)
 
     def _beat(self) -> None:

@@ -131,11 +131,14 @@ class GuildProtocol:
             await _until(joining)
         guild = self._registry.get(request.guild)
         peer = stream.peer
-        if not guild.membership.may(peer, "update") and not self._introduces(guild, peer, request):
+        new = not guild.membership.may(peer, "update")
+        if new and not self._introduces(guild, peer, request):
             raise ProtocolError("A log from somebody who is not a member.")
         self._hear(guild, peer)
         await self._replicator.absorb(guild, request.entries, request.grants)
         self._replicator.fetch_missing(guild, peer)
+        if new and guild.membership.may(peer, "update"):
+            self._replicator.start_sync(guild, peer)
         await stream.send(encode(Done()))
 
     @staticmethod

@@ -167,19 +167,17 @@ class Registry:
         self.bus.publish(GuildChanged(guild.hex))
         return earlier
 
-    async def commit(
-        self, guild: Guild, after: MemberLog, entries: Sequence[SignedEntry], grants: bytes, note: str = ""
-    ) -> None:
+    async def commit(self, guild: Guild, after: MemberLog, entries: Sequence[SignedEntry], grants: bytes) -> None:
         """Make ``after``, which is the guild's log with ``entries`` added, durable and then current.
 
-        ``grants`` may be empty where they are still to come. ``note`` is added to the feed line. Holds the lock already.
+        ``grants`` may be empty where they are still to come. Holds the lock already.
         """
         before, membership = guild.membership, after.membership
         if membership.key is None or grants_hash(grants) != membership.key.entry.grants:
             grants = guild.grants
         missing = membership.key is not None and guild.ring.current != membership.key.digest
         key = self._key(guild, membership, grants) if missing else None
-        spoken = told(self.me, self.name_of, before, membership, entries, note)
+        spoken = told(self.me, self.name_of, before, membership, entries)
         lines = [NewMessage(*line, min(at_us, self.clock.now_us())) for line, at_us in spoken]
         role = membership.role(self.me)
         answered = guild.knocks.keys() & membership.members.keys()

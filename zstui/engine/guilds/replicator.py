@@ -142,26 +142,33 @@ class Replicator:
     # --- pulling
 
     async def sync(self, guild: Guild, peer: PeerId) -> None:
-        """Fetch from a member what I miss. A failure of the link is left to the next time. One at a time per member."""
+        """Fetch from a member what I miss. A failure of the link is left to the next time. One at a time per member.
+
+        Where lines came, it is followed by another, by which the member sees that they did.
+        """
         key = (guild.guild_id, peer)
         running = self._syncing.get(key)
         if running is not None:
             await asyncio.shield(running)
             return
         mine = self._syncing[key] = asyncio.get_running_loop().create_future()
+        took = 0
         try:
             async with asyncio.timeout(3 * ANSWER_S):
-                await self._pull(guild, peer)
+                took = await self._pull(guild, peer)
         except (NetError, TimeoutError, Refused):
             pass
         finally:
             del self._syncing[key]
             mine.set_result(None)
+        if took:
+            self.start_sync(guild, peer)
 
     def start_sync(self, guild: Guild, peer: PeerId) -> None:
         self._tasks.start("guild sync", self.sync(guild, peer))
 
-    async def _pull(self, guild: Guild, peer: PeerId) -> None:
+    async def _pull(self, guild: Guild, peer: PeerId) -> int:
+        """Returns how many lines came."""
         floors = tuple(guild.window.floors().items())[-MAX_FLOORS:]
         stream = await self._network.open(peer, GUILD_PROTOCOL, ANSWER_S)
         try:
@@ -175,21 +182,21 @@ class Replicator:
                             break
                     case No(code="unknown_guild"):
                         self.push_log(guild, [peer], 0)
-                        return
+                        return 0
                     case No():
-                        return
+                        return 0
                     case _:
                         raise ProtocolError("Not an answer to a sync.")
-            await self._pull_lines(guild, peer, stream)
+            return await self._pull_lines(guild, peer, stream)
         finally:
             stream.reset()
 
-    async def _pull_lines(self, guild: Guild, peer: PeerId, stream: Stream) -> None:
+    async def _pull_lines(self, guild: Guild, peer: PeerId, stream: Stream) -> int:
         more, left = True, MAX_MESSAGES
         while more and left > 0:
             reply = decode_reply(await stream.receive(ANSWER_S))
             if not isinstance(reply, Lines):
-                return
+                break
             more = reply.more
             if not reply.sealed or not guild.alive(self._registry.clock.now_us()):
                 continue
@@ -200,6 +207,7 @@ class Replicator:
         member = guild.membership.members.get(peer)
         if not more and member is not None:
             guild.window.settle_all(member.box_key)
+        return MAX_MESSAGES - left
 
     # --- serving
 

@@ -30,7 +30,7 @@ class Writer:
         members = [Member(key, "creator", box_key, b"")]
         return self._sign(MemberLog(charter), "join", members, peer=key, role="creator", box_key=box_key)
 
-    async def append(self, guild: Guild, kind: EntryKind, peer: PeerId = "", *, note: str = "", **fields: Any) -> None:
+    async def append(self, guild: Guild, kind: EntryKind, peer: PeerId = "", **fields: Any) -> None:
         """Sign an entry that knows of all others, commit it, and bring it to everybody else. Holds the lock already.
 
         ``fields`` are those of ``GuildEntry``. Raises ProtocolError if the log does not allow it.
@@ -49,7 +49,7 @@ class Writer:
         after = log.copy()
         after.add(signed)
         place = len(log)
-        await self._registry.commit(guild, after, [signed], grants, note)
+        await self._registry.commit(guild, after, [signed], grants)
         told = before.members.keys() - {self._registry.me} - ({peer} if kind in ("join", "leave") else set())
         self._replicator.push_log(guild, told, place)
 
