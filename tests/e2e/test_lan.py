@@ -125,3 +125,71 @@ def test_a_node_that_stays_on_the_lan_sends_nothing_off_it(hosts: tuple[str, str
     finally:
         for node in (alpha, beta, open_minded):
             node.stop()
+
+
+@pytest.fixture
+def bridged() -> Iterator[list[str]]:
+    """Names of three namespaces whose cables, named like them, meet in a bridge of a fourth; 10.78.0.1 to 10.78.0.3."""
+    tag = uuid.uuid4().hex[:6]
+    switch, hosts = f"zsw{tag}", [f"zs{n}{tag}" for n in range(3)]
+    made = [name for name in (switch, *hosts) if ip("netns", "add", name)]
+    try:
+        if len(made) < 4 or not ip("-n", switch, "link", "add", "br0", "type", "bridge"):
+            pytest.skip("this machine makes no network namespaces or bridges")
+        assert ip("-n", switch, "link", "set", "br0", "up")
+        for number, host in enumerate(hosts, 1):
+            port = f"p{number}"
+            assert ip("link", "add", host, "netns", host, "type", "veth", "peer", "name", port, "netns", switch)
+            assert ip("-n", switch, "link", "set", port, "master", "br0", "up")
+            assert ip("-n", host, "addr", "add", f"10.78.0.{number}/24", "dev", host)
+            assert ip("-n", host, "link", "set", "lo", "up")
+            assert ip("-n", host, "link", "set", host, "up")
+            assert ip("-n", host, "route", "add", "default", "dev", host)
+        yield hosts
+    finally:
+        for name in made:
+            ip("netns", "delete", name)
+
+
+def chat(node: NodeProcess, guild: str) -> list[str]:
+    return [m["text"] for m in node.ask("guild", "messages", guild) if not m["system"]]
+
+
+def members(node: NodeProcess, guild: str) -> list[str]:
+    views = [v for v in node.ask("guild", "list") if v["guild_id"] == guild]
+    return sorted(m["name"] for v in views for m in v["members"])
+
+
+def test_three_machines_form_a_guild_and_one_is_cut_off_and_comes_back(bridged: list[str], tmp_path: Path) -> None:
+    nodes = [
+        NodeProcess(tmp_path / name, namespace=host, start=False)
+        for name, host in zip(("alpha", "beta", "gamma"), bridged, strict=True)
+    ]
+    alpha, beta, gamma = nodes
+    try:
+        for node in nodes:
+            node.launch()
+        for node in nodes:
+            node.start()
+        guild = alpha.ask("guild", "create", "lab", "--knock")["guild_id"]
+        for node in (beta, gamma):
+            eventually("guild", lambda node=node: node.ask("guild", "list"))  # type: ignore[misc]
+            assert node.ask("guild", "join", guild)["state"] == "knocking"
+            alpha.ask("guild", "admit", guild, node.peer_id)
+        for node in nodes:
+            eventually("guild of three", lambda node=node: len(members(node, guild)) == 3)  # type: ignore[misc]
+
+        assert ip("-n", bridged[2], "link", "set", bridged[2], "down")
+        alpha.ask("guild", "send", guild, "while gamma was away")
+        gamma.ask("guild", "send", guild, "gamma, alone")
+        eventually("message", lambda: chat(beta, guild) == ["while gamma was away"])
+
+        assert ip("-n", bridged[2], "link", "set", bridged[2], "up")
+        both = ["gamma, alone", "while gamma was away"]
+        for node in nodes:
+            eventually("all messages", lambda node=node: sorted(chat(node, guild)) == both, 40)  # type: ignore[misc]
+        alpha.ask("guild", "kick", guild, gamma.peer_id)
+        eventually("removal", lambda: gamma.ask("guild", "list")[0]["state"] == "left")
+    finally:
+        for node in nodes:
+            node.stop()
