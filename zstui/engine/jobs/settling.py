@@ -11,7 +11,7 @@ from zstui.engine.channels.approvals.model import PaymentRequest
 from zstui.engine.clock import US
 from zstui.engine.errors import InvalidReceipt, ZsError
 from zstui.engine.events import Notice
-from zstui.engine.jobs import store
+from zstui.engine.jobs import notes_store, store
 from zstui.engine.jobs.manifest import Manifest, conforms
 from zstui.engine.jobs.model import Job, finished_changes, longest_active_us
 from zstui.engine.jobs.ports import RecordOutcome, RequestPayment
@@ -131,12 +131,17 @@ class Settler:
                 await self._auditor.audit(job)
             await room.records.cover(job_id)
             await self.book(job_id)
-            if room.records[job_id].paid == "unpaid":
-                await self._request(room.records[job_id])
+            job = room.records[job_id]
+            if job.paid == "unpaid" or (job.paid == "free" and await self._was_noted(job_id)):
+                await self._request(job)
             await self._again(job_id)
         finally:
             self._settling.discard(job_id)
             room.records.touch(job_id)
+
+    async def _was_noted(self, job_id: str) -> bool:
+        """Whether slices of the job were asked for: its receipt ends those that are not paid."""
+        return await self._room.db.read(lambda tx: notes_store.last(tx, job_id)) is not None
 
     async def _request(self, job: Job) -> None:
         room = self._room

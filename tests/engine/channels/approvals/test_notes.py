@@ -227,3 +227,10 @@ async def test_what_only_the_channels_books_know_as_signed_is_not_asked_for_agai
     rig.service._signed = lambda tx, agreement: UNIT if agreement.hex() == bills.first.agreement_id else 0
     view = await rig.service.add(bills.receipt(3 * UNIT))
     assert (view.amount_u, view.paid_before_u) == (2 * UNIT, UNIT)
+
+
+async def test_a_job_that_came_to_cost_nothing_ends_its_unpaid_slice(rig: Rig) -> None:
+    bills = Bills(rig)
+    await rig.service.add(bills.note(UNIT))
+    assert await rig.service.bill(bills.receipt(0)) is None
+    assert rig.service.views() == []

@@ -62,7 +62,7 @@ async def test_the_same_receipt_is_asked_once(rig: Rig) -> None:
 
 async def test_requests_without_amount_or_proper_ids_are_refused(rig: Rig) -> None:
     for changes in (
-        {"amount_u": 0},
+        {"amount_u": -1},
         {"amount_u": -5},
         {"amount_u": 2**60},
         {"agreement_id": "xyz"},

@@ -106,7 +106,9 @@ class ApprovalService:
         """Keep a request, and pay it at once if a grant covers it. A known id changes nothing.
 
         ``amount_u`` is all that is due under its agreement; what was paid before comes off, and earlier requests that it
-        includes end. None where nothing is left to pay. Raises BadInput, StoreError.
+        includes end; so they do for a job that came to cost nothing. None where nothing is left to pay.
+
+        Raises BadInput, StoreError.
         """
         _check(request)
         return await asyncio.shield(self._bill(request))
@@ -372,8 +374,8 @@ class ApprovalService:
 
 def _check(request: PaymentRequest) -> None:
     """Raises BadInput for a request that no payment could be made from."""
-    if not 0 < request.amount_u <= MAX_AMOUNT_U:
-        raise BadInput("A payment request asks for more than nothing.")
+    if not 0 <= request.amount_u <= MAX_AMOUNT_U:
+        raise BadInput("A payment request asks for an amount that is out of range.")
     try:
         lengths = [len(bytes.fromhex(text)) for text in (request.receipt_id, request.agreement_id)]
     except ValueError as error:
