@@ -83,6 +83,22 @@ async def test_a_stale_filing_while_the_victim_sleeps(full: Court) -> None:
     await until(lambda: all(who.identity.peer_id in w.blacklisted for w in full.witnesses))
 
 
+async def test_evidence_after_the_deadline_is_refused(full: Court) -> None:
+    channel = await paid(full)
+    who = await liar(full, channel)
+    await full.b.stop()
+    await file_with_all(full, who, who.pays[0])
+    await full.heard(channel)
+    for node in full.witnesses[2:]:
+        await node.stop()
+    full.shift(DAY + 60)
+    judge = full.witnesses[0]
+    await until(lambda: judge.case(channel).state == "deciding")
+    answer = await who.say(judge.id, who.evidence(who.pays[2]))
+    assert answer.kind == "Declined"
+    assert judge.case(channel).evidence_mine == 1
+
+
 async def test_hiding_behind_the_others_payment_binds_to_what_it_acknowledges(full: Court) -> None:
     channel = await paid(full)
     who = await liar(full, channel)
@@ -230,6 +246,7 @@ async def test_a_witness_whose_clock_is_off_by_a_day(full: Court, off: float) ->
     for node in full.witnesses:
         await node.disputes._turn()
     assert all(w.case(channel).state == "filed" for w in right), "its haste hurries nobody"
+    assert not wrong.disputes.verdict(channel).signed_by_me, "and it signs nothing alone"
     full.shift(DAY + 60)
     await full.closed(channel, full.a)
     assert full.a.balance(channel) == ("closed", "verdict", 9_450, 5_550)
@@ -248,6 +265,9 @@ async def test_a_denied_acknowledgement_is_answered_or_judged(full: Court) -> No
     false = seal(full.b.identity, Ack(who.ch, 9, 900, b"f" * 32))
     assert (await who.say(full.witnesses[0].id, who.evidence(denied=false))).kind == "Taken"
     assert len(full.witnesses[0].disputes.verdict(channel).faults) == 1
+    full.shift(DAY + 60)
+    await until(lambda: all(full.b.id in w.blacklisted for w in full.witnesses))
+    assert {w.blacklisted[full.b.id][0] for w in full.witnesses} == {24}, "what only a verdict shows weighs less"
 
 
 async def test_fraud_is_believed_by_proof_only_and_from_fellows_only(full: Court) -> None:
