@@ -21,6 +21,8 @@ from zstui.engine.views import (
     BatchView,
     ChannelUpdated,
     ChannelView,
+    DisputeUpdated,
+    DisputeView,
     GuildMessage,
     GuildMessageView,
     GuildUpdated,
@@ -41,7 +43,18 @@ from zstui.engine.views import (
 
 R = TypeVar("R")
 WatchedArea = Literal[
-    "status", "peers", "guilds", "jobs", "channels", "approvals", "ranks", "batches", "log", "output", "messages"
+    "status",
+    "peers",
+    "guilds",
+    "jobs",
+    "channels",
+    "disputes",
+    "approvals",
+    "ranks",
+    "batches",
+    "log",
+    "output",
+    "messages",
 ]
 MAX_HZ = 10
 TURN = 256
@@ -67,6 +80,8 @@ class Bridge:
         self.jobs: dict[str, JobView] = {}
         self.batches: dict[str, BatchView] = {}
         self.channels: dict[str, ChannelView] = {}
+        self.disputes: dict[str, DisputeView] = {}
+        """Of my channels, and cases of others that this node witnesses."""
         self.approvals: dict[str, ApprovalView] = {}
         self.ranks: tuple[RankView, ...] = ()
         self.log: deque[LogLine] = deque(maxlen=LOG_LINES)
@@ -104,6 +119,7 @@ class Bridge:
         self.jobs = {v.job_id: v for v in snapshot.jobs}
         self.batches = {v.batch_id: v for v in snapshot.batches}
         self.channels = {v.channel_id: v for v in snapshot.channels}
+        self.disputes = {v.channel_id: v for v in snapshot.disputes}
         self.approvals = {v.request_id: v for v in snapshot.approvals}
         self.ranks = snapshot.ranks
         self.log.extend(snapshot.log)
@@ -151,6 +167,9 @@ class Bridge:
             case ChannelUpdated(view=view):
                 self.channels[view.channel_id] = view
                 self._mark("channels", view.channel_id)
+            case DisputeUpdated(view=view):
+                self.disputes[view.channel_id] = view
+                self._mark("disputes", view.channel_id)
             case ApprovalUpdated(view=view):
                 self.approvals[view.request_id] = view
                 self._mark("approvals", view.request_id)

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from zstui import arguments, tables
+from zstui import arguments, statement_file, tables
 from zstui.arguments.types import passphrase
 from zstui.engine import commands as c
 from zstui.engine.config import Settings, load
@@ -129,12 +129,9 @@ def _undone(result: JobView | BatchView) -> str:
 def _write_statement(args: argparse.Namespace, statement: StatementView) -> int:
     path: Path = args.to_csv or args.to_json
     try:
-        if args.to_json:
-            path.write_bytes(msgspec.json.encode(statement))
-        else:
-            path.write_text(tables.csv_of(statement), newline="")
-    except OSError as error:
-        return _fail(BadInput(f"Cannot write {path}: {error.strerror}."), 1)
+        statement_file.write(path, statement, as_csv=bool(args.to_csv))
+    except BadInput as error:
+        return _fail(error, 1)
     print(f"{path}: {len(statement.channels)} channels, {len(statement.payments)} entries")
     return 0
 

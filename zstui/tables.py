@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,6 +11,7 @@ from zstui.engine.money import format_amount
 from zstui.engine.views import (
     ApprovalView,
     BackupView,
+    BalancesView,
     BatchView,
     ChannelView,
     DecisionView,
@@ -32,7 +31,6 @@ from zstui.engine.views import (
     RankView,
     RehearsalView,
     RehearsedCount,
-    StatementView,
     StatusView,
     VerdictView,
 )
@@ -194,7 +192,7 @@ def _status(v: StatusView) -> str:
         f"peers {v.peers}  guilds {v.guilds}  jobs running {v.jobs_running}  approvals waiting {v.approvals}",
         f"in channels {format_amount(v.balance_u)}  owed to me {format_amount(v.owed_to_me_u)}  "
         f"I owe {format_amount(v.i_owe_u)}",
-        f"home      {v.home}  (database {v.database_bytes / 1e6:.1f} MB)",
+        f"home      {v.home}  (database {v.database_bytes / 1e6:.1f} MB, backed up {clock(v.backed_up_at) if v.backed_up_at else 'never'})",
         *(f"note      {n}" for n in v.notices),
     ]
     return "\n".join(lines)
@@ -296,15 +294,9 @@ def _dispute(v: DisputeView) -> str:
     return "\n".join(lines)
 
 
-def csv_of(statement: StatementView) -> str:
-    """The entries of a statement; amounts in micro-units. Nothing in it can be taken for a formula."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(("time_utc", "peer", "channel", "direction", "what", "sequence", "amount_u", "reference"))
-    for row in statement.payments:
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row.at))
-        writer.writerow((at, row.peer_id, row.channel_id, row.direction, row.what, row.sequence, row.amount_u, row.ref))
-    return out.getvalue()
+def _balances(v: BalancesView) -> str:
+    rows = [(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(p.at)), format_amount(p.mine_u)) for p in v.points]
+    return table(("AT", "MINE"), [*rows, ("now", format_amount(v.mine_u))])
 
 
 def render(result: object, element: type | None = None) -> str:
@@ -322,6 +314,8 @@ def render(result: object, element: type | None = None) -> str:
         )
     if isinstance(result, DisputeView):
         return _dispute(result)
+    if isinstance(result, BalancesView):
+        return _balances(result)
     if isinstance(result, VerdictView):
         return result.text
     if isinstance(result, PolicyView):

@@ -39,6 +39,14 @@ def add(family: Family, verb: Verb) -> None:
     )
     verb(channel, "list", "channels", lambda a: c.ListChannels())
     verb(channel, "show", "one channel", lambda a: c.ShowChannel(channel=a.channel)).add_argument("channel")
+    history = verb(
+        channel,
+        "history",
+        "how your balance in a channel went, payment by payment",
+        lambda a: c.ListBalances(channel=a.channel, points=a.points),
+    )
+    history.add_argument("channel")
+    history.add_argument("--points", type=int, default=120, metavar="N", help="at most, evenly spread")
     close = verb(
         channel, "close", "close a channel", lambda a: c.CloseChannel(channel=a.channel, unilateral=a.unilateral)
     )

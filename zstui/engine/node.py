@@ -106,7 +106,8 @@ class Node:
             tainted, restored = await self._count_boot(db, had_key)
             stored = await db.read(meta.name)
             given = clean_text(self._settings.name or stored, NAME_LIMIT)
-            profile = Profile(given or clean_text(platform.node(), NAME_LIMIT) or "zstui", bool(given))
+            own = given or clean_text(platform.node(), NAME_LIMIT) or "zstui"
+            profile = Profile(own, bool(given), await db.read(meta.backed_up_us))
             s = self._build(identity, db, profile, tainted, restored)
         except ZsError:
             await db.close()
@@ -383,6 +384,7 @@ class Node:
             name_of=net.name_of,
             credit_limit=credit_limit,
             at_risk=lambda peer: jobs.at_risk(peer),
+            owed=lambda peer: jobs.owed(peer),
             reserved=lambda peer: jobs.reserved(peer),
             on_credit=on_credit,
             on_acknowledged=on_acknowledged,

@@ -44,6 +44,7 @@ def status(s: Services) -> v.StatusView:
         draining_why=closed,
         metrics=s.telemetry.address,
         home=str(s.home.path),
+        backed_up_at=s.profile.backed_up_us // 1_000_000 or None,
         database_bytes=s.upkeep.size_bytes(),
         version=__version__,
         demo=s.settings.demo,
@@ -184,8 +185,15 @@ class Projector:
                 waiting = (a.request_id for a in self._s.approvals.views() if a.state == "waiting")
                 self._dirty.update((("approvals", request_id), None) for request_id in waiting)
             dirty, self._dirty = self._dirty, {}
+            partners: set[str] = set()
             for area, key in dirty:
-                self._feed.publish(self._view(area, key))
+                event = self._view(area, key)
+                self._feed.publish(event)
+                if isinstance(event, v.JobUpdated):
+                    partners.add((event.view.executor or "") if event.view.mine else event.view.submitter)
+            for channel in filter(None, map(self._s.channels.active_with, partners)):
+                if ("channels", channel.channel_id) not in dirty:
+                    self._feed.publish(v.ChannelUpdated(view=channel))  # What is at risk follows the jobs.
             if self._status:
                 self._status = False
                 self._feed.publish(v.StatusUpdated(view=status(self._s)))

@@ -37,6 +37,8 @@ class Profile:
     name: str
     chosen: bool
     """The name is one that the owner gave, not the machine's."""
+    backed_up_us: int = 0
+    """When the latest backup was taken; 0: never."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from zstui.engine.channels import closing, opening
 from zstui.engine.channels.books import Books
 from zstui.engine.channels.desk import ChannelDesk
 from zstui.engine.channels.drivers import DRIVERS
+from zstui.engine.channels.history import MAX_POINTS, balances
 from zstui.engine.channels.links import Links
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.channels.model import DRIVER, MAX_DEPOSIT_U, Channel, check_terms
@@ -36,7 +37,7 @@ from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.money import format_amount
 from zstui.engine.net.link import Network
 from zstui.engine.store.database import Database, Tx
-from zstui.engine.views import ChannelView, LedgerView
+from zstui.engine.views import BalancesView, ChannelView, LedgerView
 
 ACK_WAIT_S = 5.0
 """How long ``pay`` and a cooperative ``close`` wait for the peer."""
@@ -70,6 +71,7 @@ class ChannelService:
         name_of: Callable[[PeerId], str],
         credit_limit: Callable[[PeerId], int],
         at_risk: Callable[[PeerId], int],
+        owed: Callable[[PeerId], int] = lambda peer: 0,
         reserved: Callable[[PeerId], int] = lambda peer: 0,
         on_credit: LineHook,
         on_acknowledged: LineHook,
@@ -80,10 +82,10 @@ class ChannelService:
         agreed_witnesses: Callable[[PeerId], frozenset[bytes]] = lambda peer: frozenset(),
         action_in_case: Callable[[str], str] = lambda channel_id: "",
     ) -> None:
-        """``on_credit`` and ``on_acknowledged`` run in the channel's transaction, for a line paid to me and for one of mine
-        that the peer holds. ``tainted``: the database went back in time since the last start. ``restored``:
-        it may lack channels that its peers still have. ``nominate`` finds
-        witnesses for a channel to be, ``agreed_witnesses`` are those agreed on with a peer that is about to propose one, and
+        """``at_risk`` and ``owed``: work done for a peer, and by it for me, that is not paid, µ. ``on_credit`` and
+        ``on_acknowledged`` run in the channel's transaction, for a line paid to me and for one of mine that the peer holds.
+        ``tainted``: the database went back in time since the last start. ``restored``: it may lack channels that its peers
+        still have. ``nominate`` finds witnesses for a channel to be, ``agreed_witnesses`` are those agreed on with a peer that is about to propose one, and
         ``action_in_case`` says who must act in a dispute before witnesses."""
         self._identity = identity
         self._network = network
@@ -92,6 +94,7 @@ class ChannelService:
         self._clock = clock
         self._name_of = name_of
         self._at_risk = at_risk
+        self._owed = owed
         self._reserved = reserved
         self._tainted = tainted
         self._nominate = nominate
@@ -235,6 +238,13 @@ class ChannelService:
         """Raises UnknownChannel."""
         return self._view(self._record(channel_id))
 
+    async def balances(self, channel_id: str, points: int) -> BalancesView:
+        """How my balance went, in at most ``points`` points. Raises UnknownChannel, BadInput."""
+        if not 2 <= points <= MAX_POINTS:
+            raise BadInput(f"A plot has 2 to {MAX_POINTS} points.")
+        record = self._record(channel_id)
+        return await self._db.read(lambda tx: balances(tx, record, points))
+
     def resolve(self, text: str) -> str:
         """A full id or an unambiguous prefix of at least 4 digits. Raises UnknownChannel."""
         wanted = text.strip().lower()
@@ -358,6 +368,7 @@ class ChannelService:
             self._name_of(record.peer),
             record.peer in self._network.connected(),
             self._at_risk(record.peer),
+            self._owed(record.peer),
             self._reserved(record.peer),
             self._clock.now_us(),
             self._action_in_case(record.id.hex()) if record.state is State.DISPUTED else "",

@@ -15,9 +15,17 @@ SOON_US = 3_600_000_000
 
 
 def view(
-    channel: Channel, name: str, online: bool, at_risk_u: int, reserved_u: int, now_us: int, in_case: str = ""
+    channel: Channel,
+    name: str,
+    online: bool,
+    at_risk_u: int,
+    owed_u: int,
+    reserved_u: int,
+    now_us: int,
+    in_case: str = "",
 ) -> ChannelView:
-    """``at_risk_u``: work done for the peer and not paid; what the peer has not acknowledged is added here.
+    """``at_risk_u``: work done for the peer and not paid; what the peer has not acknowledged is added here. ``owed_u``: work
+    done by the peer for me and not paid.
     ``reserved_u``: promised to jobs at the peer. ``in_case``: who must act in the case that witnesses hear."""
     c = channel
     return ChannelView(
@@ -35,11 +43,13 @@ def view(
         sequence_theirs=c.inn.seq,
         expires_at=c.expires_us // 1_000_000,
         at_risk_u=at_risk_u + c.unacked_u if c.open else 0,
+        at_risk_theirs_u=owed_u if c.open else 0,
         reserved_u=min(reserved_u, c.balance) if c.state is State.ACTIVE else 0,
         unacknowledged=c.out.seq - c.acked,
         action=in_case or action(c, name, online, now_us),
         witnesses=len(c.params.witnesses),
         witnesses_needed=c.params.m,
+        driver=c.params.driver,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from zstui.engine.commands.base import Command
 from zstui.engine.views import (
     ApprovalView,
+    BalancesView,
     ChannelView,
     DecisionView,
     DischargeView,
@@ -67,6 +68,13 @@ class ListChannels(Command[list[ChannelView]], frozen=True, kw_only=True):
 
 class ShowChannel(Command[ChannelView], frozen=True, kw_only=True):
     channel: str
+
+
+class ListBalances(Command[BalancesView], frozen=True, kw_only=True):
+    """How my balance in a channel went, for a plot: evenly spread over its payments."""
+
+    channel: str
+    points: int = 120
 
 
 class CloseChannel(Command[ChannelView], frozen=True, kw_only=True):
@@ -168,6 +176,7 @@ MoneyCommand = (
     | Statement
     | ListChannels
     | ShowChannel
+    | ListBalances
     | CloseChannel
     | ListLedger
     | SetCredit

@@ -381,6 +381,10 @@ class JobService:
         """µ that ``peer`` owes me: receipts not paid, and what was metered of work under way and is not paid."""
         return sum(at_risk_u(self._room, j) for j in self._room.records.open() if not j.mine and j.submitter == peer)
 
+    def owed(self, peer: PeerId) -> int:
+        """µ that I owe ``peer`` for its work, as far as this node knows: receipts not paid, and notes of what runs there."""
+        return sum(at_risk_u(self._room, j) for j in self._room.records.open() if j.mine and j.executor == peer)
+
     def committed(self, peer: PeerId) -> int:
         """µ that ``peer`` may yet owe me: receipts not paid, and work under way at its dearest."""
         return self._executor.committed(peer)

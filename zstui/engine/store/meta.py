@@ -38,6 +38,18 @@ def set_restored_us(tx: Tx, at_us: int) -> None:
     )
 
 
+def backed_up_us(tx: Tx) -> int:
+    """When the latest backup of this database was taken; 0: never, as far as it knows."""
+    row = tx.execute("SELECT value FROM meta WHERE name = 'backed_up_us'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def set_backed_up_us(tx: Tx, at_us: int) -> None:
+    tx.execute(
+        "INSERT INTO meta VALUES ('backed_up_us', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (at_us,)
+    )
+
+
 def name(tx: Tx) -> str:
     """The node's own name as its owner set it, or ""."""
     row = tx.execute("SELECT value FROM setting WHERE name = 'name'").fetchone()

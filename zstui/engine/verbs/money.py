@@ -56,6 +56,10 @@ async def _show_channel(s: Services, command: c.ShowChannel) -> views.ChannelVie
     return s.channels.view(s.channels.resolve(command.channel))
 
 
+async def _balances(s: Services, command: c.ListBalances) -> views.BalancesView:
+    return await s.channels.balances(s.channels.resolve(command.channel), command.points)
+
+
 async def _close_channel(s: Services, command: c.CloseChannel) -> views.ChannelView:
     return await s.channels.close(s.channels.resolve(command.channel), unilateral=command.unilateral)
 
@@ -155,6 +159,7 @@ VERBS: dict[type, Verb] = {
     c.Statement: _statement,
     c.ListChannels: _channels,
     c.ShowChannel: _show_channel,
+    c.ListBalances: _balances,
     c.CloseChannel: _close_channel,
     c.ListLedger: _ledger,
     c.SetCredit: _set_credit,

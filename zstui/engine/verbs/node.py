@@ -66,6 +66,7 @@ async def _backup(s: Services, command: c.Backup) -> views.BackupView:
     path = Path(command.path)
     if not path.is_absolute():
         raise BadInput("The path of a backup must be absolute.")
+    now_us = s.clock.now_us()
     manifest, size = await take(
         s.home,
         path,
@@ -73,8 +74,10 @@ async def _backup(s: Services, command: c.Backup) -> views.BackupView:
         peer_id=s.identity.peer_id,
         name=s.profile.name,
         name_of=s.net.name_of,
-        now_us=s.clock.now_us(),
+        now_us=now_us,
     )
+    await s.db.write(lambda tx: meta.set_backed_up_us(tx, now_us))
+    s.profile.backed_up_us = now_us
     return backup_view(manifest, path, size)
 
 

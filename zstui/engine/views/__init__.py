@@ -59,6 +59,8 @@ from zstui.engine.views.jobs import (
 from zstui.engine.views.money import (
     ApprovalState,
     ApprovalView,
+    BalancePoint,
+    BalancesView,
     ChannelStateName,
     ChannelView,
     DecisionView,
@@ -87,6 +89,8 @@ __all__ = [
     "Area",
     "BackupChannelView",
     "BackupView",
+    "BalancePoint",
+    "BalancesView",
     "BatchState",
     "BatchUpdated",
     "BatchView",

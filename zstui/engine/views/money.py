@@ -28,6 +28,8 @@ class ChannelView(View, frozen=True, kw_only=True):
     expires_at: int
     at_risk_u: int = 0
     """Work I did for this peer that is not paid yet, plus payments of mine it has not acknowledged."""
+    at_risk_theirs_u: int = 0
+    """Work this peer did for me that I have not paid yet: its risk, as far as I know."""
     reserved_u: int = 0
     """Of my side, promised to jobs that run there or are not paid yet: no other job can be promised it."""
     unacknowledged: int = 0
@@ -37,6 +39,25 @@ class ChannelView(View, frozen=True, kw_only=True):
     """How many were named at the opening to decide a dispute; 0: nobody decides one."""
     witnesses_needed: int = 0
     """How many equal verdicts of theirs decide."""
+    driver: str = "ledger"
+    """How what it comes to owe is settled."""
+
+
+class BalancePoint(View, frozen=True, kw_only=True):
+    at: int
+    mine_u: int
+
+
+class BalancesView(View, frozen=True, kw_only=True):
+    """How my balance in one channel went."""
+
+    channel_id: str
+    payments: int
+    """Made in it by both sides; ``points`` may be fewer."""
+    mine_u: int
+    """Now."""
+    points: tuple[BalancePoint, ...]
+    """Oldest first; the first is the deposit at the opening. Times are the payers' own."""
 
 
 class DischargeView(View, frozen=True, kw_only=True):

@@ -39,6 +39,8 @@ class StatusView(View, frozen=True, kw_only=True):
     demo: bool = False
     first_run: bool = False
     """The owner has not chosen a name yet."""
+    backed_up_at: int | None = None
+    """When the latest backup was taken, as far as this node knows."""
     database_bytes: int = 0
     """On disk, journal included."""
     notices: tuple[str, ...] = ()

@@ -11,11 +11,11 @@ import pytest
 
 from tests.engine.channels.discharges.test_discharges import Pair, Trader, pair
 from tests.engine.channels.rig import line, until
-from zstui import tables
 from zstui.engine.channels.statements.build import build
 from zstui.engine.errors import BadInput
 from zstui.engine.verification import verify_document
 from zstui.engine.views import StatementView
+from zstui.statement_file import csv_of
 
 DAY = 86_400
 __all__ = ["pair"]
@@ -52,9 +52,27 @@ async def test_both_sides_statements_verify_and_agree(pair: Pair) -> None:
     assert theirs.moved_u == {a.id: 18}
     assert [c.paid_u for c in theirs.channels] == [0, 12]
     assert sum(r.amount_u for r in theirs.payments if r.direction == "received") == 30 + 30 + 12
-    rows = tables.csv_of(theirs).splitlines()
+    rows = csv_of(theirs).splitlines()
     assert len(rows) == 1 + len(theirs.payments)
     assert rows[0].startswith("time_utc,peer,channel")
+
+
+async def test_the_history_of_a_balance_is_what_was_signed(pair: Pair) -> None:
+    a, b = pair
+    id = (await a.service.open(b.id, 1_000_000, 1_000_000, DAY)).channel_id
+    for _ in range(5):
+        await a.service.pay(id, line(10))
+        await b.service.pay(id, line(4))
+    here, there = await a.service.balances(id, 100), await b.service.balances(id, 100)
+    assert (here.payments, len(here.points)) == (10, 11)
+    assert here.points[0].mine_u == 1_000_000
+    assert (here.points[-1].mine_u, here.mine_u) == (1_000_000 - 30, 1_000_000 - 30)
+    assert there.mine_u == 1_000_000 + 30
+    few = await a.service.balances(id, 4)
+    assert len(few.points) == 5
+    assert few.points[-1].mine_u == here.mine_u
+    with pytest.raises(BadInput):
+        await a.service.balances(id, 1)
 
 
 def _flip(text: str) -> str:
