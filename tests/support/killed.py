@@ -74,9 +74,8 @@ def mortal(at: int, when: str) -> None:
 
 def hurry() -> None:
     """A peer that was killed says nothing: do not wait long for it."""
-    quic.IDLE_S = 0.6
-    session.PING_EVERY_S = 0.2
-    service.ACK_WAIT_S = 0.3
+    for module, name, seconds in ((quic, "IDLE_S", 0.6), (session, "PING_EVERY_S", 0.2), (service, "ACK_WAIT_S", 0.3)):
+        setattr(module, name, seconds)
 
 
 async def live(path: Path, side: str, peer: str, tell: int) -> None:
