@@ -466,7 +466,7 @@ class Node:
             bus,
             CollectorRegistry(),
             settings,
-            guild_sizes=lambda: {g.guild_id: g.member_count for g in guilds.views() if g.state == "joined"},
+            guild_sizes=guilds.sizes,
             channel_balances=lambda: {
                 ch.channel_id: (ch.mine_u, ch.theirs_u) for ch in channels.views() if ch.state != "closed"
             },

@@ -6,10 +6,12 @@ import asyncio
 import os
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.engine.guilds.test_workflow import join, seen, texts
 from tests.engine.guilds.world import Peer, World, until
 from zstui.engine.clock import ManualClock
+from zstui.engine.config import Settings
 from zstui.engine.errors import GuildError, NetError, ProtocolError, Refused, StreamClosed, Unreachable
 from zstui.engine.guilds import store
 from zstui.engine.guilds.entries import KEYED
@@ -47,6 +49,7 @@ from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity
 from zstui.engine.net.link import GUILD_PROTOCOL
 from zstui.engine.net.memory import MemoryNetwork
+from zstui.engine.telemetry import Telemetry
 
 
 class Attacker:
@@ -86,6 +89,24 @@ async def test_ten_thousand_fake_guilds_from_one_peer_stay_bounded(world: World)
         assert len(a.guilds.views()) == MAX_ANNOUNCED
         world.clock._now += 16_000_000
     assert {v.guild_id for v in a.guilds.views()} == {read_charter(raw).guild_id.hex() for raw in fakes}
+
+
+async def test_strangers_make_no_time_series(world: World) -> None:
+    """Not by announcing, not by knocking: the only labels are guilds I am in, and ends are counted by a fixed set of reasons."""
+    (a,) = await world.add("ann")
+    registry = CollectorRegistry()
+    telemetry = Telemetry(a.bus, registry, Settings(home=world.folder, metrics=None), guild_sizes=a.guilds.sizes)
+    guild = await a.guilds.create("club", 3600, 5, "knock")
+    count = len(generate_latest(registry).splitlines())
+    for _ in range(40):
+        attacker = Attacker(world)
+        await attacker.ask(a, Announce(tuple(attacker.announced(attacker.charter()) for _ in range(8))))
+        await attacker.ask(a, Join(attacker.request(guild.guild_id), b""))
+    text = generate_latest(registry).decode()
+    assert len(a.guilds.views()) > 200
+    assert len(text.splitlines()) == count
+    assert f'guild_members{{guild_id="{guild.guild_id}"}} 1.0' in text
+    await telemetry.stop()
 
 
 async def test_announcements_come_at_a_limited_rate(world: World) -> None:

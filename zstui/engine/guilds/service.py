@@ -214,6 +214,10 @@ class GuildService:
         """Guilds I am or was in, then those only seen."""
         return self._catalogue.views()
 
+    def sizes(self) -> dict[str, int]:
+        """Members of each living guild I am in: at most ``MAX_JOINED``, whatever others announce."""
+        return {g.hex: len(g.membership.members) for g in self._registry.living()}
+
     def view(self, guild_id: str) -> GuildView:
         """Raises UnknownGuild."""
         return self._catalogue.view(_key(guild_id))
