@@ -46,5 +46,5 @@ class FileClock:
 
 
 if __name__ == "__main__":
-    node.SystemClock = FileClock  # type: ignore[attr-defined, misc, assignment]
+    node.SystemClock = FileClock  # type: ignore[attr-defined, assignment]
     sys.exit(cli.main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -14,6 +13,7 @@ from zstui.engine.channels.disputes.messages import Fault, FaultKind, Verdict
 from zstui.engine.channels.disputes.model import decide, parties_of, side_of, witnesses_of
 from zstui.engine.channels.disputes.store import Case, FaultRow
 from zstui.engine.channels.disputes.unit import Unit, verdict_of
+from zstui.engine.channels.messages import Params
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.state import State
 from zstui.engine.channels.views import clock_time
@@ -267,7 +267,7 @@ def verdict_view(file: File, me: PeerId, names: Names) -> VerdictView | None:
     )
 
 
-def _fault(fault: Fault, params: Any, me: PeerId, names: Names) -> str:
+def _fault(fault: Fault, params: Params, me: PeerId, names: Names) -> str:
     peer = parties_of(params)[fault.side]
     return f"{'You' if peer == me else names(peer)} {FAULTS[fault.kind]}."
 
