@@ -460,7 +460,13 @@ class Node:
 
         jobs.owner.changed = offer_changed
         market = Market(
-            jobs=jobs, guilds=guilds, reputation=reputation, net=net, settings=settings, own_speed=own_speed
+            jobs=jobs,
+            guilds=guilds,
+            reputation=reputation,
+            net=net,
+            settings=settings,
+            own_speed=own_speed,
+            uptime=jobs.uptime,
         )
         telemetry = Telemetry(
             bus,

@@ -9,6 +9,7 @@ import pytest
 
 from tests.engine.jobs.rig import Guest, World, until, wasm
 from zstui.cli import main
+from zstui.engine.errors import InvalidManifest
 from zstui.engine.jobs.receipt import verify_bundle
 
 
@@ -68,3 +69,19 @@ async def test_a_lying_witness_does_not_harm_the_executor(world: World) -> None:
     done = await alice.run(bob)
     assert done.why.endswith("Run once more here, the executor's result is right.")
     assert alice.outcomes == []
+
+
+async def test_output_of_another_shape_is_a_failed_job_that_blames_nobody_yet(world: World) -> None:
+    alice, bob = await world.pair()
+    carol = await world.peer("carol", "executor")
+    schema = '{"type": "object", "required": ["x"]}'
+    bob.sandbox.guests[wasm("tool")] = carol.sandbox.guests[wasm("tool")] = Guest((b'{"y": 1}',))
+    failed = await alice.run(bob, output_format="json", output_schema=schema)
+    assert (failed.state, failed.fault) == ("failed", "payer")
+    assert failed.why == "Its output is not what was asked for: lacks 'x'."
+    assert failed.attestations == (carol.id,), "a witness got the same: the module did it"
+    assert alice.outcomes == []
+    bob.sandbox.guests[wasm("tool")] = Guest((b'{"x": 1}',))
+    assert (await alice.run(bob, output_format="json", output_schema=schema)).state == "done"
+    with pytest.raises(InvalidManifest, match="'properties'; only type, required"):
+        await alice.submit(bob, output_format="json", output_schema='{"properties": {}}')

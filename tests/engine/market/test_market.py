@@ -16,6 +16,7 @@ from zstui.engine.errors import InvalidModule, NoExecutor, NotPermitted
 from zstui.engine.identity.card import Card
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cid import cid_of
+from zstui.engine.jobs.presence import Presence
 from zstui.engine.market.selection import Candidate, max_cost, prices, rank
 from zstui.engine.market.service import Market
 from zstui.engine.views import CapabilitiesView, Role
@@ -235,3 +236,19 @@ async def test_an_estimate_is_for_the_executor_that_would_get_it(
     assert view.max_cost_u == 30_000_000, "nobody could: my own prices"
     with pytest.raises(InvalidModule):
         await market.estimate(JobSpec(module="/no/such", guild="g"))
+
+
+def test_presence_counts_what_was_seen() -> None:
+    seen = Presence()
+    assert seen.share("bob", 5) == 1.0
+    seen.connected("bob", 100)
+    assert seen.share("bob", 200) == 1.0
+    seen.disconnected("bob", 200)
+    seen.disconnected("bob", 250)
+    assert seen.share("bob", 300) == 0.5
+    seen.connected("bob", 300)
+    seen.connected("bob", 350)
+    assert seen.share("bob", 500) == 0.75
+    for n in range(5000):
+        seen.connected(f"peer{n}", 600)
+    assert len(seen._first) <= 4096

@@ -28,6 +28,8 @@ MAX_OUTPUT = MIB
 MAX_ARGUMENTS = 16 * 1024
 """Bytes of all arguments and environment variables together."""
 MAX_SCHEMA = 8 * 1024
+SCHEMA_WORDS = ("type", "required", "title", "description", "$schema")
+"""Of JSON Schema, what ``conforms`` goes by, and what says nothing about the data. A schema with more is refused."""
 MAX_MANIFEST = 40 * 1024
 """Bytes of a signed manifest."""
 MAX_WITNESSES = 16
@@ -258,6 +260,11 @@ def _spec(what: str, spec: DataSpec) -> None:
         except (ValueError, RecursionError):
             schema = None
         _require(isinstance(schema, dict), f"The {what} schema is not a JSON object.")
+        for word in schema:
+            _require(
+                word in SCHEMA_WORDS,
+                f"The {what} schema uses {str(word)[:40]!r}; only {', '.join(SCHEMA_WORDS)} are checked here.",
+            )
 
 
 def _require(ok: bool, sentence: str) -> None:

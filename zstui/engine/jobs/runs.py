@@ -171,9 +171,7 @@ class Runs:
         biller = await biller_of(room, job_id, live.manifest)
         async with room.slots.hold(room.records[job_id].submitter, live.manifest.priority):
             live.began_us = room.clock.monotonic_us()
-            await room.records.change(job_id, state="running", started_us=room.clock.now_us())
-            room.bus.publish(ExecutionStarted(job_id))
-            live.changed.fire()
+            marking = asyncio.create_task(self._mark_running(live))
 
             def on_output(name: StreamName, data: bytes) -> None:
                 space = live.manifest.resources.output_bytes - len(live.output[name])
@@ -200,6 +198,13 @@ class Runs:
                 )
             finally:
                 await cancel(billing)
+                await marking
+
+    async def _mark_running(self, live: Run) -> None:
+        """The run need not wait for this commit: without it, a restart runs the job again, and no receipt has left."""
+        await self._room.records.change(live.job_id, state="running", started_us=self._room.clock.now_us())
+        self._room.bus.publish(ExecutionStarted(live.job_id))
+        live.changed.fire()
 
     async def _bill(self, live: Run, biller: Biller) -> None:
         unpaid = await biller.bill()
@@ -211,8 +216,7 @@ class Runs:
         room, job_id = self._room, live.job_id
         job = room.records[job_id]
         try:
-            for name in STREAMS:
-                await room.outputs.replace(job_id, name, bytes(live.output[name]))
+            await asyncio.gather(*(room.outputs.replace(job_id, name, bytes(live.output[name])) for name in STREAMS))
             stdout, stderr = bytes(live.output["stdout"]), bytes(live.output["stderr"])
         except JobError as error:
             how, stdout, stderr = Ended(status="error", fault="executor", reason=str(error)[:MAX_REASON]), b"", b""

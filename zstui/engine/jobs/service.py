@@ -18,7 +18,7 @@ from zstui.engine.clock import US, Clock
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
 from zstui.engine.errors import BadInput, ProtocolError, UnknownJob
-from zstui.engine.events import ApprovalChanged, JobMoved, PeerChanged, PeerConnected
+from zstui.engine.events import ApprovalChanged, JobMoved, PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import store
@@ -52,6 +52,7 @@ from zstui.engine.jobs.ports import (
     RequestPayment,
     SandboxPort,
 )
+from zstui.engine.jobs.presence import Presence
 from zstui.engine.jobs.protocol import accept_sealed
 from zstui.engine.jobs.receipt import make_bundle
 from zstui.engine.jobs.records import Records
@@ -66,6 +67,7 @@ from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
 from zstui.engine.store.database import Database, Tx
 from zstui.engine.views import ApprovalState, JobOutputView, JobView, WorkView
 
+Followed = PeerConnected | PeerDisconnected | PeerChanged | JobMoved | ApprovalChanged
 MAX_QUEUE_S = 30 * 86_400
 MAX_ATTEMPTS = 10
 SWEEP_S = 60.0
@@ -166,7 +168,8 @@ class JobService:
         self._executor = Executor(self._room, request_payment)
         self._witness = Witness(self._room)
         self._payment_state = payment_state
-        self._events: Subscription[PeerConnected | PeerChanged | JobMoved | ApprovalChanged] | None = None
+        self._presence = Presence()
+        self._events: Subscription[Followed] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = False
         network.handle(JOB_PROTOCOL, self._serve)
@@ -176,7 +179,7 @@ class JobService:
     async def start(self) -> None:
         """Load all jobs, own up to interrupted runs, go on with what was under way."""
         self._loop = asyncio.get_running_loop()
-        self._events = self._room.bus.subscribe(PeerConnected, PeerChanged, JobMoved, ApprovalChanged)
+        self._events = self._room.bus.subscribe(PeerConnected, PeerDisconnected, PeerChanged, JobMoved, ApprovalChanged)
         await self._room.records.load()
         await self.owner.load()
         await self._forget()
@@ -196,12 +199,15 @@ class JobService:
             await self._executor.stop()
         await self._room.stop_tasks()
 
-    async def _follow(self, events: Subscription[PeerConnected | PeerChanged | JobMoved | ApprovalChanged]) -> None:
+    async def _follow(self, events: Subscription[Followed]) -> None:
         async for event in events:
             match event:
                 case ApprovalChanged():
                     await self._payment_changed(event.request_id)
+                case PeerDisconnected():
+                    self._presence.disconnected(event.peer_id, self._room.clock.monotonic_us())
                 case PeerConnected():
+                    self._presence.connected(event.peer_id, self._room.clock.monotonic_us())
                     self._submitter.linked.fire()
                     self._submitter.take_late(event.peer_id)
             self._submitter.news()
@@ -392,6 +398,10 @@ class JobService:
     def reserved(self, peer: PeerId) -> int:
         """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet."""
         return self._submitter.reserved(peer)
+
+    def uptime(self, peer: PeerId) -> float:
+        """Share of the time since this node first saw ``peer``, in this run, that it was online."""
+        return self._presence.share(peer, self._room.clock.monotonic_us())
 
     def speed(self, peer: PeerId) -> float | None:
         """Of ``peer`` over the reference machine, from runs that a witness confirmed; None without any."""

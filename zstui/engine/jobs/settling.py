@@ -22,6 +22,9 @@ from zstui.engine.reputation.score import Outcome
 from zstui.engine.store.database import Tx
 from zstui.engine.views import CheckView
 
+OUTPUT_FORMAT = "output format"
+"""Name of the check of stdout against what the manifest asks for."""
+
 
 class Settler:
     def __init__(
@@ -77,6 +80,10 @@ class Settler:
             changes["audit"] = "pending" if repeatable else "done"
         elif r.status in REPEATABLE and r.fault in ("none", "payer") and self._picked():
             changes["audit"] = "pending"
+        wrong = next((c.detail for c in checks if c.name == OUTPUT_FORMAT and not c.ok), "")
+        if wrong:  # the module's own doing, or a forgery: a witness shall tell
+            why = f"Its output is not what was asked for: {wrong}."
+            changes |= {"state": "failed", "fault": "payer", "why": why, "outcome": "", "audit": "pending"}
 
         def keep(tx: Tx) -> None:
             store.put_evidence(tx, job_id, "receipt", job.executor, raw)
@@ -113,7 +120,7 @@ class Settler:
         ]
         if r.ok and m.output.format != "bytes":
             wrong = conforms(m.output, await room.outputs.read(job.job_id, "stdout"))
-            checks.append(CheckView(name="output format", ok=not wrong, detail=wrong or m.output.format))
+            checks.append(CheckView(name=OUTPUT_FORMAT, ok=not wrong, detail=wrong or m.output.format))
         if job.final:
             checks.append(CheckView(name="in time", ok=False, detail="the job had been given up"))
         return tuple(checks)
