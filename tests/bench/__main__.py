@@ -7,7 +7,7 @@ import asyncio
 import importlib
 import json
 
-NAMES = ("workflow", "discovery", "jobs", "payments", "guilds", "remote", "search", "net")
+NAMES = ("workflow", "discovery", "jobs", "payments", "guilds", "remote", "search", "net", "dht")
 
 
 def main() -> None:
