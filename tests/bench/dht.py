@@ -14,7 +14,8 @@ import statistics
 import time
 
 from zstui.engine.dht.lookup import Lookup
-from zstui.engine.dht.table import RoutingTable, peer_key
+from zstui.engine.dht.service import REFRESHES
+from zstui.engine.dht.table import BITS, RoutingTable, peer_key
 from zstui.engine.identity.keys import PeerId, peer_id_of
 
 NODES = 10_000
@@ -37,8 +38,8 @@ class Network:
             friend = self.random.choice(self.names)
             table.heard(friend, "10.0.0.1")
             self.lookup(me, table, peer_key(me))
-            for target in table.refreshable()[:4]:
-                self.lookup(me, table, target)
+            for _ in range(REFRESHES):
+                self.lookup(me, table, self.random.getrandbits(BITS))
         self.tables[me] = table
         self.names.append(me)
 

@@ -102,12 +102,3 @@ def test_the_table_never_holds_itself_and_is_bounded() -> None:
             table.drop(peer)
     assert len(table) == 0
     assert not table._networks
-
-
-def test_refresh_targets_lie_in_the_buckets() -> None:
-    table = RoutingTable(peer_key(ME))
-    for peer in OTHERS:
-        table.heard(peer, LAN)
-    targets = table.refreshable()
-    assert [BITS - (peer_key(ME) ^ t).bit_length() for t in targets] == list(range(len(targets)))
-    assert len(targets) < 20

@@ -138,11 +138,6 @@ class RoutingTable:
         found.sort(key=lambda contact: contact.key ^ target)
         return [contact.peer for contact in found[:count]]
 
-    def refreshable(self) -> list[int]:
-        """A target in every bucket from the farthest to the nearest that holds a peer: looking these up fills the table."""
-        deepest = max((n for n, bucket in self._buckets.items() if bucket), default=0)
-        return [self._me ^ (1 << (BITS - 1 - number)) for number in range(min(deepest + 1, BITS - 1) + 1)]
-
     def _bucket_of(self, key: int) -> int:
         return BITS - (self._me ^ key).bit_length()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from zstui.engine.bus import Bus
@@ -18,6 +18,7 @@ from zstui.engine.net.cards import CardExchange
 from zstui.engine.net.connection import CLOSE_NORMAL, CLOSE_REFUSED, Connection
 from zstui.engine.net.dialer import Dialer, Target
 from zstui.engine.net.directory import Directory
+from zstui.engine.net.hints import Hints
 from zstui.engine.net.identify import PUSH_PROTOCOL
 from zstui.engine.net.introductions import Introductions
 from zstui.engine.net.limits import DIAL_S, HEARD_DELAY_S, HEARD_DIAL_S, MAX_ADDRESSES, MAX_PEERS, MAX_RECONNECTS
@@ -75,6 +76,9 @@ class NetService:
             gone=self._dialer.forget,
             moved=self._moved,
         )
+        self._hints = Hints()
+        self.find: Callable[[PeerId], Awaitable[bool]] = _nowhere
+        """Looks for addresses of a peer that no known address leads to; set by who can, before the start."""
         self._router = Router(bus)
         self._router.handle(PING_PROTOCOL, answer_pings)
         self._cards = CardExchange(self._book, my_card, self._directory.changed, lambda: clock.monotonic_us() / US)
@@ -151,6 +155,31 @@ class NetService:
 
     def connected(self) -> frozenset[PeerId]:
         return frozenset(self._sessions)
+
+    # --- what a distributed hash table needs ------------------------------------------------------------------------
+
+    def known_addresses(self, peer: PeerId) -> tuple[Multiaddr, ...]:
+        """Where ``peer`` might be dialed, the likeliest first."""
+        record = self._book.get(peer)
+        known: list[Multiaddr] = []
+        if record is not None:
+            known += [parse_multiaddr(record.address)] if record.address else []
+            known += record.also
+        known += self._dialer.addresses(peer)
+        known += self._hints.get(peer)
+        return tuple(dict.fromkeys(known))[:MAX_ADDRESSES]
+
+    def learn(self, peer: PeerId, addresses: tuple[Multiaddr, ...]) -> None:
+        """``peer`` might be dialed there, too; nothing proves it."""
+        self._hints.add(peer, tuple(a for a in addresses if a.ip_version and self._reachable(a.host)))
+
+    def speaks(self, peer: PeerId, protocol: str) -> bool:
+        """Whether a connected peer said that it speaks ``protocol``."""
+        session = self._sessions.get(peer)
+        return session is not None and protocol in session.protocols
+
+    def own_addresses(self) -> tuple[Multiaddr, ...]:
+        return self._presence.multiaddrs()
 
     # --- what a person asks for --------------------------------------------------------------------------------------
 
@@ -293,15 +322,16 @@ class NetService:
     async def _link_to(self, peer: PeerId, timeout: float) -> None:
         if peer in self._sessions:
             return
-        record = self._book.get(peer)
-        known: list[Multiaddr] = []
-        if record is not None:
-            known += [parse_multiaddr(record.address)] if record.address else []
-            known += record.also
-        known += self._dialer.addresses(peer)
-        if not known:
-            raise Unreachable(f"No address of {self.name_of(peer)} is known.")
-        await self._links.dial(await ip_targets(known, names=not self._lan_only), peer, timeout)
+        known = self.known_addresses(peer)
+        try:
+            if not known:
+                raise Unreachable(f"No address of {self.name_of(peer)} is known.")
+            await self._links.dial(await ip_targets(known, names=not self._lan_only), peer, timeout)
+        except Unreachable:
+            if not await self.find(peer) or not set(self.known_addresses(peer)) - set(known):
+                raise
+            found = self.known_addresses(peer)
+            await self._links.dial(await ip_targets(found, names=not self._lan_only), peer, timeout)
 
     async def _dial_address(self, address: Multiaddr) -> PeerId:
         link = await self._links.dial(await ip_targets([address], names=not self._lan_only), address.peer)
@@ -385,6 +415,10 @@ class NetService:
         if error is not None:
             log.error("The task %r failed.", task.get_name(), exc_info=error)
             self._bus.publish(Notice("error", "net", f"The network's {task.get_name()} task failed: {error!r}."))
+
+
+async def _nowhere(peer: PeerId) -> bool:
+    return False
 
 
 async def _tolerate(work: Coroutine[Any, Any, None]) -> None:
