@@ -192,6 +192,7 @@ def _status(v: StatusView) -> str:
         f"peers {v.peers}  guilds {v.guilds}  jobs running {v.jobs_running}  approvals waiting {v.approvals}",
         f"in channels {format_amount(v.balance_u)}  owed to me {format_amount(v.owed_to_me_u)}  "
         f"I owe {format_amount(v.i_owe_u)}",
+        f"hash table {v.dht_contacts} contacts, {v.dht_records} records kept for others",
         f"home      {v.home}  (database {v.database_bytes / 1e6:.1f} MB, backed up {clock(v.backed_up_at) if v.backed_up_at else 'never'})",
         *(f"note      {n}" for n in v.notices),
     ]

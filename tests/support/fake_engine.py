@@ -149,7 +149,7 @@ class FakeEngine:
         match command:
             case c.Status():
                 return self.status
-            case c.ListPeers():
+            case c.ListPeers() | c.Discover():
                 return list(self.peers.values())
             case c.Connect(address=address):
                 peer = next((p for p in self.peers.values() if address in (p.peer_id, p.name, p.address)), None)

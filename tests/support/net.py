@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from zstui.engine.bus import Bus, Subscription
 from zstui.engine.clock import SystemClock
 from zstui.engine.config import Settings
+from zstui.engine.dht import store as dht_store
 from zstui.engine.errors import ZsError
 from zstui.engine.events import Event
 from zstui.engine.identity.card import Card
@@ -89,7 +90,7 @@ async def net_node(
 ) -> AsyncIterator[NetNode]:
     """A node on 127.0.0.1 without mDNS unless ``settings`` say otherwise; its database is ``home/name.db``."""
     settings = {"listen": "127.0.0.1:0", "mdns_interface": None, **settings}
-    db = await Database.open(home / f"{name}.db", store.SCHEMA)
+    db = await Database.open(home / f"{name}.db", (*store.SCHEMA, *dht_store.SCHEMA))
     try:
         node = NetNode(identity or Identity.generate(), Settings(home=home, name=name, **settings), db)
         try:

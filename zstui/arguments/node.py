@@ -14,6 +14,7 @@ def add(sub: Group, verb: Verb) -> None:
     verb(sub, "peers", "peers known and connected", lambda a: c.ListPeers(like=a.like)).add_argument(
         "--like", default="", metavar="WORDS", help='only peers that offer such a thing, e.g. "executor 8 cores gpu"'
     )
+    verb(sub, "discover", "executors beyond those met, from the hash table", lambda a: c.Discover())
     verb(sub, "connect", "connect to a peer", lambda a: c.Connect(address=a.address)).add_argument(
         "address", help="multiaddr, host:port, or a known peer's id or name"
     )

@@ -31,6 +31,9 @@ from zstui.engine.channels.vault.service import VaultService
 from zstui.engine.clock import US, Clock, SystemClock
 from zstui.engine.commands import Command
 from zstui.engine.config import Settings
+from zstui.engine.dht import store as dht_store
+from zstui.engine.dht.rendezvous import CARDS, Rendezvous
+from zstui.engine.dht.service import Dht
 from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownPeer, ZsError
 from zstui.engine.events import GuildEnded, GuildJoined, Notice, WorkChanged
 from zstui.engine.guilds import store as guild_store
@@ -75,6 +78,7 @@ SCHEMA = (
     *approval_schema.SCHEMA,
     *reputation_store.SCHEMA,
     *job_store.SCHEMA,
+    *dht_store.SCHEMA,
 )
 
 
@@ -133,7 +137,8 @@ class Node:
             ):
                 await service.start()
             await s.net.start()
-            await s.search.start()
+            for finder in (s.dht, s.rendezvous, s.search):
+                await finder.start()
             self._follower = asyncio.create_task(self._follow_roles(s), name="roles")
         except ZsError:
             await self.stop()
@@ -184,6 +189,8 @@ class Node:
         await asyncio.gather(*self._dials, return_exceptions=True)
         for service in (
             s.search,
+            s.rendezvous,
+            s.dht,
             s.jobs,
             s.approvals,
             s.upkeep,
@@ -361,6 +368,8 @@ class Node:
             return net.name_of(identifier)
 
         net = NetService(identity, settings, db, bus, clock, admits=admits, my_card=my_card)
+        dht = Dht(net, net, db, bus, clock, (CARDS,))
+        net.find = dht.find_peer
         reputation = ReputationService(db, bus, clock, name_of=net.name_of)
         guilds = GuildService(
             identity,
@@ -500,6 +509,15 @@ class Node:
             sandbox=sandbox,
             jobs=jobs,
             market=market,
+            dht=dht,
+            rendezvous=Rendezvous(
+                dht,
+                net,
+                bus,
+                my_card=my_card,
+                runs_jobs=lambda: settings.executor or runs_jobs(),
+                open_guilds=lambda: [g.guild_id for g in guilds.views() if g.state == "joined" and not g.private],
+            ),
             search=PeerSearch(bus, known=lambda: [p.peer_id for p in net.views()], card_of=net.card_of),
             telemetry=telemetry,
             logs=LogBook(bus, self._home.logs, clock, named),

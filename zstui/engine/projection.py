@@ -47,6 +47,8 @@ def status(s: Services) -> v.StatusView:
         backed_up_at=s.profile.backed_up_us // 1_000_000 or None,
         database_bytes=s.upkeep.size_bytes(),
         version=__version__,
+        dht_contacts=s.dht.contacts,
+        dht_records=s.dht.records,
         demo=s.settings.demo,
         first_run=not s.profile.chosen,
         notices=(*s.net.notices(), *filter(None, [s.telemetry.notice, s.sandbox.notice, s.vault.warning])),

@@ -12,6 +12,8 @@ from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.vault.service import VaultService
 from zstui.engine.clock import Clock
 from zstui.engine.config import Settings
+from zstui.engine.dht.rendezvous import Rendezvous
+from zstui.engine.dht.service import Dht
 from zstui.engine.guilds.service import GuildService
 from zstui.engine.home import Home
 from zstui.engine.identity.keys import Identity
@@ -63,5 +65,7 @@ class Services:
     jobs: JobService
     market: Market
     search: PeerSearch
+    dht: Dht
+    rendezvous: Rendezvous
     telemetry: Telemetry
     logs: LogBook

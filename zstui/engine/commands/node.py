@@ -15,6 +15,10 @@ class ListPeers(Command[list[PeerView]], frozen=True, kw_only=True):
     """What a peer should offer, in words: only such peers, the most similar first. "" for all."""
 
 
+class Discover(Command[list[PeerView]], frozen=True, kw_only=True):
+    """Executors that the hash table knows of, beyond those met: known from then on, and dialed when needed."""
+
+
 class Connect(Command[PeerView], frozen=True, kw_only=True):
     address: str
     """Multiaddr, "host:port" (the peer proves its key, which is then shown), or a known peer's id or name."""
@@ -54,4 +58,4 @@ class Rank(Command[list[RankView]], frozen=True, kw_only=True):
     category: str | None = None
 
 
-NodeCommand = Status | ListPeers | Connect | NamePeer | SetName | BlockPeer | UnblockPeer | Rank | Backup
+NodeCommand = Status | ListPeers | Discover | Connect | NamePeer | SetName | BlockPeer | UnblockPeer | Rank | Backup

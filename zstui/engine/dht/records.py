@@ -56,8 +56,8 @@ class Providers:
 
     def get(self, key: bytes, now_us: int) -> list[PeerId]:
         """The latest to announce first."""
-        entry = self._keys.get(key, {})
-        return [peer for peer, expires in reversed(entry.items()) if expires > now_us]
+        entry = self._keys.get(key)
+        return [] if entry is None else [peer for peer, expires in reversed(entry.items()) if expires > now_us]
 
     def _expire(self, now_us: int) -> None:
         for key, entry in tuple(self._keys.items()):

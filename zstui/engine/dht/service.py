@@ -287,10 +287,14 @@ class Dht:
 
     async def _follow(self) -> None:
         async for event in self._bus.subscribe(PeerChanged, PeerDisconnected):
-            if isinstance(event, PeerDisconnected):
-                self._budgets.pop(event.peer_id, None)
-            elif event.peer_id not in self._table and self._addresses.speaks(event.peer_id, messages.PROTOCOL):
-                self._heard(event.peer_id)
+            match event:
+                case PeerDisconnected(peer_id=peer):
+                    self._budgets.pop(peer, None)
+                case PeerChanged(peer_id=peer):
+                    if peer not in self._table and self._addresses.speaks(peer, messages.PROTOCOL):
+                        self._heard(peer)
+                case _:
+                    pass
 
     async def _maintain(self) -> None:
         """Fill the table, announce again what is due, and save; for ever."""

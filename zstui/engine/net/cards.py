@@ -53,6 +53,10 @@ class CardExchange:
         if left < 1:
             raise ProtocolError("Too many cards in a short time.")
         self._budget[peer] = (left - 1, now)
+        self.take(peer, raw)
+
+    def take(self, peer: PeerId, raw: bytes) -> None:
+        """Keep a card of a known peer if it is newer. Raises ProtocolError if it is not the peer's."""
         if len(raw) > MAX_CARD:
             raise ProtocolError("A card that is too large.")
         card = read_card(raw, peer)

@@ -178,6 +178,12 @@ class NetService:
         session = self._sessions.get(peer)
         return session is not None and protocol in session.protocols
 
+    def take_card(self, peer: PeerId, raw: bytes) -> None:
+        """A signed card that somebody brought: its peer is known from now on. Raises ProtocolError if it is not the peer's."""
+        read_card(raw, peer)
+        self._directory.remember(peer)
+        self._cards.take(peer, raw)
+
     def own_addresses(self) -> tuple[Multiaddr, ...]:
         return self._presence.multiaddrs()
 

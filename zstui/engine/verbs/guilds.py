@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import re
+
 from zstui.engine import commands as c
 from zstui.engine import projection, views
+from zstui.engine.errors import UnknownGuild
 from zstui.engine.services import Services
 from zstui.engine.verbs.base import Verb
+
+_WHOLE_ID = re.compile("[0-9a-f]{64}")
+_TOLD_TRIES, _TOLD_EVERY_S = 40, 0.1
+"""A member that was just met tells of its guild within moments."""
 
 
 async def _create_guild(s: Services, command: c.CreateGuild) -> views.GuildView:
@@ -18,7 +27,23 @@ async def _guilds(s: Services, _: c.ListGuilds) -> list[views.GuildView]:
 
 
 async def _join_guild(s: Services, command: c.JoinGuild) -> views.GuildView:
+    await _look_for(s, command.guild)
     return await s.guilds.join(command.guild, command.role)
+
+
+async def _look_for(s: Services, guild: str) -> None:
+    """An open guild that this node has not heard of can be found by its whole id."""
+    if not _WHOLE_ID.fullmatch(guild):
+        return
+    with contextlib.suppress(UnknownGuild):
+        s.guilds.resolve(guild)
+        return
+    if await s.rendezvous.reach_guild(guild):
+        for _ in range(_TOLD_TRIES):
+            with contextlib.suppress(UnknownGuild):
+                s.guilds.resolve(guild)
+                return
+            await asyncio.sleep(_TOLD_EVERY_S)
 
 
 async def _leave_guild(s: Services, command: c.LeaveGuild) -> views.GuildView:

@@ -25,6 +25,10 @@ async def _peers(s: Services, command: c.ListPeers) -> list[views.PeerView]:
     return projection.peers(s)
 
 
+async def _discover(s: Services, _: c.Discover) -> list[views.PeerView]:
+    return [projection.peer(s, peer) for peer in await s.rendezvous.executors()]
+
+
 async def _connect(s: Services, command: c.Connect) -> views.PeerView:
     return projection.peer(s, await s.net.connect(command.address))
 
@@ -84,6 +88,7 @@ async def _backup(s: Services, command: c.Backup) -> views.BackupView:
 VERBS: dict[type, Verb] = {
     c.Status: _status,
     c.ListPeers: _peers,
+    c.Discover: _discover,
     c.Connect: _connect,
     c.NamePeer: _name,
     c.SetName: _set_name,

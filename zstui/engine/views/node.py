@@ -36,6 +36,10 @@ class StatusView(View, frozen=True, kw_only=True):
     metrics: str = ""
     home: str = ""
     version: str = ""
+    dht_contacts: int = 0
+    """Peers in the routing table of the hash table."""
+    dht_records: int = 0
+    """Keys and values kept there for others."""
     demo: bool = False
     first_run: bool = False
     """The owner has not chosen a name yet."""
