@@ -12,6 +12,7 @@ import pytest
 from tests.interop import prepare
 from tests.interop.peers import ForeignPeer
 from tests.support.nodes import NodeProcess, eventually
+from zstui.engine.dht.rendezvous import EXECUTORS
 
 AGENTS = {"js": "js-libp2p/", "py": "py-libp2p/", "go": "zstui-interop@"}
 
@@ -84,3 +85,31 @@ def test_a_wrong_identity_is_refused(node: NodeProcess, peer: tuple[str, Foreign
     assert node.run("connect", impostor).returncode == 1
     other = f"{foreign.address.rpartition('/')[0]}/12D3KooWHCGbPuScVaVhHqF3MpFujT9Pav3jVJJWZYdmhT3cBSn7"
     assert "Expected" in node.refuses("connect", other)
+
+
+@pytest.fixture
+def js() -> Iterator[ForeignPeer]:
+    if not prepare.js():
+        pytest.skip("the js peer is not installed: make test-interop")
+    with ForeignPeer(prepare.js()) as foreign:
+        yield foreign
+
+
+def test_the_hash_table_is_one_with_js(node: NodeProcess, js: ForeignPeer, tmp_path: Path) -> None:
+    """Peers and providers found through each other: two of our nodes that only js knows, and js nodes that only we know."""
+    other = NodeProcess(tmp_path / "other", "--executor", mdns=False)
+    try:
+        with ForeignPeer(prepare.js()) as second:
+            for ours in (node, other):
+                ours.ask("connect", js.address)
+            node.ask("connect", second.address)
+            eventually("the table", lambda: node.ask("status")["dht_contacts"] >= 2)
+
+            assert node.ask("connect", other.peer_id)["state"] == "online", "js told where the other is"
+            assert any("/udp/" in a for a in second.ask("find_peer", peer_id=js.peer_id)["addresses"]), "we told js"
+
+            found = eventually("our executor", lambda: js.ask("find_providers", multihash=EXECUTORS.hex())["peers"])
+            assert found == [other.peer_id]
+            assert [p["peer_id"] for p in eventually("through js", lambda: node.ask("discover"))] == [other.peer_id]
+    finally:
+        other.stop()

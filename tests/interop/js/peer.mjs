@@ -2,19 +2,30 @@
 import { createInterface } from 'node:readline'
 import { quic } from '@chainsafe/libp2p-quic'
 import { identify, identifyPush } from '@libp2p/identify'
+import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
 import { multiaddr } from '@multiformats/multiaddr'
+import { peerIdFromString } from '@libp2p/peer-id'
 import { createLibp2p } from 'libp2p'
+import { CID } from 'multiformats/cid'
+import * as Digest from 'multiformats/hashes/digest'
 
 const node = await createLibp2p({
   addresses: { listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] },
   transports: [quic()],
   connectionGater: { denyDialMultiaddr: () => false },
-  services: { identify: identify(), identifyPush: identifyPush(), ping: ping() }
+  services: {
+    identify: identify(),
+    identifyPush: identifyPush(),
+    ping: ping(),
+    dht: kadDHT({ protocol: '/zerostate/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper })
+  }
 })
 
 const say = (value) => process.stdout.write(JSON.stringify(value) + '\n')
 const withDeadline = () => ({ signal: AbortSignal.timeout(8000) })
+
+const cid = (hex) => CID.createV1(0x55, Digest.decode(Uint8Array.from(Buffer.from(hex, 'hex'))))
 
 const operations = {
   async ping ({ address }) {
@@ -42,6 +53,22 @@ const operations = {
   async handle ({ protocol }) {
     await node.handle(protocol, () => {})
     return {}
+  },
+  async find_peer ({ peer_id: peerId }) {
+    const found = await node.peerRouting.findPeer(peerIdFromString(peerId), withDeadline())
+    return { addresses: found.multiaddrs.map(String) }
+  },
+  async provide ({ multihash }) {
+    await node.contentRouting.provide(cid(multihash), withDeadline())
+    return {}
+  },
+  async find_providers ({ multihash }) {
+    const found = []
+    for await (const peer of node.contentRouting.findProviders(cid(multihash), withDeadline())) {
+      found.push(peer.id.toString())
+      break
+    }
+    return { peers: found }
   },
   async hangup ({ address }) {
     await node.hangUp(multiaddr(address))
