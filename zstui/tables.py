@@ -185,6 +185,7 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
 
 
 def _status(v: StatusView) -> str:
+    backed_up = clock(v.backed_up_at) if v.backed_up_at else "never"
     lines = [
         f"{v.name}  {v.peer_id}{'  PLAY MONEY' if v.demo else ''}",
         f"network   {v.network}",
@@ -193,7 +194,7 @@ def _status(v: StatusView) -> str:
         f"in channels {format_amount(v.balance_u)}  owed to me {format_amount(v.owed_to_me_u)}  "
         f"I owe {format_amount(v.i_owe_u)}",
         f"hash table {v.dht_contacts} contacts, {v.dht_records} records kept for others",
-        f"home      {v.home}  (database {v.database_bytes / 1e6:.1f} MB, backed up {clock(v.backed_up_at) if v.backed_up_at else 'never'})",
+        f"home      {v.home}  (database {v.database_bytes / 1e6:.1f} MB, backed up {backed_up})",
         *(f"note      {n}" for n in v.notices),
     ]
     return "\n".join(lines)

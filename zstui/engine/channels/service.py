@@ -85,8 +85,8 @@ class ChannelService:
         """``at_risk`` and ``owed``: work done for a peer, and by it for me, that is not paid, µ. ``on_credit`` and
         ``on_acknowledged`` run in the channel's transaction, for a line paid to me and for one of mine that the peer holds.
         ``tainted``: the database went back in time since the last start. ``restored``: it may lack channels that its peers
-        still have. ``nominate`` finds witnesses for a channel to be, ``agreed_witnesses`` are those agreed on with a peer that is about to propose one, and
-        ``action_in_case`` says who must act in a dispute before witnesses."""
+        still have. ``nominate`` finds witnesses for a channel to be, ``agreed_witnesses`` are those agreed on with a peer that
+        is about to propose one, and ``action_in_case`` says who must act in a dispute before witnesses."""
         self._identity = identity
         self._network = network
         self._db = db
