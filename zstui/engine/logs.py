@@ -90,7 +90,8 @@ def _sentence(event: e.Event, name_of: Callable[[str], str]) -> str:
         case e.GuildMessageReceived(guild_id=guild):
             return f"{name_of(guild)} has a new message."
         case e.JobMoved(mine=mine, module=module, other=other, state=state, why=why):
-            return f"{module} {'at' if mine else 'for'} {name_of(other)}: {state}{f', {why}' if why else '.'}"
+            where = f" {'at' if mine else 'for'} {name_of(other)}" if other else ""
+            return f"{module}{where}: {state}{f', {why}' if why else '.'}"
         case e.ExecutionStarted():
             return "A job began to run here."
         case e.ExecutionFinished(status=status, duration_us=duration, memory_bytes=memory):

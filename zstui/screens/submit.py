@@ -38,6 +38,8 @@ BEST = "best"
 ONE, LINES, FILES = "one", "lines", "files"
 MODES = ((ONE, "one job"), (LINES, "each line of"), (FILES, "each file of"))
 OVER = {ONE: "", LINES: "0..15, or a file", FILES: "such as data/*.csv"}
+ALLOWED = {ONE: "0: ask me", LINES: "by grant", FILES: "by grant"}
+"""A batch has no allowance of its own: without a grant each of its payments asks."""
 ARGUMENTS = {
     ONE: "as on a command line",
     LINES: "as on a command line; {} becomes the line, else it is stdin",
@@ -122,7 +124,9 @@ class SubmitScreen(Form[Command | None]):
     def content(self) -> ComposeResult:
         s = self._start
         mode, over = self._left_over()
-        allowed = format_amount(self._begin.pay_up_to_u) if isinstance(self._begin, SubmitJob) else ""
+        allowed = ""
+        if isinstance(self._begin, SubmitJob) and self._begin.pay_up_to_u:
+            allowed = format_amount(self._begin.pay_up_to_u)
         yield Field("Module", ModuleInput(s.module, self._samples), id="module")
         yield Field("Arguments", plain_input(shlex.join(s.args), ARGUMENTS[mode]), id="args")
         with Horizontal(classes="pair"):
@@ -143,7 +147,9 @@ class SubmitScreen(Form[Command | None]):
             yield Field("Witnesses", plain_input(str(s.witnesses)), id="witnesses")
         with Horizontal(classes="pair"):
             yield Field("At most", plain_input(format_amount(s.max_price_u)), id="price", unit="in all")
-            yield Field("Pay up to", plain_input(allowed, "0: ask me"), id="allowed", unit="unasked")
+            yield Field(
+                "Pay up to", plain_input(allowed, ALLOWED[mode], disabled=mode != ONE), id="allowed", unit="unasked"
+            )
         with Horizontal(classes="pair"):
             yield Field("Wait up to", plain_input(str(s.queue_s)), id="queue", unit="s")
             yield Field("Tries", plain_input(str(s.attempts)), id="attempts", unit="at most")
@@ -200,6 +206,9 @@ class SubmitScreen(Form[Command | None]):
         over = self.query_one("#over Input", Input)
         over.disabled, over.placeholder = mode == ONE, OVER[mode]
         self.query_one("#args Input", Input).placeholder = ARGUMENTS[mode]
+        allowed = self.query_one("#allowed Input", Input)
+        allowed.disabled, allowed.placeholder = mode != ONE, ALLOWED[mode]
+        allowed.value = allowed.value if mode == ONE else ""
 
     # --- reading the fields ---------------------------------------------------------------------------------------------
 
