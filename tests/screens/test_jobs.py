@@ -14,6 +14,7 @@ from tests.support.fake_engine import FakeEngine
 from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.screens.dialogs import ConfirmScreen
+from zstui.screens.jobs import JobsPane
 from zstui.screens.owner import OwnerScreen, StopAllScreen
 from zstui.screens.preview import PreviewScreen
 
@@ -135,6 +136,9 @@ async def test_a_result_is_shown_as_what_it_is_and_its_path_is_copied(tmp_path: 
         await run.settle()
         assert run.app.clipboard == f"/tmp/zs/{done.job_id[:8]}.out"
         await run.press("escape")
+        early = PreviewScreen(done, run.main.query_one(JobsPane).results, lambda: done)
+        early.update()
+        assert not early.view.text, "a result may arrive before the window is there"
         run.main.pane.select(samples.hex_id("queued"))
         await run.press("p")
         await run.settle()

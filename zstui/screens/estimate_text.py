@@ -80,7 +80,7 @@ def estimate_fields(view: EstimateView, executor: str | None, jobs: int, cap_u: 
     typical = (
         f"typically {format_amount(view.typical_cost_u)} in {exact_seconds(view.typical_duration_us or 0)}{each}"
         if view.typical_cost_u is not None
-        else "never run before, so no typical cost is known"
+        else "never run before, typical cost unknown"
     )
     most = f" for all {jobs:,} jobs" if jobs > 1 else ""
     cost = Content.assemble(
@@ -95,7 +95,7 @@ def _where(view: EstimateView, runner: ExecutorView | None, jobs: int) -> Conten
     here = f"here {about(view.here_us)} free; " if view.here_us is not None else ""
     if jobs > 1:
         expected = f" {there(runner)} each" if runner.expected_us is not None else ""
-        return Content(f"{here}first on {safe(runner.name, 20)}{expected}.")
+        return Content(f"{here}the first on {safe(runner.name, 20)}{expected}.")
     if runner.expected_us is None:
         return Content(f"{here}on {safe(runner.name, 20)}. You pay after it ran, when you have approved the receipt.")
     return Content.assemble(here, "on ", (safe(runner.name, 20), "bold"), f" {there(runner)} ({confidence(runner)}).")

@@ -47,6 +47,8 @@ class PreviewScreen(TextScreen):
         self.add_class("-large")
 
     def update(self) -> None:
+        if not self.is_mounted:
+            return
         self._row = self._find() or self._row
         super().update()
         self.query_one("#frame").border_title = Content(f" {self._title_text()} ")
