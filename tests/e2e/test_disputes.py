@@ -57,8 +57,9 @@ def form(nodes: list[NodeProcess], name: str) -> str:
     for node in others:
         eventually("guild", lambda node=node: any(g.guild_id == guild for g in tell(node, c.ListGuilds())))  # type: ignore[misc]
         tell(node, c.JoinGuild(guild=guild))
-    for node in nodes[:2]:
+    for node in nodes:
         eventually("members", lambda node=node: _members(node, guild) == len(nodes))  # type: ignore[misc]
+    for node in nodes[:2]:
         eventually("links", lambda node=node: tell(node, c.Status()).peers == len(nodes) - 1)  # type: ignore[misc]
     return guild
 

@@ -25,9 +25,9 @@ from zstui.engine.identity.text import clean_text
 from zstui.engine.net.link import DISPUTE_PROTOCOL, Network
 from zstui.engine.store.database import Database, Tx
 
-ASK_S = 1.0
+ASK_S = 2.0
 """How long one that is to be a witness may take to agree."""
-NOMINATE_S = 3.0
+NOMINATE_S = 5.0
 """How long the responder may take to name its part."""
 EXTRA_MS = (CHALLENGE_S + 9 * 86_400) * 1000
 """How long past a channel's end a witness must stay: the challenge, the time witnesses may take, and some more."""
