@@ -341,6 +341,8 @@ def test_a_leave_needs_the_signature_of_who_leaves() -> None:
     old = scribe.write("leave", B)
     scribe.write("join", B)
     with pytest.raises(ProtocolError, match="against the rules"):
+        scribe.write("leave", A, A)  # who leaves does not make the key of those who stay
+    with pytest.raises(ProtocolError, match="against the rules"):
         scribe.write("leave", B, A, proof=old.entry.proof)
     assert B.peer_id in scribe.log.membership.members
 

@@ -178,7 +178,7 @@ class MemberLog:
             case "join":
                 self._check_join(signed, before, past)
             case "leave":
-                fine = signed.peer != self.charter.creator and signed.peer in before.members
+                fine = signed.peer not in (self.charter.creator, signed.signer) and signed.peer in before.members
                 fine = fine and left_membership(self.charter, signed) == before.members[signed.peer].box_key
             case "kick":
                 fine = signed.peer in before.members and can_kick(before, signed.signer, signed.peer)
