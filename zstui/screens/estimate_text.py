@@ -9,7 +9,7 @@ from textual.content import Content
 from zstui.engine.money import MICRO, format_amount, format_rate
 from zstui.engine.views import EstimateView, ExecutorView
 from zstui.screens.dialog import MUTED, Fields
-from zstui.screens.values import exact_seconds, safe
+from zstui.screens.values import safe
 from zstui.screens.widgets.text import fit
 
 LABEL = 11
@@ -78,7 +78,7 @@ def estimate_fields(view: EstimateView, executor: str | None, jobs: int, cap_u: 
     runner = next((c for c in takers if c.peer_id == executor), takers[0] if takers else None)
     each = " each" if jobs > 1 else ""
     typical = (
-        f"typically {format_amount(view.typical_cost_u)} in {exact_seconds(view.typical_duration_us or 0)}{each}"
+        f"typically {format_amount(view.typical_cost_u)} in {(view.typical_duration_us or 0) / MICRO:.1f} s{each}"
         if view.typical_cost_u is not None
         else "never run before, typical cost unknown"
     )

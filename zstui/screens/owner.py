@@ -36,7 +36,7 @@ class StopAllScreen(Guarded[WorkView | None]):
     def content(self) -> ComposeResult:
         yield Static("", id="jobs", markup=False)
         yield Static(
-            "They end now and count as your fault: their submitters are told, you are paid only for what was already "
+            "What runs ends now and counts as your fault: submitters are told, you are paid only for what was already "
             "acknowledged. No new work is taken until you allow it again (d). Your own jobs at others go on.",
             classes="gap",
             markup=False,
