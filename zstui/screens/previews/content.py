@@ -67,7 +67,7 @@ def kind(content: Content) -> str:
             return f"picture {content.width} x {content.height}"
         case Json():
             return "JSON"
-        case Written(data=data):
+        case Written(data=data) if data:
             return "text" if is_text(data) else "bytes"
         case _:
             return ""
