@@ -397,7 +397,7 @@ class JobService:
 
     def reserved(self, peer: PeerId) -> int:
         """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet."""
-        return self._submitter.reserved(peer)
+        return self._submitter.promises.reserved(peer)
 
     def uptime(self, peer: PeerId) -> float:
         """Share of the time since this node first saw ``peer``, in this run, that it was online."""

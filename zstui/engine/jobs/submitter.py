@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
 from zstui.engine.clock import US
-from zstui.engine.errors import ChannelError, GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused
-from zstui.engine.events import JobOutputReceived
+from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import store
 from zstui.engine.jobs.attempts import FRESH_US, may_move, try_again, worth_another
 from zstui.engine.jobs.dispatch import Candidates, Dispatch
-from zstui.engine.jobs.manifest import Manifest, Terms, open_manifest, price
+from zstui.engine.jobs.manifest import Manifest, open_manifest
 from zstui.engine.jobs.messages import (
     Accept,
     Ack,
@@ -35,25 +33,22 @@ from zstui.engine.jobs.messages import (
     Refusal,
 )
 from zstui.engine.jobs.model import Job, agreed_changes, new_job
-from zstui.engine.jobs.notes import NoteTerms, check_terms
 from zstui.engine.jobs.notes_meter import Metered
 from zstui.engine.jobs.notes_payer import NotePayer
-from zstui.engine.jobs.outputs import StreamName
 from zstui.engine.jobs.ports import FundingPort, PaymentState, RequestPayment
+from zstui.engine.jobs.promises import Promises
 from zstui.engine.jobs.protocol import RefusedByPeer, SealedStream, open_sealed
 from zstui.engine.jobs.receipt import (
     MAX_REASON,
-    Agreement,
     Bid,
     open_agreement,
-    receipt_of,
 )
+from zstui.engine.jobs.received import Received
 from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.submission import wanted_spec
 from zstui.engine.jobs.witness import Auditor
-from zstui.engine.money import format_amount
 from zstui.engine.net.link import JOB_PROTOCOL
 from zstui.engine.store.database import Tx
 from zstui.engine.views import Fault, JobState
@@ -88,7 +83,8 @@ class Submitter:
         )
         self._auditor = auditor
         self._settler = settler
-        self._fund = fund
+        self.promises = Promises(room, fund)
+        self._received = Received(room)
         self._dispatch = Dispatch(
             room,
             candidates,
@@ -102,9 +98,6 @@ class Submitter:
         """Jobs whose executor has been reported unreachable."""
         self._agreed: dict[str, int] = {}
         """Monotonic time just before each agreement of this process left."""
-        self._sizes: dict[tuple[str, StreamName], int] = {}
-        self._pledged: dict[str, int] = {}
-        """What was promised in agreements that I signed and whose executor has not yet."""
         self.linked = Signal()
         """Fired when any peer connects."""
 
@@ -244,7 +237,7 @@ class Submitter:
                     await self.linked.wait(pause)
         finally:
             self._driving.discard(job_id)
-            self._pledged.pop(job_id, None)
+            self.promises.release(job_id)
             self._contact.pop(job_id, None)
             self._away.discard(job_id)
 
@@ -311,7 +304,7 @@ class Submitter:
         room, job_id = self._room, job.job_id
         mine = await room.db.read(lambda tx: store.raw(tx, job_id, "agreement", room.me))
         if not mine:
-            await self._cover(job, m)
+            await self.promises.cover(job, m)
         s = await open_sealed(room.network, room.guilds, job.executor, JOB_PROTOCOL, job.guild_id, job_id)
         self._live[job_id] = s
         try:
@@ -324,21 +317,6 @@ class Submitter:
             self._live.pop(job_id, None)
             s.reset()
 
-    async def _cover(self, job: Job, m: Manifest) -> None:
-        """See to it that a channel covers the job at what its executor asks. Raises RefusedByPeer, NetError."""
-        card = self._room.card_of(job.executor)
-        if self._fund is None or card is None:
-            return
-        most = price(
-            m,
-            min(card.price_per_second_nano, m.terms.price_per_second_nano),
-            min(card.price_per_mib_nano, m.terms.price_per_mib_nano),
-        )
-        try:
-            await self._fund(job.executor, most.total_u)
-        except ChannelError as error:
-            raise RefusedByPeer(Refusal("payment", str(error))) from error
-
     async def _offer(self, s: SealedStream, job: Job, m: Manifest, raw: bytes) -> bool:
         room, job_id = self._room, job.job_id
         await s.send(Offer(raw))
@@ -347,8 +325,8 @@ class Submitter:
             self._heard(job_id)
             opened = open_envelope(raw_bid, job.executor)
             bid = opened.decode(Bid)
-            a = self._agreement(job, m, bid, opened.digest)
-            self._pledge(job, a)
+            a = self.promises.agreement(job, m, bid, opened.digest)
+            self.promises.pledge(job, a)
             mine = seal(room.identity, a)
 
             def keep(tx: Tx) -> None:
@@ -362,34 +340,13 @@ class Submitter:
             await s.send(Accept(mine))
             theirs = (await s.expect(Agreed, room.timing.answer)).agreement
         except RefusedByPeer:
-            self._pledged.pop(job_id, None)
+            self.promises.release(job_id)
             await room.records.change(job_id, lambda tx: store.drop_evidence(tx, job_id, "agreement"))
             raise
         await self._both_signed(job, mine, theirs)
-        self._pledged.pop(job_id, None)
+        self.promises.release(job_id)
         self._dispatch.agreed(job)
         return True
-
-    def reserved(self, peer: PeerId, but: str = "") -> int:
-        """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet, apart from the job ``but``."""
-        jobs = [j for j in self._room.records.open() if j.mine and j.executor == peer and j.job_id != but]
-        return sum(j.promised_u if j.agreed else self._pledged.get(j.job_id, 0) for j in jobs)
-
-    def _pledge(self, job: Job, a: Agreement) -> None:
-        """Promise the job what it may cost, out of what the channel holds and no other job is promised. Raises RefusedByPeer
-        ("busy") while there is too little: another job may come to cost less."""
-        channel = self._room.channels.active_with(job.executor) if a.exposure_u else None
-        if channel is not None:
-            reserved_u = self.reserved(job.executor, job.job_id)
-            if channel.mine_u - reserved_u < a.exposure_u:
-                raise RefusedByPeer(
-                    Refusal(
-                        "busy",
-                        f"your channel holds {format_amount(channel.mine_u)}, of which {format_amount(reserved_u)} is promised "
-                        f"to other jobs, and this one may cost {format_amount(a.exposure_u)}",
-                    )
-                )
-        self._pledged[job.job_id] = a.exposure_u
 
     async def _refused(self, job: Job, refusal: RefusedByPeer) -> bool:
         """The executor does not take the job: whether to ask it again after a pause.
@@ -411,46 +368,9 @@ class Submitter:
         await self._give_up(job, "failed", "payment" if refusal.kind == "payment" else "none", why)
         return False
 
-    def _agreement(self, job: Job, m: Manifest, bid: Bid, bid_hash: bytes) -> Agreement:
-        """My terms for this bid. Raises ProtocolError for a bid that is not an answer to my offer."""
-        room = self._room
-        rates = Terms(bid.price_per_second_nano, bid.price_per_mib_nano, m.terms.max_total_u)
-        if (bid.manifest.hex(), bid.executor) != (job.job_id, job.executor) or len(bid.channel) != 32:
-            raise ProtocolError("A bid for another job.")
-        if not (
-            0 <= rates.price_per_second_nano <= m.terms.price_per_second_nano
-            and 0 <= rates.price_per_mib_nano <= m.terms.price_per_mib_nano
-        ):
-            raise ProtocolError("A bid above the offered prices.")
-        check_terms(NoteTerms(bid.note_ms, bid.accept_ms, bid.exposure_max_u))
-        card = room.card_of(job.executor)
-        if not job.wanted and card is not None:
-            asked = (
-                rates.price_per_second_nano > card.price_per_second_nano,
-                rates.price_per_mib_nano > card.price_per_mib_nano,
-            )
-            if any(asked):
-                raise RefusedByPeer(Refusal("refused", "asks more than it has published"))
-        return Agreement(
-            manifest=bid.manifest,
-            bid=bid_hash,
-            submitter=room.me,
-            executor=job.executor,
-            channel=bid.channel,
-            price_per_second_nano=rates.price_per_second_nano,
-            price_per_mib_nano=rates.price_per_mib_nano,
-            max_total_u=rates.max_total_u,
-            exposure_u=price(m, rates.price_per_second_nano, rates.price_per_mib_nano).total_u,
-            created_us=room.clock.now_us(),
-            nonce=os.urandom(16),
-            note_ms=bid.note_ms,
-            accept_ms=bid.accept_ms,
-            exposure_max_u=bid.exposure_max_u,
-        )
-
     async def _attach(self, s: SealedStream, job: Job, mine: bytes) -> bool:
         room, job_id = self._room, job.job_id
-        await s.send(Attach(self._size(job_id, "stdout"), self._size(job_id, "stderr")))
+        await s.send(Attach(self._received.size(job_id, "stdout"), self._received.size(job_id, "stderr")))
         message = await s.receive(room.timing.answer)
         self._heard(job_id)
         if isinstance(message, Refusal):
@@ -490,24 +410,21 @@ class Submitter:
             match message:
                 case Progress():
                     await self._progress(job, message)
-                case Output(stream=name, offset=offset, data=data):
-                    at = self._size(job_id, name)
-                    if offset != at or not data or at + len(data) > m.resources.output_bytes:
-                        raise ProtocolError("Output out of order or over its cap.")
-                    room.outputs.append(job_id, name, data)
-                    self._sizes[job_id, name] = at + len(data)
-                    room.bus.publish(JobOutputReceived(job_id, name, offset, data))
+                case Output():
+                    self._received.take(job_id, m, message)
                 case Note(note=raw):
                     await self._notes.take(job, m, raw, self._elapsed(job_id))
                 case Done(receipt=raw):
                     if not job.receipt_id:
                         elapsed = self._elapsed(job_id)
-                        await self._bring_files(job, raw)
+                        await self._received.bring_files(job, raw)
                         await self._settler.finish(room.records[job_id], m, raw, elapsed)
                         self._agreed.pop(job_id, None)
                     await s.send(Ack())
                     await s.close()
-                    await self._drain(s)
+                    self._received.forget(job_id)
+                    with contextlib.suppress(NetError, GuildError, ProtocolError):
+                        await s.receive(2.0)  # the acknowledgement leaves before the stream is dropped
                     return
                 case _:
                     raise ProtocolError(f"A {type(message).__name__} while a job runs.")
@@ -516,28 +433,6 @@ class Submitter:
         """µs since just before my agreement left; None where that was before this process began."""
         since = self._agreed.get(job_id)
         return None if since is None else self._room.clock.monotonic_us() - since
-
-    async def _bring_files(self, job: Job, raw: bytes) -> None:
-        """Fetch what the job left in /out, before its receipt is accepted."""
-        room = self._room
-        _, r = receipt_of(raw, job.executor, bytes.fromhex(job.agreement_id), bytes.fromhex(job.job_id))
-        for file in r.outputs:
-            await room.artifacts.fetch(job.executor, job.guild_id, job.job_id, file.cid, file.size)
-            content = await room.artifacts.cache.get(file.cid)
-            if content is None:
-                raise JobError("A file of the job is no longer stored here.")
-            await room.outputs.keep_file(job.job_id, file.name, content)
-            self._heard(job.job_id)
-
-    async def _drain(self, s: SealedStream) -> None:
-        """Let the acknowledgement leave before the stream is dropped."""
-        with contextlib.suppress(NetError, GuildError, ProtocolError):
-            await s.receive(2.0)
-
-    def _size(self, job_id: str, name: StreamName) -> int:
-        if (job_id, name) not in self._sizes:
-            self._sizes[job_id, name] = self._room.outputs.size(job_id, name)
-        return self._sizes[job_id, name]
 
     async def _progress(self, job: Job, message: Progress) -> None:
         room = self._room

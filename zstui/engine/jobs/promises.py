@@ -1,0 +1,102 @@
+"""What I promise an executor: the terms of an agreement, and the money in its channel that no other job is promised."""
+
+from __future__ import annotations
+
+import os
+
+from zstui.engine.errors import ChannelError, ProtocolError
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.jobs.manifest import Manifest, Terms, price
+from zstui.engine.jobs.messages import Refusal
+from zstui.engine.jobs.model import Job
+from zstui.engine.jobs.notes import NoteTerms, check_terms
+from zstui.engine.jobs.ports import FundingPort
+from zstui.engine.jobs.protocol import RefusedByPeer
+from zstui.engine.jobs.receipt import Agreement, Bid
+from zstui.engine.jobs.room import Room
+from zstui.engine.money import format_amount
+
+
+class Promises:
+    def __init__(self, room: Room, fund: FundingPort | None) -> None:
+        self._room = room
+        self._fund = fund
+        self._pledged: dict[str, int] = {}
+        """What was promised in agreements that I signed and whose executor has not yet."""
+
+    async def cover(self, job: Job, m: Manifest) -> None:
+        """See to it that a channel covers the job at what its executor asks. Raises RefusedByPeer, NetError."""
+        card = self._room.card_of(job.executor)
+        if self._fund is None or card is None:
+            return
+        most = price(
+            m,
+            min(card.price_per_second_nano, m.terms.price_per_second_nano),
+            min(card.price_per_mib_nano, m.terms.price_per_mib_nano),
+        )
+        try:
+            await self._fund(job.executor, most.total_u)
+        except ChannelError as error:
+            raise RefusedByPeer(Refusal("payment", str(error))) from error
+
+    def reserved(self, peer: PeerId, but: str = "") -> int:
+        """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet, apart from the job ``but``."""
+        jobs = [j for j in self._room.records.open() if j.mine and j.executor == peer and j.job_id != but]
+        return sum(j.promised_u if j.agreed else self._pledged.get(j.job_id, 0) for j in jobs)
+
+    def pledge(self, job: Job, a: Agreement) -> None:
+        """Promise the job what it may cost, out of what the channel holds and no other job is promised. Raises RefusedByPeer
+        ("busy") while there is too little: another job may come to cost less."""
+        channel = self._room.channels.active_with(job.executor) if a.exposure_u else None
+        if channel is not None:
+            reserved_u = self.reserved(job.executor, job.job_id)
+            if channel.mine_u - reserved_u < a.exposure_u:
+                raise RefusedByPeer(
+                    Refusal(
+                        "busy",
+                        f"your channel holds {format_amount(channel.mine_u)}, of which {format_amount(reserved_u)} is promised "
+                        f"to other jobs, and this one may cost {format_amount(a.exposure_u)}",
+                    )
+                )
+        self._pledged[job.job_id] = a.exposure_u
+
+    def release(self, job_id: str) -> None:
+        """The executor has signed as well, so that the job's row counts from now on; or it never will."""
+        self._pledged.pop(job_id, None)
+
+    def agreement(self, job: Job, m: Manifest, bid: Bid, bid_hash: bytes) -> Agreement:
+        """My terms for this bid. Raises ProtocolError for a bid that is not an answer to my offer."""
+        room = self._room
+        rates = Terms(bid.price_per_second_nano, bid.price_per_mib_nano, m.terms.max_total_u)
+        if (bid.manifest.hex(), bid.executor) != (job.job_id, job.executor) or len(bid.channel) != 32:
+            raise ProtocolError("A bid for another job.")
+        if not (
+            0 <= rates.price_per_second_nano <= m.terms.price_per_second_nano
+            and 0 <= rates.price_per_mib_nano <= m.terms.price_per_mib_nano
+        ):
+            raise ProtocolError("A bid above the offered prices.")
+        check_terms(NoteTerms(bid.note_ms, bid.accept_ms, bid.exposure_max_u))
+        card = room.card_of(job.executor)
+        if not job.wanted and card is not None:
+            asked = (
+                rates.price_per_second_nano > card.price_per_second_nano,
+                rates.price_per_mib_nano > card.price_per_mib_nano,
+            )
+            if any(asked):
+                raise RefusedByPeer(Refusal("refused", "asks more than it has published"))
+        return Agreement(
+            manifest=bid.manifest,
+            bid=bid_hash,
+            submitter=room.me,
+            executor=job.executor,
+            channel=bid.channel,
+            price_per_second_nano=rates.price_per_second_nano,
+            price_per_mib_nano=rates.price_per_mib_nano,
+            max_total_u=rates.max_total_u,
+            exposure_u=price(m, rates.price_per_second_nano, rates.price_per_mib_nano).total_u,
+            created_us=room.clock.now_us(),
+            nonce=os.urandom(16),
+            note_ms=bid.note_ms,
+            accept_ms=bid.accept_ms,
+            exposure_max_u=bid.exposure_max_u,
+        )
