@@ -47,6 +47,7 @@ _AREAS = (
     ("Addresses", "network"),
     ("Guild", "guilds"),
     ("Job", "jobs"),
+    ("Batch", "jobs"),
     ("Execution", "jobs"),
     ("Channel", "channels"),
     ("Payment", "channels"),
