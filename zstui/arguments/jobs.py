@@ -97,7 +97,7 @@ def _job(job: Group, verb: Verb) -> None:
         type=amount,
         default=0,
         metavar="U",
-        help="pay what it asks for without asking, up to this in all",
+        help="pay what the job or batch asks for without asking, up to this in all",
     )
     submit.add_argument("--witnesses", type=int, default=0, metavar="N", help="members who re-run it and attest")
     submit.add_argument("--in", dest="inputs", action="append", default=[], metavar="FILE", help="readable at /in/NAME")
@@ -142,12 +142,9 @@ def _submission(args: argparse.Namespace) -> c.Command[Any]:
     spec = job_spec(args)
     if args.map is None and args.map_in is None:
         return c.SubmitJob(spec=spec, pay_up_to_u=args.pay_up_to)
-    if args.pay_up_to:
-        raise BadInput("A batch is paid by grants; --pay-up-to is for one job.")
-    if args.map is not None:
-        return c.SubmitBatch(spec=spec, name=args.name, map_lines=tuple(_text(args.map).splitlines()))
-    files = tuple(str(Path(p).expanduser().absolute()) for p in args.map_in)
-    return c.SubmitBatch(spec=spec, name=args.name, map_files=files)
+    lines = None if args.map is None else tuple(_text(args.map).splitlines())
+    files = None if args.map_in is None else tuple(str(Path(p).expanduser().absolute()) for p in args.map_in)
+    return c.SubmitBatch(spec=spec, name=args.name, map_lines=lines, map_files=files, pay_up_to_u=args.pay_up_to)
 
 
 def _receipt(receipt: Group, verb: Verb) -> None:

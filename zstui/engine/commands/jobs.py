@@ -114,6 +114,8 @@ class SubmitBatch(Command[BatchView], frozen=True, kw_only=True):
     """One job a line: it takes the place of ``{}`` in the arguments, or is the job's stdin where no argument has one."""
     map_files: tuple[str, ...] | None = None
     """Files or glob patterns on the node's machine, one job a file: mounted at /in/<its name>, which replaces ``{}``."""
+    pay_up_to_u: int = 0
+    """Leave to pay what its jobs ask for without asking, up to this in all, for a day. 0: every payment asks."""
 
 
 class ListBatches(Command[list[BatchView]], frozen=True, kw_only=True):

@@ -37,6 +37,13 @@ def latest(room: Room, job: Job) -> Job:
     return job
 
 
+def submission_of(room: Room, job: Job) -> str:
+    """Id of what was submitted: the job's batch, or the first attempt at its work."""
+    while (before := room.records.get(job.retry_of)) is not None:
+        job = before
+    return job.batch_id or job.job_id
+
+
 async def try_again(room: Room, job: Job) -> Job | None:
     """Keep the next attempt, with what is left of the price; None if there is to be none."""
     if not worth_another(job):

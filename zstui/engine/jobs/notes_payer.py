@@ -9,6 +9,7 @@ from zstui.engine.errors import GuildError, NetError, ProtocolError, ZsError
 from zstui.engine.events import Notice
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.jobs import notes_store, store
+from zstui.engine.jobs.attempts import submission_of
 from zstui.engine.jobs.manifest import Manifest
 from zstui.engine.jobs.messages import NoteAnswer
 from zstui.engine.jobs.model import Job
@@ -125,6 +126,7 @@ class NotePayer:
             created_us=kept.at_us,
             kind="note",
             no=note.no,
+            submission=submission_of(self._room, job),
         )
 
     async def decided(self, request_id: str) -> bool:

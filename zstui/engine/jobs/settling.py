@@ -12,6 +12,7 @@ from zstui.engine.clock import US
 from zstui.engine.errors import InvalidReceipt, ZsError
 from zstui.engine.events import Notice
 from zstui.engine.jobs import notes_store, store
+from zstui.engine.jobs.attempts import submission_of
 from zstui.engine.jobs.manifest import Manifest, conforms
 from zstui.engine.jobs.model import Job, finished_changes, longest_active_us
 from zstui.engine.jobs.ports import RecordOutcome, RequestPayment
@@ -173,6 +174,7 @@ class Settler:
             agreement_id=job.agreement_id,
             checks=(*checks, *witnessed),
             created_us=job.finished_us,
+            submission=submission_of(room, job),
         )
         try:
             await self._request_payment(request)

@@ -20,14 +20,23 @@ async def _estimate(s: Services, command: c.EstimateJob) -> views.EstimateView:
 
 
 async def _submit(s: Services, command: c.SubmitJob) -> views.JobView:
-    spec, limit_u = command.spec, command.pay_up_to_u
-    if not 0 <= limit_u <= spec.max_price_u:
-        raise BadInput("What a job may be paid without asking is at most its largest price.")
+    spec, limit_u = command.spec, _payable(command)
     job = await s.jobs.submit(spec, await s.market.choose(spec), only=bool(spec.executor))
+    await _allow(s, job.job_id, limit_u)
+    return job
+
+
+def _payable(command: c.SubmitJob | c.SubmitBatch) -> int:
+    if not 0 <= command.pay_up_to_u <= command.spec.max_price_u:
+        raise BadInput("What may be paid without asking is at most the largest price.")
+    return command.pay_up_to_u
+
+
+async def _allow(s: Services, submission: str, limit_u: int) -> None:
+    """Let a job or a batch be paid without asking, up to ``limit_u`` in all."""
     if limit_u:
         limits = {"per_payment_u": limit_u, "per_day_u": limit_u, "total_u": limit_u}
-        await s.approvals.set_grant("job", job.job_id, expires_s=JOB_GRANT_US // US, **limits)
-    return job
+        await s.approvals.set_grant("job", submission, expires_s=JOB_GRANT_US // US, **limits)
 
 
 async def _wait_job(s: Services, command: c.WaitJob) -> views.JobView:
@@ -59,10 +68,12 @@ async def _receipt(s: Services, command: c.ShowReceipt) -> dict[str, object]:
 
 
 async def _submit_batch(s: Services, command: c.SubmitBatch) -> views.BatchView:
-    spec = command.spec
+    spec, limit_u = command.spec, _payable(command)
     if spec.executor:
         spec = replace(spec, executor=s.net.resolve(spec.executor))
-    return await s.jobs.batches.submit(spec, command.name, command.map_lines, command.map_files)
+    batch = await s.jobs.batches.submit(spec, command.name, command.map_lines, command.map_files)
+    await _allow(s, batch.batch_id, limit_u)
+    return batch
 
 
 async def _list_batches(s: Services, _: c.ListBatches) -> list[views.BatchView]:

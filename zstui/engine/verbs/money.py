@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from zstui.engine import commands as c
 from zstui.engine import views
 from zstui.engine.channels.approvals.model import MAX_DECISIONS, Scope
 from zstui.engine.channels.approvals.present import decision_view, rehearsal_view
 from zstui.engine.channels.statements.build import build as build_statement
-from zstui.engine.errors import BadInput, ChannelError, UnknownGuild
+from zstui.engine.errors import BadInput, ChannelError, UnknownGuild, UnknownJob
 from zstui.engine.services import Services
 from zstui.engine.verbs.base import Verb
 
@@ -101,6 +103,8 @@ def _subject(s: Services, scope: Scope, subject: str) -> str:
         case "guild":
             return s.guilds.resolve(subject)
         case "job":
+            with contextlib.suppress(UnknownJob):
+                return s.jobs.batches.resolve(subject)
             return s.jobs.resolve(subject)
         case _:
             return subject

@@ -40,7 +40,7 @@ def debit(tx: Tx, request: PaymentRequest, now_us: int) -> None:
         )
 
 
-_COLUMN: dict[Scope, str] = {"node": "''", "guild": "guild_id", "peer": "peer_id", "job": "job_id"}
+_COLUMN: dict[Scope, str] = {"node": "''", "guild": "guild_id", "peer": "peer_id", "job": "submission"}
 
 
 def spent_day(tx: Tx, live: Sequence[Grant], request: PaymentRequest, now_us: int) -> dict[GrantKey, int]:

@@ -78,6 +78,13 @@ class PaymentRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the note; 0 for a receipt."""
     paid_before_u: int = 0
     """Signed under the same agreement before."""
+    submission: str = ""
+    """What was submitted: the batch, or the first of several attempts, that the job is part of; "" for the job itself."""
+
+    @property
+    def submitted_as(self) -> str:
+        """Id that a grant for a job names: it holds for all attempts at it, and for a batch as a whole."""
+        return self.submission or self.job_id
 
     @property
     def verified(self) -> bool:
@@ -105,7 +112,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
     scope: Scope
     subject: str
-    """Peer, guild or job id; "" for the node."""
+    """Peer, guild, job or batch id; "" for the node."""
     per_payment_u: int
     per_day_u: int
     """Over any 24 hours, not calendar days."""
@@ -137,7 +144,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 def scope_subject(scope: Scope, request: PaymentRequest) -> str:
     """Which grant of ``scope`` the request falls under."""
-    return {"node": "", "guild": request.guild_id, "peer": request.peer_id, "job": request.job_id}[scope]
+    return {"node": "", "guild": request.guild_id, "peer": request.peer_id, "job": request.submitted_as}[scope]
 
 
 def decide(
@@ -225,7 +232,7 @@ def limit_lines(
     now_us: int,
 ) -> tuple[str, ...]:
     """Every live grant that covers the request with its use, one line each, then the limit for typing."""
-    names = {"node": "all", "guild": context.guild_name, "peer": context.peer_name, "job": f"job {request.job_id[:8]}"}
+    names = {"node": "all", "guild": context.guild_name, "peer": context.peer_name, "job": f"job {request.submitted_as[:8]}"}
     lines = [
         f"{names[g.scope]}/day {format_amount(spent_day_u.get(g.key, 0))} of {format_amount(g.per_day_u)}"
         f", total {format_amount(g.spent_total_u)} of {format_amount(g.total_u)}"

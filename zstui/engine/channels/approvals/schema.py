@@ -93,4 +93,12 @@ SCHEMA: tuple[Migration, ...] = (
         CREATE INDEX approval_decision_request ON approval_decision (request_id)
         """,
     ),
+    Migration(
+        "approvals",
+        3,
+        """
+        ALTER TABLE approval_request ADD COLUMN submission TEXT NOT NULL DEFAULT '';
+        UPDATE approval_request SET submission = job_id
+        """,
+    ),
 )

@@ -114,14 +114,15 @@ def insert(tx: Tx, request: PaymentRequest, now_us: int, signed_u: int = 0) -> A
         return Added(False, None, _supersede(tx, request, now_us))
     request = msgspec.structs.replace(request, amount_u=request.amount_u - before_u, paid_before_u=before_u)
     tx.execute(
-        "INSERT INTO approval_request (request_id, peer_id, guild_id, job_id, agreement_id, amount_u, state,"
-        " created_us, expires_us, request) VALUES (?,?,?,?,?,?,'waiting',?,?,?)",
+        "INSERT INTO approval_request (request_id, peer_id, guild_id, job_id, agreement_id, submission, amount_u,"
+        " state, created_us, expires_us, request) VALUES (?,?,?,?,?,?,?,'waiting',?,?,?)",
         (
             request.request_id,
             request.peer_id,
             request.guild_id,
             request.job_id,
             request.agreement_id,
+            request.submitted_as,
             request.amount_u,
             request.created_us,
             now_us + ASK_US,
