@@ -38,8 +38,6 @@ BEST = "best"
 ONE, LINES, FILES = "one", "lines", "files"
 MODES = ((ONE, "one job"), (LINES, "each line of"), (FILES, "each file of"))
 OVER = {ONE: "", LINES: "0..15, or a file", FILES: "such as data/*.csv"}
-ALLOWED = {ONE: "0: ask me", LINES: "by grant", FILES: "by grant"}
-"""A batch has no allowance of its own: without a grant each of its payments asks."""
 ARGUMENTS = {
     ONE: "as on a command line",
     LINES: "as on a command line; {} becomes the line, else it is stdin",
@@ -124,9 +122,7 @@ class SubmitScreen(Form[Command | None]):
     def content(self) -> ComposeResult:
         s = self._start
         mode, over = self._left_over()
-        allowed = ""
-        if isinstance(self._begin, SubmitJob) and self._begin.pay_up_to_u:
-            allowed = format_amount(self._begin.pay_up_to_u)
+        allowed = format_amount(self._begin.pay_up_to_u) if self._begin.pay_up_to_u else ""
         yield Field("Module", ModuleInput(s.module, self._samples), id="module")
         yield Field("Arguments", plain_input(shlex.join(s.args), ARGUMENTS[mode]), id="args")
         with Horizontal(classes="pair"):
@@ -147,9 +143,7 @@ class SubmitScreen(Form[Command | None]):
             yield Field("Witnesses", plain_input(str(s.witnesses)), id="witnesses")
         with Horizontal(classes="pair"):
             yield Field("At most", plain_input(format_amount(s.max_price_u)), id="price", unit="in all")
-            yield Field(
-                "Pay up to", plain_input(allowed, ALLOWED[mode], disabled=mode != ONE), id="allowed", unit="unasked"
-            )
+            yield Field("Pay up to", plain_input(allowed, "0: ask me"), id="allowed", unit="unasked")
         with Horizontal(classes="pair"):
             yield Field("Wait up to", plain_input(str(s.queue_s)), id="queue", unit="s")
             yield Field("Tries", plain_input(str(s.attempts)), id="attempts", unit="at most")
@@ -206,9 +200,6 @@ class SubmitScreen(Form[Command | None]):
         over = self.query_one("#over Input", Input)
         over.disabled, over.placeholder = mode == ONE, OVER[mode]
         self.query_one("#args Input", Input).placeholder = ARGUMENTS[mode]
-        allowed = self.query_one("#allowed Input", Input)
-        allowed.disabled, allowed.placeholder = mode != ONE, ALLOWED[mode]
-        allowed.value = allowed.value if mode == ONE else ""
 
     # --- reading the fields ---------------------------------------------------------------------------------------------
 
@@ -258,18 +249,18 @@ class SubmitScreen(Form[Command | None]):
 
     async def _over(self, spec: JobSpec) -> Command:
         mode, over = self._choice("mode"), self.text_of("over")
+        allowed = self.read("allowed", parse_amount) if self.text_of("allowed") else 0
+        if allowed > spec.max_price_u:
+            raise FieldError("allowed", "At most the largest price.")
         if mode == ONE:
-            allowed = self.read("allowed", parse_amount) if self.text_of("allowed") else 0
-            if allowed > spec.max_price_u:
-                raise FieldError("allowed", "At most the largest price.")
             return SubmitJob(spec=spec, pay_up_to_u=allowed)
         if not over:
             raise FieldError("over", f"Say of what: {OVER[mode]}.")
         if mode == FILES:
             files = tuple(map(host_path, self.read("over", _words)))
-            return SubmitBatch(spec=spec, map_files=files)
+            return SubmitBatch(spec=spec, map_files=files, pay_up_to_u=allowed)
         name = f"{Path(spec.module).stem} over {over}"
-        return SubmitBatch(spec=spec, name=name, map_lines=await self._slowly("over", lines_of))
+        return SubmitBatch(spec=spec, name=name, map_lines=await self._slowly("over", lines_of), pay_up_to_u=allowed)
 
     def _count(self, field: str, least: int, most: int) -> int:
         return self.read(field, lambda text: parse_count(text, least, most))

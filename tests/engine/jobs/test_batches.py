@@ -35,6 +35,7 @@ async def test_each_line_is_a_job_and_they_spread_over_all_executors(world: Worl
     stdins = Counter(r.stdin for p in (bob, carol) for r in p.sandbox.runs)
     assert stdins == Counter(f"line {n}\n".encode() for n in range(12))
     assert done.cost_u == sum(j.cost_u for j in jobs) == sum(r.amount_u for r in alice.requests)
+    assert {r.submitted_as for r in alice.requests} == {done.batch_id}, "one allowance can cover them all"
     assert alice.jobs.batches.views()[0].jobs == ()
 
 

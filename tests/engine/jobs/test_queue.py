@@ -90,6 +90,7 @@ async def test_a_job_that_its_executor_spoilt_is_tried_on_another(world: World, 
     before = alice.jobs.view(first.job_id)
     assert (before.state, before.fault, before.cost_u, before.retried_as) == ("failed", "executor", 0, done.job_id)
     assert [r.job_id for r in alice.requests] == [done.job_id], "one payment, for the attempt that worked"
+    assert alice.requests[0].submitted_as == first.job_id, "what was allowed for the job holds for its second attempt"
     assert [(o.peer_id, o.success) for o in alice.outcomes] == [(bob.id, False)]
     assert alice.jobs._room.records[done.job_id].exposure_u <= 1_000_000
 

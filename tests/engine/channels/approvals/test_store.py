@@ -89,6 +89,22 @@ async def test_every_covering_grant_counts_the_payments_of_its_own_scope(rig: Ri
     assert spent == {("node", ""): 10 * UNIT, ("peer", "south"): 4 * UNIT}
 
 
+async def test_one_allowance_holds_for_a_whole_batch_and_nothing_else(rig: Rig) -> None:
+    await rig.db.write(lambda tx: grant(tx, day=3, total=3, scope="job", subject="batch"))
+
+    async def asked(submission: str) -> PaymentRequest:
+        request = rig.request(UNIT, submission=submission)
+        await rig.db.write(lambda tx: store.insert(tx, request, T0))
+        return request
+
+    for _ in range(3):
+        await begin(rig, await asked("batch"), T0)
+    with pytest.raises(ApprovalError, match=r"24 hours|used up"):
+        await begin(rig, await asked("batch"), T0)
+    with pytest.raises(ApprovalError, match="no grant"):
+        await begin(rig, await asked(""), T0)
+
+
 async def test_the_total_is_used_up_for_good(rig: Rig) -> None:
     await rig.db.write(lambda tx: grant(tx, day=10, total=15))
     await begin(rig, await ask(rig, 10 * UNIT, T0), T0)

@@ -232,7 +232,12 @@ def limit_lines(
     now_us: int,
 ) -> tuple[str, ...]:
     """Every live grant that covers the request with its use, one line each, then the limit for typing."""
-    names = {"node": "all", "guild": context.guild_name, "peer": context.peer_name, "job": f"job {request.submitted_as[:8]}"}
+    names = {
+        "node": "all",
+        "guild": context.guild_name,
+        "peer": context.peer_name,
+        "job": f"job {request.submitted_as[:8]}",
+    }
     lines = [
         f"{names[g.scope]}/day {format_amount(spent_day_u.get(g.key, 0))} of {format_amount(g.per_day_u)}"
         f", total {format_amount(g.spent_total_u)} of {format_amount(g.total_u)}"

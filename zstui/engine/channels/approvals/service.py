@@ -209,7 +209,9 @@ class ApprovalService:
         if why and not typed:
             raise ApprovalError(f"Type the amount to allow this job {format_amount(up_to_u)}: {why}.")
         rest_u = up_to_u - spent_u
-        return self._policy.checked("job", request.submitted_as, (rest_u, request.max_cost_u, rest_u), JOB_GRANT_US // US)
+        return self._policy.checked(
+            "job", request.submitted_as, (rest_u, request.max_cost_u, rest_u), JOB_GRANT_US // US
+        )
 
     async def _sign(self, request_id: str, *, automatic: bool, why: str, grant: Grant | None = None) -> None:
         """Commit one payment. What it raises means that nothing was committed."""
