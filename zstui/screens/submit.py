@@ -32,7 +32,7 @@ from zstui.screens.values import parse_count, safe
 
 DEBOUNCE = 0.35
 """Seconds without a change before the estimate is asked for."""
-MAX_STDIN = 8 << 20
+MAX_STDIN = 16 << 20
 MAX_LINES = 10_000
 BEST = "best"
 ONE, LINES, FILES = "one", "lines", "files"

@@ -16,7 +16,9 @@ from zstui.engine.errors import InvalidModule, NoExecutor, NotPermitted
 from zstui.engine.identity.card import Card
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cid import cid_of
+from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.presence import Presence
+from zstui.engine.jobs.speed import REFERENCE_GAS_PER_S, proven_speed
 from zstui.engine.market.selection import Candidate, max_cost, prices, rank
 from zstui.engine.market.service import Market
 from zstui.engine.views import CapabilitiesView, Role
@@ -225,7 +227,7 @@ async def test_an_estimate_is_for_the_executor_that_would_get_it(
     view = await market.estimate(replace(spec, executor="bob"))
     assert (view.max_cost_u, view.typical_cost_u, view.typical_duration_us) == (312_800, 20_100, 2_000_000)
     assert {c.expected_us for c in view.candidates} == {view.here_us} == {None}
-    around.gas, around.speeds = 3_000_000_000, {"bob": 1.5}
+    around.gas, around.speeds = 3 * REFERENCE_GAS_PER_S, {"bob": 1.5}
     view = await market.estimate(spec)
     expected = {c.name: (c.speed, c.speed_tested, c.expected_us, c.expected_cost_u) for c in view.candidates}
     assert expected == {"bob": (1.5, True, 2_000_000, 20_100), "carol": (None, False, None, None)}
@@ -252,3 +254,15 @@ def test_presence_counts_what_was_seen() -> None:
     for n in range(5000):
         seen.connected(f"peer{n}", 600)
     assert len(seen._first) <= 4096
+
+
+def test_speed_comes_only_from_confirmed_runs_that_are_long_enough() -> None:
+    fast = Job(
+        job_id="a", mine=True, guild_id="g", submitter="me", executor="bob", module="m", module_cid="c", state="done",
+        gas=REFERENCE_GAS_PER_S, gas_exact=True, duration_us=500_000, attestations=("carol",),
+    )  # fmt: skip
+    assert proven_speed([fast], "bob") == 2.0
+    assert proven_speed([fast], "carol") is None
+    for doubt in ({"attestations": ()}, {"gas": 1000}, {"gas_exact": False}, {"state": "failed"}, {"mine": False}):
+        assert proven_speed([replace(fast, **doubt)], "bob") is None
+    assert proven_speed([fast, replace(fast, duration_us=1_000_000), fast], "bob") == 2.0

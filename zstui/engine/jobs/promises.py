@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
-from zstui.engine.errors import ChannelError, ProtocolError
+from zstui.engine.errors import ChannelError, NetError, ProtocolError
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.jobs.manifest import Manifest, Terms, price
+from zstui.engine.jobs.manifest import Manifest, Terms, estimate_price, price
 from zstui.engine.jobs.messages import Refusal
 from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.notes import NoteTerms, check_terms
@@ -23,6 +24,15 @@ class Promises:
         self._fund = fund
         self._pledged: dict[str, int] = {}
         """What was promised in agreements that I signed and whose executor has not yet."""
+
+    async def cover_named(self, executor: PeerId, m: Manifest) -> None:
+        """The same before a job for one executor is kept, at the manifest's prices; an executor that is away is tried later.
+
+        Raises ChannelError.
+        """
+        if self._fund is not None:
+            with contextlib.suppress(NetError):
+                await self._fund(executor, estimate_price(m))
 
     async def cover(self, job: Job, m: Manifest) -> None:
         """See to it that a channel covers the job at what its executor asks. Raises RefusedByPeer, NetError."""

@@ -59,7 +59,7 @@ from zstui.engine.jobs.records import Records
 from zstui.engine.jobs.room import Room, slots_of
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.slots import Slots
-from zstui.engine.jobs.speed import tested_speed
+from zstui.engine.jobs.speed import proven_speed
 from zstui.engine.jobs.submission import prepare
 from zstui.engine.jobs.submitter import Submitter
 from zstui.engine.jobs.witness import Auditor, Witness
@@ -270,6 +270,8 @@ class JobService:
             raise BadInput(f"A job waits for an executor for at most {MAX_QUEUE_S // 86_400} days.")
         if not 1 <= attempts <= MAX_ATTEMPTS:
             raise BadInput(f"A job is tried 1 to {MAX_ATTEMPTS} times.")
+        if only:
+            await self._submitter.promises.cover_named(executor, manifest)
         job = await self._submitter.begin(
             seal(self._room.identity, manifest),
             executor,
@@ -405,7 +407,7 @@ class JobService:
 
     def speed(self, peer: PeerId) -> float | None:
         """Of ``peer`` over the reference machine, from runs that a witness confirmed; None without any."""
-        return tested_speed(self._room.records, peer)
+        return proven_speed(self._room.records, peer)
 
     def typical_gas(self, module_cid: str) -> int | None:
         """Median gas of my latest finished jobs with this module."""

@@ -12,9 +12,9 @@ from zstui.engine.clock import US
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.model import Job
 
-REFERENCE_GAS_PER_S = 1_000_000_000
-"""Of the reference machine of the calibration, about."""
-LEAST_GAS = 20_000_000
+REFERENCE_GAS_PER_S = 7_500_000_000
+"""Of the calibration's reference machine: geometric mean of its kernels' gas over their times there."""
+LEAST_GAS = 500_000_000
 """Shorter runs say more about their start than about the machine."""
 LATEST = 20
 """Runs of one peer that count."""
@@ -27,7 +27,7 @@ def gas_per_s(job: Job) -> float | None:
     return job.gas * US / max(1, job.duration_us)
 
 
-def tested_speed(jobs: Iterable[Job], peer: PeerId) -> float | None:
+def proven_speed(jobs: Iterable[Job], peer: PeerId) -> float | None:
     """Median of the latest confirmed runs (``jobs`` newest first) over the reference machine; None without any."""
     rates = []
     for job in jobs:
