@@ -75,6 +75,16 @@ async def test_the_price_of_the_whole_is_never_passed(world: World) -> None:
     assert "price for the whole batch is used up" in done.why
 
 
+async def test_a_price_that_holds_the_batch_up_is_said(world: World) -> None:
+    alice, bob, carol = await trio(world)
+    hold = asyncio.Event()
+    bob.sandbox.guests[wasm("tool")] = carol.sandbox.guests[wasm("tool")] = Guest(hold=hold)
+    view = await lines(alice, 4, max_price_u=400_000)
+    await until(lambda: "each job may cost up to" in alice.jobs.batches.view(view.batch_id).why)
+    hold.set()
+    assert (await ended(alice, view)).why == ""
+
+
 async def test_what_is_in_stays_when_others_fail(world: World) -> None:
     alice, bob, carol = await trio(world)
     for peer in (bob, carol):

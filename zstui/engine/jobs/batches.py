@@ -28,6 +28,7 @@ from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.submission import prepare, read_module
 from zstui.engine.jobs.submitter import Submitter
+from zstui.engine.money import format_amount
 from zstui.engine.store.database import Tx
 from zstui.engine.views import BatchView
 
@@ -48,6 +49,8 @@ class Batches:
         self._batches: dict[str, Batch] = {}
         self._items: dict[str, list[Item]] = {}
         self._news: dict[str, Signal] = {}
+        self._held: dict[str, str] = {}
+        """Why no more jobs are begun now although an executor may be free."""
 
     async def start(self) -> None:
         """Load all, and go on with those that had not ended."""
@@ -164,7 +167,7 @@ class Batches:
             max_cost_u=batch.max_cost_u,
             state=batch.state,
             jobs=tuple(j.job_id if (j := current.get(i.number)) else i.job_id for i in items) if jobs else (),
-            why=batch.why,
+            why=batch.why or self._held.get(batch_id, ""),
             created_at=batch.created_us // US,
             finished_at=batch.finished_us // US or None,
         )
@@ -212,12 +215,16 @@ class Batches:
         """Begin the next job, if there is one and it may; whether to look again at once."""
         batch, items = self._batches[batch_id], self._items[batch_id]
         waiting = next((i for i in items if i.state == "waiting"), None)
+        self._held.pop(batch_id, None)
         begun = sum(i.state == "begun" for i in items)
         places, full_u = self._market(batch.spec)
         if waiting is None or begun >= min(MOST_BEGUN, max(LEAST_BEGUN, places + 2)):
             return False
         cap_u = next_cap_u(batch.max_cost_u, items, min(full_u, batch.max_cost_u))
         if cap_u is None:
+            self._held[batch_id] = (
+                f"The price for the whole batch holds it up: each job may cost up to {format_amount(full_u)} until it has ended."
+            )
             return False
         if not cap_u:
             for item in [i for i in items if i.state == "waiting"]:
