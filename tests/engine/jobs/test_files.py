@@ -73,16 +73,18 @@ async def test_a_witness_compares_the_files_too(world: World) -> None:
 async def test_an_executor_that_serves_other_content_is_found_out(world: World) -> None:
     alice, bob = await world.pair()
     bob.sandbox.guests[wasm("tool")] = Guest(files={"a": b"good"})
-    put = bob.jobs._room.artifacts.cache._put
+    cache = bob.jobs._room.artifacts.cache
+    put = cache._put
 
     def lie(content: bytes, pinned: frozenset[str]) -> str:
         cid = put(content, pinned)
         if content == b"good":
-            bob.jobs._room.artifacts.cache.path(cid).write_bytes(b"evil")
-            bob.jobs._room.artifacts.cache._get = lambda cid: b"evil"  # type: ignore[method-assign]
+            cache._get = lambda cid: b"evil"  # type: ignore[method-assign]
+            cache._remember = lambda cid, content: None  # type: ignore[method-assign]
+            cache._recent.clear()
         return cid
 
-    bob.jobs._room.artifacts.cache._put = lie  # type: ignore[method-assign]
+    cache._put = lie  # type: ignore[method-assign]
     failed = await alice.run(bob, outputs=True, attempts=1)
     assert failed.state == "failed"
     assert failed.fault == "executor"

@@ -435,4 +435,5 @@ async def test_the_cache_is_bounded_and_keeps_what_is_needed(world: World) -> No
     assert await cache.get(second) == b"2" * 100
     assert await cache.get(pinned) == b"p" * 100
     (world.root / "cache" / pinned).write_bytes(b"damaged")
+    assert not await cache.intact(pinned)
     assert await cache.get(pinned) is None

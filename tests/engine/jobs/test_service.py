@@ -79,7 +79,7 @@ async def test_output_and_progress_are_seen_while_it_runs(world: World) -> None:
     bob.sandbox.guests[wasm("tool")] = Guest((b"early\n",), hold=hold)
     view = await alice.submit(bob)
     await until(lambda: alice.jobs.view(view.job_id).progress == 0.5)
-    assert alice.jobs.view(view.job_id).state == "running" == bob.jobs.view(view.job_id).state
+    await until(lambda: alice.jobs.view(view.job_id).state == "running" == bob.jobs.view(view.job_id).state)
     output = await alice.jobs.output(view.job_id)
     assert (output.stdout, output.complete) == (b"early\n", False)
     hold.set()

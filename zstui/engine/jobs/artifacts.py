@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from zstui.engine.net.link import ARTIFACT_PROTOCOL, Network, Stream
 
 MAX_CACHE = 512 << 20
 """Bytes of the whole directory."""
+SMALL = 256 << 10
+MAX_RECENT = 64
+"""Contents up to ``SMALL`` bytes that are held in memory, too."""
 MAX_SERVED = 8
 """Transfers to one peer at the same time."""
 
@@ -28,14 +32,39 @@ class Cache:
     def __init__(self, directory: Path, limit: int = MAX_CACHE) -> None:
         self._directory = directory
         self._limit = limit
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
+        """Small ones that were checked not long ago."""
 
     async def put(self, content: bytes, pinned: frozenset[str] = frozenset()) -> str:
         """Store durably and return the content id. Raises JobError where the disk is full."""
-        return await asyncio.to_thread(self._put, content, pinned)
+        if len(content) <= SMALL:
+            cid = cid_of(content)
+            if cid in self._recent and self.path(cid).exists():
+                self._remember(cid, content)
+                return cid
+        cid = await asyncio.to_thread(self._put, content, pinned)
+        self._remember(cid, content)
+        return cid
 
     async def get(self, cid: str) -> bytes | None:
         """None if it is not here, or is damaged: a damaged file is removed."""
-        return await asyncio.to_thread(self._get, cid)
+        content = self._recent.get(cid)
+        if content is None or not self.path(cid).exists():
+            content = await asyncio.to_thread(self._get, cid)
+        if content is not None:
+            self._remember(cid, content)
+        return content
+
+    async def intact(self, cid: str) -> bool:
+        """Whether its file is here and undamaged."""
+        return await asyncio.to_thread(self._get, cid) is not None
+
+    def _remember(self, cid: str, content: bytes) -> None:
+        if len(content) <= SMALL:
+            self._recent[cid] = content
+            self._recent.move_to_end(cid)
+            if len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
 
     def path(self, cid: str) -> Path:
         """Where it is, if it is here."""

@@ -11,8 +11,8 @@ from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.jobs import store
 from zstui.engine.jobs.manifest import open_manifest
 from zstui.engine.jobs.model import Job, new_job
+from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.room import Room
-from zstui.engine.store.database import Tx
 
 LEAST_WAIT_US = 300 * US
 """A later attempt may wait at least this long for its executor."""
@@ -48,7 +48,7 @@ async def try_again(room: Room, job: Job) -> Job | None:
     """Keep the next attempt, with what is left of the price; None if there is to be none."""
     if not worth_another(job):
         return None
-    raw = await room.db.read(lambda tx: store.raw(tx, job.job_id, "manifest"))
+    raw = await room.records.papers.raw(job.job_id, "manifest")
     _, m = open_manifest(raw)
     left = m.terms.max_total_u - max(job.cost_u, job.paid_u)
     if left <= 0:
@@ -68,10 +68,10 @@ async def try_again(room: Room, job: Job) -> Job | None:
         why=f"Attempt {job.attempt + 1} of {job.attempts}; {room.name_of(job.executor)} failed.",
     )
 
-    def also(tx: Tx) -> None:
-        store.put_evidence(tx, fresh_id, "manifest", room.me, fresh_raw)
-        store.update(tx, job.job_id, {"retried_as": fresh_id})
-
-    await room.records.add(fresh, also)
+    await room.records.add(
+        fresh,
+        [Paper("manifest", room.me, fresh_raw)],
+        lambda tx: store.update(tx, job.job_id, {"retried_as": fresh_id}),
+    )
     await room.records.reload(job.job_id)
     return fresh

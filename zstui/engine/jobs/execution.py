@@ -97,7 +97,7 @@ async def run(
     if module is None or stdin is None:
         return Ended(status="error", fault="executor", reason="The module or its input is no longer stored here.")
     for file in m.inputs:
-        if await room.artifacts.cache.get(file.cid) is None:
+        if not await room.artifacts.cache.intact(file.cid):
             return Ended(status="error", fault="executor", reason="An input file is no longer stored here.")
     try:
         with room.outputs.scratch(m.outputs) as out_dir:

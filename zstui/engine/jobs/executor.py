@@ -14,6 +14,7 @@ from zstui.engine.jobs.messages import Accept, Ack, Agreed, Attach, Attested, Bi
 from zstui.engine.jobs.model import Job, agreed_changes, new_job
 from zstui.engine.jobs.notes import NoteTerms, note_terms
 from zstui.engine.jobs.notes_refund import Refunder
+from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.ports import RequestPayment
 from zstui.engine.jobs.protocol import SealedStream
 from zstui.engine.jobs.receipt import (
@@ -262,13 +263,13 @@ class Executor:
         row = {**{f: getattr(job, f) for f in job.__struct_fields__}, **agreed_changes(agreed, a, now)}
         manifest, bid, theirs, mine = raws
 
-        def also(tx: Tx) -> None:
-            store.put_evidence(tx, s.job_id, "manifest", s.peer, manifest)
-            store.put_evidence(tx, s.job_id, "bid", room.me, bid)
-            store.put_evidence(tx, s.job_id, "agreement", s.peer, theirs)
-            store.put_evidence(tx, s.job_id, "agreement", room.me, mine)
-
-        await room.records.add(Job(**row), also)
+        papers = [
+            Paper("manifest", s.peer, manifest),
+            Paper("bid", room.me, bid),
+            Paper("agreement", s.peer, theirs),
+            Paper("agreement", room.me, mine),
+        ]
+        await room.records.add(Job(**row), papers)
 
     async def attach(self, s: SealedStream, attach: Attach) -> None:
         """Take up a job again after a lost stream or a restart of either side.
@@ -286,7 +287,7 @@ class Executor:
         if job is None or job.mine or job.submitter != s.peer or job.guild_id != s.guild_id:
             await s.send(Refusal("unknown", "the job is not known here"))
             return
-        mine = await room.db.read(lambda tx: store.raw(tx, s.job_id, "agreement", room.me))
+        mine = await room.records.papers.raw(s.job_id, "agreement", room.me)
         await s.send(Agreed(mine))
         await self._feeds.serve(s, attach.stdout, attach.stderr)
 
@@ -297,7 +298,7 @@ class Executor:
         if job is None or job.mine or job.submitter != s.peer or not job.receipt_id:
             await s.send(Refusal("unknown", "the job is not known here"))
             return
-        raw = await room.db.read(lambda tx: store.raw(tx, s.job_id, "receipt"))
+        raw = await room.records.papers.raw(s.job_id, "receipt")
         receipt = open_envelope(raw)
         check, witness = attestation_check(message.attestation, receipt.digest, receipt.decode(Receipt))
         if room.guilds.role_of(job.guild_id, witness) is None:

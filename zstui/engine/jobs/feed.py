@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 
 from zstui.engine.errors import ProtocolError
-from zstui.engine.jobs import store
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.messages import CHUNK, Ack, Cancel, Done, Note, NoteAnswer, Output, Progress
 from zstui.engine.jobs.model import Job
@@ -63,7 +62,7 @@ class Feeds:
                         await s.send(Output(name, at[name], chunk))
                         at[name] += len(chunk)
                 if job.final:
-                    raw = await room.db.read(lambda tx: store.raw(tx, job_id, "receipt"))
+                    raw = await room.records.papers.raw(job_id, "receipt")
                     await s.send(Done(raw))
                     await asyncio.wait({listener}, timeout=room.timing.fetch if job.outputs else room.timing.answer)
                     break

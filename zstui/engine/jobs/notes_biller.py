@@ -9,7 +9,7 @@ from zstui.engine.clock import US
 from zstui.engine.errors import ProtocolError
 from zstui.engine.events import Notice
 from zstui.engine.identity.envelope import open_envelope, seal
-from zstui.engine.jobs import notes_store, store
+from zstui.engine.jobs import notes_store
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.manifest import Manifest
 from zstui.engine.jobs.notes import (
@@ -175,4 +175,4 @@ class Biller:
 
 async def biller_of(room: Room, job_id: str, m: Manifest) -> Biller:
     job = room.records[job_id]
-    return Biller(room, job_id, m, await room.db.read(lambda tx: store.evidence(tx, job)))
+    return Biller(room, job_id, m, await room.records.papers.signed(job))

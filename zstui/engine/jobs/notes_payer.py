@@ -8,7 +8,7 @@ from zstui.engine.channels.approvals.model import PaymentRequest
 from zstui.engine.errors import GuildError, NetError, ProtocolError, ZsError
 from zstui.engine.events import Notice
 from zstui.engine.identity.envelope import open_envelope, seal
-from zstui.engine.jobs import notes_store, store
+from zstui.engine.jobs import notes_store
 from zstui.engine.jobs.attempts import submission_of
 from zstui.engine.jobs.manifest import Manifest
 from zstui.engine.jobs.messages import NoteAnswer
@@ -52,7 +52,7 @@ class NotePayer:
         ProtocolError, InvalidReceipt for what is no note of this job, or out of order.
         """
         room, job_id = self._room, job.job_id
-        evidence = await room.db.read(lambda tx: store.evidence(tx, job))
+        evidence = await room.records.papers.signed(job)
         mine, theirs = evidence.agreements
         agreed, a = open_agreement(mine, theirs, room.me, job.executor)
         signed, note = open_note(raw, job.executor, agreed)

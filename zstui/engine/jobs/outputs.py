@@ -6,15 +6,31 @@ import asyncio
 import hashlib
 import os
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from zstui.engine.errors import JobError
 
 StreamName = Literal["stdout", "stderr"]
 STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
+
+
+SMALL = 16 << 10
+"""What was printed up to this size is committed with the receipt, and its file need not be durable before that."""
+
+
+class Printed(NamedTuple):
+    """What a job of mine printed."""
+
+    sha256: bytes
+    """Of stdout."""
+    size: int
+    """Bytes of stdout."""
+    small: dict[StreamName, bytes]
+    """Streams whose files are not durable yet."""
 
 
 class Outputs:
@@ -66,11 +82,21 @@ class Outputs:
         except OSError as error:
             raise JobError(f"Cannot write the job's output to {self._directory}: {error.strerror}.") from error
 
-    async def replace(self, job_id: str, stream: StreamName, data: bytes) -> None:
-        """Store all of a stream durably; an empty one has no file."""
-        await asyncio.to_thread(self._replace, job_id, stream, data)
+    async def keep(self, job_id: str, streams: Mapping[StreamName, bytes]) -> dict[StreamName, bytes]:
+        """Store all that was printed; an empty stream has no file. Returns the small ones, whose files are not durable yet.
 
-    def _replace(self, job_id: str, stream: StreamName, data: bytes) -> None:
+        Raises JobError.
+        """
+        small = {name: data for name, data in streams.items() if 0 < len(data) <= SMALL}
+        for name, data in streams.items():
+            if len(data) > SMALL:
+                await asyncio.to_thread(self.write, job_id, name, data)
+            elif data or self.size(job_id, name):
+                self.write(job_id, name, data, sync=False)
+        return small
+
+    def write(self, job_id: str, stream: StreamName, data: bytes, *, sync: bool = True) -> None:
+        """Store all of a stream; an empty one has no file. Raises JobError."""
         path = self.path(job_id, stream)
         try:
             if not data:
@@ -79,39 +105,48 @@ class Outputs:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with path.open("wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError as error:
             raise JobError(f"Cannot write the job's output to {self._directory}: {error.strerror}.") from error
 
     async def read(self, job_id: str, stream: StreamName) -> bytes:
         """b"" if nothing was printed."""
 
-        def read() -> bytes:
-            try:
-                return self.path(job_id, stream).read_bytes()
-            except FileNotFoundError:
-                return b""
+        return await asyncio.to_thread(self._read, job_id, stream)
 
-        return await asyncio.to_thread(read)
+    def _read(self, job_id: str, stream: StreamName) -> bytes:
+        try:
+            return self.path(job_id, stream).read_bytes()
+        except FileNotFoundError:
+            return b""
 
-    async def settle(self, job_id: str) -> tuple[bytes, int]:
-        """Make stdout and stderr durable; SHA-256 of stdout, and its size."""
+    def holds(self, job_id: str, stream: StreamName, data: bytes) -> bool:
+        """Whether the stream's file is exactly that."""
+        return self._read(job_id, stream) == data
 
-        def settle() -> tuple[bytes, int]:
-            for stream in STREAMS:
-                try:
-                    with self.path(job_id, stream).open("rb+") as file:
-                        os.fsync(file.fileno())
-                except FileNotFoundError:
-                    pass
-            try:
-                data = self.path(job_id, "stdout").read_bytes()
-            except FileNotFoundError:
-                data = b""
-            return hashlib.sha256(data).digest(), len(data)
+    async def settle(self, job_id: str) -> Printed:
+        """Make what arrived durable, but for small streams: those are handed back for the journal."""
+        small: dict[StreamName, bytes] = {}
+        for name in STREAMS:
+            size = self.size(job_id, name)
+            if size > SMALL:
+                await asyncio.to_thread(self.sync, job_id, name)
+            elif size:
+                small[name] = self._read(job_id, name)
+        if self.size(job_id, "stdout") > SMALL:
+            stdout = await self.read(job_id, "stdout")
+            digest = (await asyncio.to_thread(hashlib.sha256, stdout)).digest()
+        else:
+            stdout = small.get("stdout", b"")
+            digest = hashlib.sha256(stdout).digest()
+        return Printed(digest, len(stdout), small)
 
-        return await asyncio.to_thread(settle)
+    def sync(self, job_id: str, stream: StreamName) -> None:
+        """Make a stream's file durable, if there is one."""
+        with suppress(FileNotFoundError), self.path(job_id, stream).open("rb+") as file:
+            os.fsync(file.fileno())
 
     def remove(self, job_id: str) -> None:
         for stream in STREAMS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.notes_meter import Metered
+from zstui.engine.jobs.papers import Paper, Papers, write
 from zstui.engine.jobs.receipt import MAX_ATTESTATIONS
 from zstui.engine.store.database import Database, Tx
 
@@ -44,6 +45,7 @@ class Records:
     def __init__(self, db: Database, bus: Bus) -> None:
         self._db = db
         self._bus = bus
+        self.papers = Papers(db)
         self._jobs: dict[str, Job] = {}
         self._receipts: dict[str, str] = {}
         self._open: set[str] = set()
@@ -98,34 +100,45 @@ class Records:
                 raise BadInput(f"{text[:64]!r} fits {len(found)} jobs; give more of the id.")
         raise UnknownJob(f"There is no job {text[:64]!r} here.")
 
-    async def add(self, job: Job, also: Also) -> None:
-        """Raises StoreError if the job is known."""
+    async def add(self, job: Job, papers: Sequence[Paper], also: Also = lambda tx: None) -> None:
+        """Keep a fresh job with its first documents. Raises StoreError if it is known."""
 
-        def write(tx: Tx) -> None:
+        def keep(tx: Tx) -> None:
             store.insert(tx, job)
+            write(tx, job.job_id, papers)
             also(tx)
 
-        await self._db.write(write)
+        await self._db.write(keep)
+        self.papers.begun(job.job_id, papers)
         self._apply(job)
         self._bus.publish(JobChanged(job.job_id))
         self._bus.publish(_moved(job))
 
-    async def change(self, job_id: str, also: Also | None = None, /, **changes: object) -> Job:
-        """Commit, apply and publish. Returns the row as it now is."""
+    async def change(
+        self, job_id: str, also: Also | None = None, papers: Sequence[Paper] = (), /, **changes: object
+    ) -> Job:
+        """Commit, with further documents of the job; then apply and publish. Returns the row as it now is."""
 
-        def write(tx: Tx) -> None:
+        def keep(tx: Tx) -> None:
             store.update(tx, job_id, changes)
+            write(tx, job_id, papers)
             if also is not None:
                 also(tx)
 
-        if also is not None or any(getattr(self[job_id], c) != v for c, v in changes.items()):
+        if also is not None or papers or any(getattr(self[job_id], c) != v for c, v in changes.items()):
             before = self[job_id].state
-            await self._db.write(write)
+            await self._db.write(keep)
+            self.papers.added(job_id, papers)
             self._apply(replace(self[job_id], **changes))
             self.touch(job_id)
             if self[job_id].state != before:
                 self._bus.publish(_moved(self[job_id]))
         return self[job_id]
+
+    async def withdraw(self, job_id: str) -> None:
+        """Drop my signature under an agreement that the executor did not sign."""
+        self.papers.forget(job_id)
+        await self.change(job_id, lambda tx: store.drop_evidence(tx, job_id, "agreement"))
 
     async def attest(self, job_id: str, witness: PeerId, *, match: bool, keep: Also) -> Job:
         """Keep a witness's word with ``keep``; if it matches, the witness is named in the job."""
@@ -176,6 +189,7 @@ class Records:
         await self._db.write(lambda tx: store.drop(tx, job_ids))
         for job_id in job_ids:
             job = self._jobs.pop(job_id, None)
+            self.papers.forget(job_id)
             if job is not None:
                 self._receipts.pop(job.receipt_id, None)
                 self._open.discard(job_id)
@@ -225,6 +239,7 @@ class Records:
             self._open.discard(job.job_id)
             self._progress.pop(job.job_id, None)
             self._metered.pop(job.job_id, None)
+            self.papers.forget(job.job_id)
         else:
             self._open.add(job.job_id)
 

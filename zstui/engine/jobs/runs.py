@@ -17,12 +17,17 @@ from zstui.engine.jobs.execution import Ended, fetch, run
 from zstui.engine.jobs.manifest import Manifest, open_manifest
 from zstui.engine.jobs.model import finished_changes
 from zstui.engine.jobs.notes_biller import Biller, biller_of
-from zstui.engine.jobs.outputs import STREAMS, StreamName
+from zstui.engine.jobs.output_journal import store_small
+from zstui.engine.jobs.outputs import StreamName
+from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.receipt import MAX_REASON, Agreement, Receipt, amount_due
 from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room, cancel
 
 log = logging.getLogger(__name__)
+
+SHORT_S = 0.03
+"""A run that ends sooner is not marked as running."""
 
 
 class Run:
@@ -37,6 +42,10 @@ class Run:
         self.carry: asyncio.Task[None] | None = None
         self.began_us = 0
         """Monotonic; 0 while it has not begun."""
+        self.started_us = 0
+        """The same in Unix microseconds."""
+        self.marked = False
+        """Whether its row says, or is about to say, that it runs."""
         self.ended_by: Ended | None = None
         """Set by whoever cancels it."""
         self.stop = asyncio.Event()
@@ -170,7 +179,8 @@ class Runs:
             return missing
         biller = await biller_of(room, job_id, live.manifest)
         async with room.slots.hold(room.records[job_id].submitter, live.manifest.priority):
-            live.began_us = room.clock.monotonic_us()
+            live.began_us, live.started_us = room.clock.monotonic_us(), room.clock.now_us()
+            room.bus.publish(ExecutionStarted(job_id))
             marking = asyncio.create_task(self._mark_running(live))
 
             def on_output(name: StreamName, data: bytes) -> None:
@@ -198,12 +208,18 @@ class Runs:
                 )
             finally:
                 await cancel(billing)
-                await marking
+                if not live.marked:
+                    marking.cancel()
+                await asyncio.wait({marking})
+                if not marking.cancelled():
+                    marking.result()
 
     async def _mark_running(self, live: Run) -> None:
-        """The run need not wait for this commit: without it, a restart runs the job again, and no receipt has left."""
-        await self._room.records.change(live.job_id, state="running", started_us=self._room.clock.now_us())
-        self._room.bus.publish(ExecutionStarted(live.job_id))
+        """The run need not wait for this commit, and a short one does without: a restart then runs the job again, and no
+        receipt has left."""
+        await asyncio.sleep(SHORT_S)
+        live.marked = True
+        await self._room.records.change(live.job_id, state="running", started_us=live.started_us)
         live.changed.fire()
 
     async def _bill(self, live: Run, biller: Biller) -> None:
@@ -216,11 +232,12 @@ class Runs:
         room, job_id = self._room, live.job_id
         job = room.records[job_id]
         try:
-            await asyncio.gather(*(room.outputs.replace(job_id, name, bytes(live.output[name])) for name in STREAMS))
             stdout, stderr = bytes(live.output["stdout"]), bytes(live.output["stderr"])
+            small = await room.outputs.keep(job_id, {"stdout": stdout, "stderr": stderr})
         except JobError as error:
             how, stdout, stderr = Ended(status="error", fault="executor", reason=str(error)[:MAX_REASON]), b"", b""
-        evidence = await room.db.read(lambda tx: store.evidence(tx, job))
+            small = {}
+        evidence = await room.records.papers.signed(job)
         a = open_envelope(evidence.agreements[0]).decode(Agreement)
         now = room.clock.now_us()
         m = live.manifest
@@ -247,18 +264,21 @@ class Runs:
             gas=how.gas,
             gas_exact=how.gas_exact,
             total_due_u=amount_due(m, a, how.fault, how.active_us, how.memory_bytes).total_u,
-            started_us=job.started_us,
+            started_us=job.started_us or live.started_us,
             finished_us=now,
             outputs=how.outputs,
         )
         raw = seal(room.identity, receipt)
         await room.records.change(
             job_id,
-            lambda tx: store.put_evidence(tx, job_id, "receipt", room.me, raw),
+            lambda tx: store_small(tx, job_id, small),
+            [Paper("receipt", room.me, raw)],
+            started_us=receipt.started_us,
             **finished_changes(open_envelope(raw).digest, receipt, now),
         )
-        await room.records.cover(job_id)
-        if job.started_us:
+        if live.biller is None or live.biller.noted_us:
+            await room.records.cover(job_id)  # slices may have been paid
+        if receipt.started_us:
             room.bus.publish(
                 ExecutionFinished(job_id, m.module_cid, how.status, receipt.active_us, receipt.memory_bytes)
             )

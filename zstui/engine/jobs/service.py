@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from zstui.engine.channels.approvals.model import LINE_KINDS
 from zstui.engine.clock import US, Clock
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
-from zstui.engine.errors import BadInput, ProtocolError, UnknownJob
+from zstui.engine.errors import BadInput, JobError, ProtocolError, UnknownJob
 from zstui.engine.events import ApprovalChanged, JobMoved, PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
@@ -37,6 +38,7 @@ from zstui.engine.jobs.manifest import (
 )
 from zstui.engine.jobs.messages import Attach, Attested, Audit, Offer
 from zstui.engine.jobs.model import Job, Paid, Timing
+from zstui.engine.jobs.output_journal import flush
 from zstui.engine.jobs.outputs import STREAMS, Outputs
 from zstui.engine.jobs.owner import Owner
 from zstui.engine.jobs.ports import (
@@ -66,6 +68,8 @@ from zstui.engine.jobs.witness import Auditor, Witness
 from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
 from zstui.engine.store.database import Database, Tx
 from zstui.engine.views import ApprovalState, JobOutputView, JobView, WorkView
+
+log = logging.getLogger(__name__)
 
 Followed = PeerConnected | PeerDisconnected | PeerChanged | JobMoved | ApprovalChanged
 MAX_QUEUE_S = 30 * 86_400
@@ -181,6 +185,7 @@ class JobService:
         self._loop = asyncio.get_running_loop()
         self._events = self._room.bus.subscribe(PeerConnected, PeerDisconnected, PeerChanged, JobMoved, ApprovalChanged)
         await self._room.records.load()
+        await self._flush_outputs()
         await self.owner.load()
         await self._forget()
         await self._executor.start()
@@ -229,6 +234,13 @@ class JobService:
         while True:
             await asyncio.sleep(SWEEP_S)
             await self._forget()
+            await self._flush_outputs()
+
+    async def _flush_outputs(self) -> None:
+        try:
+            await flush(self._room.db, self._room.outputs)
+        except (JobError, OSError) as error:
+            log.error("outputs are not durable yet: %s", error)
 
     async def _forget(self) -> None:
         gone = self._room.records.beyond(store.RETAIN)
@@ -285,7 +297,7 @@ class JobService:
         """Submit the same work again, to the same executor, as a new job with a new seed. Raises JobError, GuildError."""
         room = self._room
         job = self._mine(job_id, "run it again")
-        raw = await room.db.read(lambda tx: store.raw(tx, job_id, "manifest"))
+        raw = await room.records.papers.raw(job_id, "manifest")
         _, old = open_manifest(raw)
         room.guilds.require(old.guild_id, room.me, "creator", "executor", "member")
         for cid in job.artifacts - {f.cid for f in job.outputs}:

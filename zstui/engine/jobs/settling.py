@@ -11,16 +11,18 @@ from zstui.engine.channels.approvals.model import PaymentRequest
 from zstui.engine.clock import US
 from zstui.engine.errors import InvalidReceipt, ZsError
 from zstui.engine.events import Notice
-from zstui.engine.jobs import notes_store, store
+from zstui.engine.jobs import notes_store
 from zstui.engine.jobs.attempts import submission_of
 from zstui.engine.jobs.manifest import Manifest, conforms
 from zstui.engine.jobs.model import Job, finished_changes, longest_active_us
+from zstui.engine.jobs.output_journal import store_small
+from zstui.engine.jobs.outputs import Printed
+from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.ports import RecordOutcome, RequestPayment
 from zstui.engine.jobs.receipt import REPEATABLE, Receipt, open_agreement, receipt_checks, receipt_of
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.witness import Auditor
 from zstui.engine.reputation.score import Outcome
-from zstui.engine.store.database import Tx
 from zstui.engine.views import CheckView
 
 OUTPUT_FORMAT = "output format"
@@ -56,7 +58,7 @@ class Settler:
         InvalidReceipt, ProtocolError for what is no receipt of this job.
         """
         room, job_id = self._room, job.job_id
-        evidence = await room.db.read(lambda tx: store.evidence(tx, job))
+        evidence = await room.records.papers.signed(job)
         mine, theirs = evidence.agreements
         agreed, a = open_agreement(mine, theirs, room.me, job.executor)
         signed, r = receipt_of(raw, job.executor, agreed, bytes.fromhex(job_id))
@@ -64,11 +66,12 @@ class Settler:
             raise InvalidReceipt("A receipt that was used before.")
         now = room.clock.now_us()
         elapsed = max(0, now - a.created_us) if elapsed_us is None else elapsed_us
+        printed = await room.outputs.settle(job_id)
         checks = (
             CheckView(name="signature", ok=True, detail=f"by {room.name_of(job.executor)}"),
             CheckView(name="agreement", ok=True, detail="signed by both sides"),
             *receipt_checks(m, a, r),
-            *await self._own_checks(job, m, r, elapsed),
+            *await self._own_checks(job, m, r, elapsed, printed),
         )
         good = all(c.ok for c in checks)
         changes = finished_changes(signed.digest, r, now)
@@ -86,13 +89,10 @@ class Settler:
             why = f"Its output is not what was asked for: {wrong}."
             changes |= {"state": "failed", "fault": "payer", "why": why, "outcome": "", "audit": "pending"}
 
-        def keep(tx: Tx) -> None:
-            store.put_evidence(tx, job_id, "receipt", job.executor, raw)
-            store.put_evidence(tx, job_id, "checks", "", msgspec.json.encode(checks))
-
+        papers = [Paper("receipt", job.executor, raw), Paper("checks", "", msgspec.json.encode(checks))]
         self._settling.add(job_id)
         try:
-            await room.records.change(job_id, keep, **changes)
+            await room.records.change(job_id, lambda tx: store_small(tx, job_id, printed.small), papers, **changes)
         finally:
             self.settle(job_id)
 
@@ -100,16 +100,18 @@ class Settler:
         """Whether this receipt is audited: decided only now, so that no executor can know it while it works."""
         return secrets.randbelow(1_000_000) < self._room.settings.audit_share * 1_000_000
 
-    async def _own_checks(self, job: Job, m: Manifest, r: Receipt, elapsed_us: int) -> tuple[CheckView, ...]:
+    async def _own_checks(
+        self, job: Job, m: Manifest, r: Receipt, elapsed_us: int, printed: Printed
+    ) -> tuple[CheckView, ...]:
         """What only the submitter can check: the output it holds, its own clock, its own books."""
         room = self._room
-        output_hash, size = await room.outputs.settle(job.job_id)
+        size = printed.size
         billed = r.fault in ("none", "payer")
         longest = longest_active_us(elapsed_us)
         checks = [
             CheckView(
                 name="output",
-                ok=not billed or (output_hash == r.output_hash and size == r.output_bytes),
+                ok=not billed or (printed.sha256 == r.output_hash and size == r.output_bytes),
                 detail=f"{size} bytes of stdout hash to what was signed" if billed else "not billed",
             ),
             CheckView(
@@ -153,7 +155,7 @@ class Settler:
 
     async def _request(self, job: Job) -> None:
         room = self._room
-        stored = await room.db.read(lambda tx: store.raw(tx, job.job_id, "checks"))
+        stored = await room.records.papers.raw(job.job_id, "checks")
         checks = msgspec.json.decode(stored, type=tuple[CheckView, ...])
         _, witnessed = await self._auditor.checks(job)
         request = PaymentRequest(

@@ -12,6 +12,7 @@ from zstui.engine.commands import JobSpec
 from zstui.engine.errors import BadInput, InvalidModule, NoExecutor
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs.artifacts import SMALL
 from zstui.engine.jobs.cid import digest_of_cid
 from zstui.engine.jobs.manifest import (
     MAX_INPUT_BYTES,
@@ -56,7 +57,7 @@ async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
         function=spec.function,
         args=spec.args,
         env=spec.env,
-        stdin_hash=(await asyncio.to_thread(hashlib.sha256, spec.stdin)).digest(),
+        stdin_hash=await _sha256(spec.stdin),
         stdin_bytes=len(spec.stdin),
         resources=Resources(memory_bytes=spec.memory_mib * MIB, timeout_us=spec.timeout_s * 1_000_000),
         terms=terms,
@@ -70,6 +71,14 @@ async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
         inputs=await _inputs(room, spec.inputs),
         outputs=spec.outputs,
         priority=spec.priority,
+    )
+
+
+async def _sha256(data: bytes) -> bytes:
+    return (
+        hashlib.sha256(data).digest()
+        if len(data) <= SMALL
+        else (await asyncio.to_thread(hashlib.sha256, data)).digest()
     )
 
 

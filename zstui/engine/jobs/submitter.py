@@ -14,7 +14,6 @@ from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, 
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
-from zstui.engine.jobs import store
 from zstui.engine.jobs.attempts import FRESH_US, may_move, try_again, worth_another
 from zstui.engine.jobs.dispatch import Candidates, Dispatch
 from zstui.engine.jobs.manifest import Manifest, open_manifest
@@ -35,6 +34,7 @@ from zstui.engine.jobs.messages import (
 from zstui.engine.jobs.model import Job, agreed_changes, new_job
 from zstui.engine.jobs.notes_meter import Metered
 from zstui.engine.jobs.notes_payer import NotePayer
+from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.ports import FundingPort, PaymentState, RequestPayment
 from zstui.engine.jobs.promises import Promises
 from zstui.engine.jobs.protocol import RefusedByPeer, SealedStream, open_sealed
@@ -129,11 +129,7 @@ class Submitter:
         job = new_job(job_id, m, executor, mine=True, terms=m.terms, now_us=room.clock.now_us())
         job = replace(job, **fields)
 
-        def keep(tx: Tx) -> None:
-            store.put_evidence(tx, job_id, "manifest", room.me, raw)
-            also(tx, job_id)
-
-        await room.records.add(job, keep)
+        await room.records.add(job, [Paper("manifest", room.me, raw)], lambda tx: also(tx, job_id))
         self._drive(job_id)
         return job
 
@@ -142,7 +138,7 @@ class Submitter:
         room = self._room
         job = await room.records.change(job_id, cancel=True)
         stream = self._live.get(job_id)
-        mine = await room.db.read(lambda tx: store.raw(tx, job_id, "agreement", room.me))
+        mine = await room.records.papers.raw(job_id, "agreement", room.me)
         if not mine:
             await self._give_up(job, "cancelled", "none", "Cancelled by you before anybody had agreed to run it.")
             self._dispatch.wake()
@@ -196,7 +192,7 @@ class Submitter:
         """Sessions with the executor until there is a receipt, or a reason why there never will be."""
         room = self._room
         try:
-            raw = await room.db.read(lambda tx: store.raw(tx, job_id, "manifest"))
+            raw = await room.records.papers.raw(job_id, "manifest")
             _, m = open_manifest(raw, room.me)
             late = LATE_TRIES if room.records[job_id].final else 0
             self._contact[job_id] = room.clock.monotonic_us()
@@ -260,7 +256,7 @@ class Submitter:
         room = self._room
         name = room.name_of(job.executor)
         away = room.clock.monotonic_us() - self._contact[job.job_id]
-        signed = await room.db.read(lambda tx: store.raw(tx, job.job_id, "agreement", room.me))
+        signed = await room.records.papers.raw(job.job_id, "agreement", room.me)
         if not signed and not job.wanted:
             self._dispatch.refused(job.job_id, job.executor, clean_text(reason, 200).rstrip("."), "busy")
             await room.records.change(job.job_id, executor="")
@@ -302,7 +298,7 @@ class Submitter:
     async def _session(self, job: Job, m: Manifest, raw: bytes) -> None:
         """One stream: agree or attach, then follow to the receipt. Returns early where the next session starts otherwise."""
         room, job_id = self._room, job.job_id
-        mine = await room.db.read(lambda tx: store.raw(tx, job_id, "agreement", room.me))
+        mine = await room.records.papers.raw(job_id, "agreement", room.me)
         if not mine:
             await self.promises.cover(job, m)
         s = await open_sealed(room.network, room.guilds, job.executor, JOB_PROTOCOL, job.guild_id, job_id)
@@ -329,11 +325,8 @@ class Submitter:
             self.promises.pledge(job, a)
             mine = seal(room.identity, a)
 
-            def keep(tx: Tx) -> None:
-                store.put_evidence(tx, job_id, "bid", job.executor, raw_bid)
-                store.put_evidence(tx, job_id, "agreement", room.me, mine)
-
-            await room.records.change(job_id, keep)
+            papers = [Paper("bid", job.executor, raw_bid), Paper("agreement", room.me, mine)]
+            await room.records.change(job_id, None, papers)
             if room.records[job_id].final:
                 return False
             self._agreed[job_id] = room.clock.monotonic_us()
@@ -341,7 +334,7 @@ class Submitter:
             theirs = (await s.expect(Agreed, room.timing.answer)).agreement
         except RefusedByPeer:
             self.promises.release(job_id)
-            await room.records.change(job_id, lambda tx: store.drop_evidence(tx, job_id, "agreement"))
+            await room.records.withdraw(job_id)
             raise
         await self._both_signed(job, mine, theirs)
         self.promises.release(job_id)
@@ -378,7 +371,7 @@ class Submitter:
             if job.agreed:
                 await self._give_up(job, "failed", "executor", f"{name} has lost the job: {message.reason}")
             else:
-                await room.records.change(job_id, lambda tx: store.drop_evidence(tx, job_id, "agreement"))
+                await room.records.withdraw(job_id)
             return False
         if not isinstance(message, Agreed):
             raise ProtocolError(f"Expected Agreed, got {type(message).__name__}.")
@@ -391,7 +384,8 @@ class Submitter:
         agreed, a = open_agreement(mine, theirs, room.me, job.executor)
         await room.records.change(
             job_id,
-            lambda tx: store.put_evidence(tx, job_id, "agreement", job.executor, theirs),
+            None,
+            [Paper("agreement", job.executor, theirs)],
             **agreed_changes(agreed, a, room.clock.now_us()),
         )
         self._heard(job_id)
