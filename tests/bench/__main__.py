@@ -7,7 +7,7 @@ import asyncio
 import importlib
 import json
 
-NAMES = ("workflow", "discovery", "jobs", "payments", "guilds", "remote", "search", "net", "dht")
+NAMES = ("workflow", "discovery", "jobs", "payments", "guilds", "remote", "search", "net", "dht", "qrouting")
 
 
 def main() -> None:

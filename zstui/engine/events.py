@@ -98,6 +98,16 @@ class JobMoved(Event, frozen=True):
     why: str
 
 
+class BidReceived(Event, frozen=True):
+    """An executor offered to run a job of mine."""
+
+    job_id: str
+    peer_id: str
+    module_cid: str
+    waiting: int
+    """Jobs ahead of it there, as the executor says."""
+
+
 class BatchChanged(Event, frozen=True):
     batch_id: str
 

@@ -55,6 +55,8 @@ from zstui.engine.net import store as net_store
 from zstui.engine.net.service import NetService
 from zstui.engine.reputation import store as reputation_store
 from zstui.engine.reputation.service import ReputationService
+from zstui.engine.routing import store as routing_store
+from zstui.engine.routing.service import Routing
 from zstui.engine.search.service import PeerSearch
 from zstui.engine.services import NAME_LIMIT, Profile, Services
 from zstui.engine.store import meta
@@ -79,6 +81,7 @@ SCHEMA = (
     *reputation_store.SCHEMA,
     *job_store.SCHEMA,
     *dht_store.SCHEMA,
+    *routing_store.SCHEMA,
 )
 
 
@@ -133,6 +136,7 @@ class Node:
                 s.upkeep,
                 s.disputes,
                 s.approvals,
+                s.routing,
                 s.jobs,
             ):
                 await service.start()
@@ -192,6 +196,7 @@ class Node:
             s.rendezvous,
             s.dht,
             s.jobs,
+            s.routing,
             s.approvals,
             s.upkeep,
             s.discharges,
@@ -468,6 +473,20 @@ class Node:
             bus.publish(WorkChanged())
 
         jobs.owner.changed = offer_changed
+
+        def cores_of(peer: PeerId) -> int:
+            card = net.card_of(peer)
+            return 1 if card is None else card.cores
+
+        routing = Routing(
+            db,
+            bus,
+            clock,
+            result_of=jobs.result,
+            typical_us=jobs.typical_us,
+            cores_of=cores_of,
+            known=lambda: {p.peer_id for p in net.views()},
+        )
         market = Market(
             jobs=jobs,
             guilds=guilds,
@@ -476,6 +495,7 @@ class Node:
             settings=settings,
             own_speed=own_speed,
             uptime=jobs.uptime,
+            soon=routing.learned,
         )
         telemetry = Telemetry(
             bus,
@@ -518,6 +538,7 @@ class Node:
                 runs_jobs=lambda: settings.executor or runs_jobs(),
                 open_guilds=lambda: [g.guild_id for g in guilds.views() if g.state == "joined" and not g.private],
             ),
+            routing=routing,
             search=PeerSearch(bus, known=lambda: [p.peer_id for p in net.views()], card_of=net.card_of),
             telemetry=telemetry,
             logs=LogBook(bus, self._home.logs, clock, named),

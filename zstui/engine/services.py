@@ -23,6 +23,7 @@ from zstui.engine.logs import LogBook
 from zstui.engine.market.service import Market
 from zstui.engine.net.service import NetService
 from zstui.engine.reputation.service import ReputationService
+from zstui.engine.routing.service import Routing
 from zstui.engine.search.service import PeerSearch
 from zstui.engine.store.database import Database
 from zstui.engine.store.upkeep import Upkeep
@@ -67,5 +68,6 @@ class Services:
     search: PeerSearch
     dht: Dht
     rendezvous: Rendezvous
+    routing: Routing
     telemetry: Telemetry
     logs: LogBook

@@ -97,5 +97,13 @@ def _where(view: EstimateView, runner: ExecutorView | None, jobs: int) -> Conten
         expected = f" {there(runner)} each" if runner.expected_us is not None else ""
         return Content(f"{here}the first on {safe(runner.name, 20)}{expected}.")
     if runner.expected_us is None:
-        return Content(f"{here}on {safe(runner.name, 20)}. You pay after it ran, when you have approved the receipt.")
-    return Content.assemble(here, "on ", (safe(runner.name, 20), "bold"), f" {there(runner)} ({confidence(runner)}).")
+        text = f"{here}on {safe(runner.name, 20)}. You pay after it ran, when you have approved the receipt."
+        return Content.assemble(text, _soon(runner))
+    return Content.assemble(
+        here, "on ", (safe(runner.name, 20), "bold"), f" {there(runner)} ({confidence(runner)}).", _soon(runner)
+    )
+
+
+def _soon(c: ExecutorView) -> Content:
+    """When its result is expected, as learned; a line of its own."""
+    return Content.styled(f"\n{safe(c.why, 90)}.", MUTED) if c.why else Content("")

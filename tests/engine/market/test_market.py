@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from zstui.engine.clock import US
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
 from zstui.engine.errors import InvalidModule, NoExecutor, NotPermitted
@@ -21,6 +22,7 @@ from zstui.engine.jobs.presence import Presence
 from zstui.engine.jobs.speed import REFERENCE_GAS_PER_S, proven_speed
 from zstui.engine.market.selection import Candidate, max_cost, prices, rank
 from zstui.engine.market.service import Market
+from zstui.engine.routing.model import Learned
 from zstui.engine.views import CapabilitiesView, Role
 
 MODULE = b"\0asm\1\0\0\0"
@@ -52,6 +54,26 @@ def test_score_comes_first_then_price_then_experience() -> None:
     )
     assert order == [("good", ""), ("cheap", ""), ("known", ""), ("a", ""), ("b", "")]
     assert [v.rank for v in rank(SPEC, [candidate("a"), candidate("b")])] == [1, 2]
+
+
+def test_of_equals_the_one_that_is_expected_to_be_done_first_comes_first_and_says_why() -> None:
+    def soon(seconds: float, waiting: int = 0) -> Learned:
+        return Learned(round(seconds * US), round(seconds * US), 41, waiting)
+
+    ranked = rank(
+        SPEC,
+        [
+            candidate("busy", score=0.92, soon=soon(150, 12)),
+            candidate("quick", score=0.91, soon=soon(1.2, 3)),
+            candidate("better", score=0.96, soon=soon(9)),
+            candidate("cheaper", score=0.94, soon=soon(8), offer=replace(OFFER, price_per_second_nano=1)),
+        ],
+    )
+    assert [c.name for c in ranked] == ["better", "cheaper", "quick", "busy"]
+    assert ranked[2].why == "expected 1.2 s there: 3 jobs wait, learned from 41 bids and results"
+    assert ranked[3].why.startswith("expected 2 min there: 12 jobs wait")
+    untried = rank(SPEC, [candidate("tried", soon=soon(2), completed=9), candidate("new")])
+    assert [c.name for c in untried] == ["new", "tried"], "what was never tried is tried once"
 
 
 @pytest.mark.parametrize(

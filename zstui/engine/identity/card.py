@@ -19,6 +19,10 @@ MAX_NAME = 40
 MAX_TAGS = 16
 MAX_CLOSED = 80
 MAX_TAG = 32
+MAX_HARDWARE = 64
+MAX_REGION = 48
+MAX_MODULES = 8
+MAX_MODULE = 64
 _MAX_NUMBER = 2**53 - 1
 
 
@@ -37,9 +41,15 @@ class Card(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     issued_us: int
     """When it was signed, Unix time by the signer's clock; a later one replaces an earlier one."""
     speed: int = 0
-    """Of the machine over the reference machine, thousandths; 0 if it was not measured. This field and the next may be absent."""
+    """Of the machine over the reference machine, thousandths; 0 if it was not measured. This and what follows may be absent."""
     closed: str = ""
     """Why no new work is taken at the moment, "" while it is."""
+    hardware: str = ""
+    """Model of the processor."""
+    region: str = ""
+    """Where the machine is, in its owner's words."""
+    modules: tuple[str, ...] = ()
+    """CIDs of modules that are compiled here already."""
 
 
 def read_card(raw: bytes, peer: PeerId) -> Card:
@@ -56,11 +66,22 @@ def read_card(raw: bytes, peer: PeerId) -> Card:
         card.issued_us,
         card.speed,
     )
-    if any(not 0 <= n <= _MAX_NUMBER for n in numbers) or len(card.tags) > MAX_TAGS:
+    counted = len(card.tags) <= MAX_TAGS and len(card.modules) <= MAX_MODULES
+    if any(not 0 <= n <= _MAX_NUMBER for n in numbers) or not counted:
         raise ProtocolError("A card with a value out of range.")
-    tags = tuple(t for t in (clean_text(tag, MAX_TAG) for tag in card.tags) if t)
-    closed = clean_text(card.closed, MAX_CLOSED)
-    return replace(card, name=clean_text(card.name, MAX_NAME), tags=tags, closed=closed)
+    return replace(
+        card,
+        name=clean_text(card.name, MAX_NAME),
+        tags=_clean(card.tags, MAX_TAG),
+        closed=clean_text(card.closed, MAX_CLOSED),
+        hardware=clean_text(card.hardware, MAX_HARDWARE),
+        region=clean_text(card.region, MAX_REGION),
+        modules=_clean(card.modules, MAX_MODULE),
+    )
+
+
+def _clean(texts: tuple[str, ...], limit: int) -> tuple[str, ...]:
+    return tuple(t for t in (clean_text(text, limit) for text in texts) if t)
 
 
 def capabilities(card: Card | None) -> CapabilitiesView:
@@ -77,4 +98,7 @@ def capabilities(card: Card | None) -> CapabilitiesView:
         tags=card.tags,
         speed=card.speed / 1000 if card.speed else None,
         closed=card.closed,
+        hardware=card.hardware,
+        region=card.region,
+        modules=card.modules,
     )

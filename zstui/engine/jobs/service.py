@@ -66,6 +66,7 @@ from zstui.engine.jobs.submission import prepare
 from zstui.engine.jobs.submitter import Submitter
 from zstui.engine.jobs.witness import Auditor, Witness
 from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
+from zstui.engine.routing.model import Result
 from zstui.engine.store.database import Database, Tx
 from zstui.engine.views import ApprovalState, JobOutputView, JobView, WorkView
 
@@ -425,6 +426,18 @@ class JobService:
         """Median gas of my latest finished jobs with this module."""
         latest_gas = [j.gas for j in islice(self._finished(module_cid), TYPICAL_OF) if j.gas_exact]
         return median_low(latest_gas) if latest_gas else None
+
+    def typical_us(self, module_cid: str) -> int | None:
+        """Median run time of my latest finished jobs with this module."""
+        typical = self.typical(module_cid)
+        return None if typical is None else typical[0]
+
+    def result(self, job_id: str) -> Result | None:
+        """How long a job of mine took from its agreement to its receipt; None where it is not one or was not done."""
+        job = self._room.records.get(job_id)
+        if job is None or not (job.mine and job.state == "done" and job.agreed_us):
+            return None
+        return Result(job.module_cid, job.executor, job.finished_us - job.agreed_us, job.duration_us)
 
     def _finished(self, module_cid: str) -> Iterator[Job]:
         return (j for j in self._room.records if j.mine and j.state == "done" and j.module_cid == module_cid)

@@ -122,7 +122,7 @@ def wanted_spec(m: Manifest, executor: str) -> JobSpec:
     """What a manifest asks of an executor, in the terms in which one is chosen."""
     per_second, per_mib = m.terms.price_per_second_nano, m.terms.price_per_mib_nano
     return JobSpec(
-        module="",
+        module=m.module_cid,
         guild=m.guild_id,
         executor=executor or None,
         memory_mib=-(-m.resources.memory_bytes // MIB),

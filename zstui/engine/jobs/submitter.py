@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from zstui.engine.clock import US
 from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused
+from zstui.engine.events import BidReceived
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
@@ -327,6 +328,7 @@ class Submitter:
 
             papers = [Paper("bid", job.executor, raw_bid), Paper("agreement", room.me, mine)]
             await room.records.change(job_id, None, papers)
+            room.bus.publish(BidReceived(job_id, job.executor, job.module_cid, bid.waiting))
             if room.records[job_id].final:
                 return False
             self._agreed[job_id] = room.clock.monotonic_us()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -13,7 +14,11 @@ from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.manifest import MIB
 from zstui.engine.jobs.speed import REFERENCE_GAS_PER_S
 from zstui.engine.money import format_rate
+from zstui.engine.routing.model import Learned
 from zstui.engine.views import CapabilitiesView, ExecutorView, Role
+
+ALIKE = 20
+"""Scores in the same twentieth count as equal: then the price decides, then who is expected to be done first."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +37,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None = None
     """Over the reference machine, from confirmed runs."""
     blocked: bool = False
+    soon: Learned | None = None
+    """None where nothing was learned for the module."""
 
     @property
     def runs_jobs(self) -> bool:
@@ -51,6 +58,20 @@ def prices(spec: JobSpec, offer: CapabilitiesView) -> tuple[int, int]:
 def expected_us(gas: int | None, speed: float | None) -> int | None:
     """How long so much gas takes at this speed, None where either is not known."""
     return None if gas is None or not speed else round(gas * US / (speed * REFERENCE_GAS_PER_S))
+
+
+def expectation(learned: Learned) -> str:
+    """ "expected 1.2 s there: 3 jobs wait, learned from 41 bids and results"."""
+    seconds = learned.expected_us / US
+    time = f"{seconds:.1f} s" if seconds < 99.95 else f"{seconds / 60:.0f} min"
+    wait = (
+        "nothing waits"
+        if not learned.waiting
+        else "1 job waits"
+        if learned.waiting == 1
+        else f"{learned.waiting} jobs wait"
+    )
+    return f"expected {time} there: {wait}, learned from {learned.samples} bids and results"
 
 
 def max_cost(spec: JobSpec, per_second_nano: int, per_mib_nano: int) -> int:
@@ -112,12 +133,16 @@ def _record(spec: JobSpec, c: Candidate) -> str:
 
 
 def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, ...]:
-    """Those able first, by score, then by what the job would cost at most; then the others, each with its reason."""
+    """Those able first, by score, then by what the job would cost at most, then by the learned time until its result;
+    then the others, each with its reason. Where nothing was learned no time is expected, so that it is tried once.
+    """
     rows: list[tuple[tuple[object, ...], Candidate, str]] = []
     for c in candidates:
         why = refusal(spec, c)
         price = max_cost(spec, *prices(spec, c.offer)) if c.offer is not None else 0
-        rows.append(((bool(why), not c.online, -round(c.score, 3), price, -c.completed, c.peer_id), c, why))
+        soon = 0 if c.soon is None else c.soon.weighed_us
+        standing = -math.floor(c.score * ALIKE)
+        rows.append(((bool(why), not c.online, standing, price, soon, -c.completed, c.peer_id), c, why))
     rows.sort(key=lambda row: row[0])
     return tuple(
         ExecutorView(
@@ -134,6 +159,7 @@ def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, 
             speed_tested=c.speed is not None,
             passes=bool(why) and not lasting(spec, c),
             refusal=why,
+            why="" if c.soon is None else expectation(c.soon),
         )
         for number, (_, c, why) in enumerate(rows, 1)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -10,13 +11,14 @@ from msgspec.structs import replace
 
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
-from zstui.engine.errors import NoExecutor
+from zstui.engine.errors import InvalidModule, NoExecutor
 from zstui.engine.identity.card import Card, capabilities
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cid import cid_of
 from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.submission import read_module
 from zstui.engine.market.selection import Candidate, expected_us, max_cost, prices, rank
+from zstui.engine.routing.model import Learned
 from zstui.engine.views import EstimateView, ExecutorView, Role
 
 
@@ -61,8 +63,10 @@ class Market:
         settings: Settings,
         uptime: Callable[[PeerId], float] = lambda _: 1.0,
         own_speed: Callable[[], float | None] = lambda: None,
+        soon: Callable[[str, PeerId], Learned | None] = lambda module_cid, peer: None,
     ) -> None:
-        """``uptime(peer)``: the share of the time that it was seen online."""
+        """``uptime(peer)``: the share of the time that it was seen online. ``soon(module, peer)``: when it would be done."""
+        self._soon = soon
         self._uptime = uptime
         self._own_speed = own_speed
         self._jobs = jobs
@@ -74,19 +78,19 @@ class Market:
     def candidates(self, spec: JobSpec) -> tuple[ExecutorView, ...]:
         """The guild's other members that run jobs, best first; those that cannot take this one carry the reason.
 
-        Raises GuildError.
+        A module that ``spec`` names by its CID, not by its path, is one whose results may be expected. Raises GuildError.
         """
         guild_id = self._guilds.resolve(spec.guild)
         self._guilds.require(guild_id, self._net.peer_id, "creator", "executor", "member")
         online = self._net.connected()
         found = (
-            self._candidate(peer, role, peer in online)
+            self._candidate(spec.module, peer, role, peer in online)
             for peer, role in self._guilds.members(guild_id).items()
             if peer != self._net.peer_id
         )
         return rank(spec, (c for c in found if c.runs_jobs))
 
-    def _candidate(self, peer: PeerId, role: Role, online: bool) -> Candidate:
+    def _candidate(self, module_cid: str, peer: PeerId, role: Role, online: bool) -> Candidate:
         card = self._net.card_of(peer)
         return Candidate(
             peer_id=peer,
@@ -100,6 +104,7 @@ class Market:
             speed=self._jobs.speed(peer),
             uptime=self._uptime(peer),
             blocked=self._reputation.blocked_until(peer) is not None,
+            soon=self._soon(module_cid, peer),
         )
 
     async def choose(self, spec: JobSpec) -> PeerId:
@@ -107,6 +112,8 @@ class Market:
 
         Raises NoExecutor with every peer's reason where waiting is not wanted or no use, GuildError, UnknownPeer.
         """
+        with contextlib.suppress(InvalidModule):  # said by whoever submits it
+            spec = replace(spec, module=await _cid_of(spec.module))
         candidates = self.candidates(spec)
         if spec.executor:
             wanted = self._net.resolve(spec.executor)
@@ -125,10 +132,9 @@ class Market:
 
     async def estimate(self, spec: JobSpec) -> EstimateView:
         """Largest and typical cost with the executor named or the best one. Raises InvalidModule, GuildError, UnknownPeer."""
-        _, module = await read_module(spec.module)
-        candidates = self.candidates(spec)
+        cid = await _cid_of(spec.module)
+        candidates = self.candidates(replace(spec, module=cid))
         per_second, per_mib = self._prices(spec, candidates)
-        cid = await asyncio.to_thread(cid_of, module)
         typical, gas = self._jobs.typical(cid), self._jobs.typical_gas(cid)
         candidates = tuple(self._expected(spec, c, gas, typical) for c in candidates)
         likely = None
@@ -169,3 +175,9 @@ class Market:
             own[0] if spec.price_per_second_nano is None else max(0, spec.price_per_second_nano),
             own[1] if spec.price_per_mib_nano is None else max(0, spec.price_per_mib_nano),
         )
+
+
+async def _cid_of(path: str) -> str:
+    """Raises InvalidModule."""
+    _, module = await read_module(path)
+    return await asyncio.to_thread(cid_of, module)

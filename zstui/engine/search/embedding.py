@@ -15,6 +15,7 @@ from zstui.engine.identity.card import Card
 
 DIMENSIONS = 64
 MAX_WORDS = 64
+SHORT = 12
 _WORD = re.compile(r"[^\W_]+")
 _GRAM_WEIGHT = 0.35
 """A shared 3-gram counts less than a shared word, and catches typing errors and inflections."""
@@ -25,9 +26,11 @@ def card_words(card: Card) -> tuple[str, ...]:
     words = [*_WORD.findall(card.name.casefold())]
     for tag in card.tags:
         words += _WORD.findall(tag.casefold())
+    words += _WORD.findall(card.hardware.casefold()) + _WORD.findall(card.region.casefold())
     words += [f"cores{_step(card.cores)}", f"memory{_step(card.memory_mib)}"]
     if card.executor:
         words.append("executor")
+    words += [module[:SHORT] for module in card.modules]
     return tuple(words[:MAX_WORDS])
 
 
@@ -52,6 +55,8 @@ def embed(words: Iterable[str]) -> tuple[float, ...]:
 def _features(words: Iterable[str]) -> Iterator[tuple[str, float]]:
     for word in words:
         yield word, 1.0
+        if not word.isalpha():
+            continue
         padded = f"^{word}$"
         for start in range(len(padded) - 2):
             yield padded[start : start + 3], _GRAM_WEIGHT

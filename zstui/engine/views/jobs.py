@@ -137,6 +137,8 @@ class ExecutorView(View, frozen=True, kw_only=True):
     """``speed`` comes from runs that this node had verified."""
     expected_us: int | None = None
     expected_cost_u: int | None = None
+    why: str = ""
+    """How soon a result of this module is expected from it, and from what that was learned; "" where nothing was."""
 
 
 BatchState = Literal["running", "done", "failed", "cancelled"]

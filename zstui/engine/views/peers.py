@@ -26,6 +26,12 @@ class CapabilitiesView(View, frozen=True, kw_only=True):
     """Of this machine over the reference machine, as the peer measured it; None if it has not."""
     closed: str = ""
     """Why it takes no new work at the moment, "" while it does."""
+    hardware: str = ""
+    """Model of the processor."""
+    region: str = ""
+    """Where the machine is, in its owner's words."""
+    modules: tuple[str, ...] = ()
+    """CIDs of modules that are compiled there already."""
 
 
 class PeerView(View, frozen=True, kw_only=True):
