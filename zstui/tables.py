@@ -209,8 +209,9 @@ def _invite(v: InviteView) -> str:
 def _invite_detail(v: InviteDetailView) -> str:
     issuer = "" if v.issuer == v.creator else f"\ninvited by         {v.issuer_name}  {v.issuer}"
     addresses = "".join(f"\naddress            {a}" for a in v.addresses)
+    code = "".join(f"{line}\n" for line in half_blocks(v.qr))
     return (
-        f"guild              {v.name}  {v.guild_id[:16]}\n"
+        f"{code}guild              {v.name}  {v.guild_id[:16]}\n"
         f"creator            {v.creator_name}  {v.creator}\n"
         f"key fingerprint    {v.fingerprint}{issuer}{addresses}\n"
         f"confirmation code  {v.code}\n"

@@ -21,7 +21,6 @@ def add(guild: Group, verb: Verb) -> None:
         ("leave", "leave a guild, or take back a knock", c.LeaveGuild),
         ("dissolve", "end a guild you created", c.DissolveGuild),
         ("invites", "invites of a guild, and their uses left", c.ListInvites),
-        ("messages", "what was said", c.ListMessages),
     ):
         verb(guild, name, text, lambda a, command=command: command(guild=a.guild)).add_argument("guild")
     for name, text, answer in (
@@ -47,6 +46,9 @@ def add(guild: Group, verb: Verb) -> None:
     extend.add_argument("guild")
     extend.add_argument("by", type=duration, help="such as 30m or 2h")
     _add_invites(guild, verb)
+    messages = verb(guild, "messages", "what was said", lambda a: c.ListMessages(guild=a.guild, peek=a.peek))
+    messages.add_argument("guild")
+    messages.add_argument("--peek", action="store_true", help="leave what is unread unread")
     send = verb(guild, "send", "say something", lambda a: c.SendMessage(guild=a.guild, text=a.text))
     send.add_argument("guild")
     send.add_argument("text")
@@ -94,5 +96,8 @@ def _add_invites(guild: Group, verb: Verb) -> None:
     revoke = verb(guild, "revoke", "end an invite", lambda a: c.RevokeInvite(guild=a.guild, invite=a.invite))
     revoke.add_argument("guild")
     revoke.add_argument("invite", help="its id as listed, or the string")
-    inspect = verb(guild, "inspect", "what an invite says, before joining", lambda a: c.ShowInvite(invite=a.invite))
+    inspect = verb(
+        guild, "inspect", "what an invite says, before joining", lambda a: c.ShowInvite(invite=a.invite, qr=a.qr)
+    )
     inspect.add_argument("invite")
+    inspect.add_argument("--qr", action="store_true", help="also as a QR code")

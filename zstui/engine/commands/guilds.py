@@ -76,6 +76,7 @@ class RevokeInvite(Command[list[IssuedInviteView]], frozen=True, kw_only=True):
 
 class ShowInvite(Command[InviteDetailView], frozen=True, kw_only=True):
     invite: str
+    qr: bool = False
 
 
 class ListKnocks(Command[list[KnockView]], frozen=True, kw_only=True):
@@ -105,6 +106,8 @@ class SendMessage(Command[GuildMessageView], frozen=True, kw_only=True):
 
 class ListMessages(Command[list[GuildMessageView]], frozen=True, kw_only=True):
     guild: str
+    peek: bool = False
+    """Leave what is unread unread."""
 
 
 GuildsCommand = (

@@ -186,11 +186,11 @@ class GuildService:
         self._replicator.push_line(found, found.counter, raw)
         return await self.message(found.hex, number)
 
-    async def messages(self, guild: str) -> list[GuildMessageView]:
-        """What is stored of a guild I am or was in, oldest first; marks it read."""
+    async def messages(self, guild: str, peek: bool = False) -> list[GuildMessageView]:
+        """What is stored of a guild I am or was in, oldest first; marks it read, unless one only peeks."""
         found = self._registry.get(self._catalogue.resolve(guild))
         rows = await self._db.read(lambda tx: store.messages(tx, found.guild_id))
-        if found.unread:
+        if found.unread and not peek:
             found.unread = 0
             await self._db.write(lambda tx: store.mark_read(tx, found.guild_id))
             self._registry.changed(found)
@@ -204,9 +204,11 @@ class GuildService:
             raise UnknownGuild(f"Message {number} of {found.charter.name} is not kept any more.")
         return self._catalogue.message_view(found, row)
 
-    def inspect(self, invite: str) -> InviteDetailView:
+    def inspect(self, invite: str, qr: bool = False) -> InviteDetailView:
         """What an invite string says, without asking anybody. Raises BadInput."""
-        return self._catalogue.detail(invites.parse_invite(invite))
+        parsed = invites.parse_invite(invite)
+        detail = self._catalogue.detail(parsed)
+        return msgspec.structs.replace(detail, qr=invites.qr_of(parsed)) if qr else detail
 
     # --- questions
 

@@ -75,7 +75,7 @@ async def _revoke(s: Services, command: c.RevokeInvite) -> list[views.IssuedInvi
 
 
 async def _inspect(s: Services, command: c.ShowInvite) -> views.InviteDetailView:
-    return s.guilds.inspect(command.invite)
+    return s.guilds.inspect(command.invite, command.qr)
 
 
 async def _knocks(s: Services, command: c.ListKnocks) -> list[views.KnockView]:
@@ -104,7 +104,7 @@ async def _send(s: Services, command: c.SendMessage) -> views.GuildMessageView:
 
 
 async def _messages(s: Services, command: c.ListMessages) -> list[views.GuildMessageView]:
-    return await s.guilds.messages(command.guild)
+    return await s.guilds.messages(command.guild, command.peek)
 
 
 VERBS: dict[type, Verb] = {

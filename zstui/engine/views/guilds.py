@@ -144,3 +144,5 @@ class InviteDetailView(View, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     joined: bool
     """Whether this node is in that guild already."""
+    qr: tuple[str, ...] = ()
+    """As of ``InviteView``, where it was asked for."""
