@@ -191,7 +191,7 @@ async def test_help_search_finds_keys_and_words() -> None:
         await run.press(*"kick")
         shown = run.app.screen
         assert isinstance(shown, HelpScreen)
-        assert "Remove a member" in shown.view.text
+        assert "kick members" in shown.view.text
         assert "Wrap" not in shown.view.text
         await run.press("escape")
         assert run.app.screen is run.main

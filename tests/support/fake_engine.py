@@ -13,7 +13,7 @@ from tests.support import samples
 from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.engine.bus import Bus, Subscription
-from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownJob, UnknownPeer, ZsError
+from zstui.engine.errors import ApprovalError, BadInput, UnknownChannel, UnknownGuild, UnknownJob, UnknownPeer, ZsError
 
 R = TypeVar("R")
 V = TypeVar("V", bound=v.View)
@@ -177,6 +177,8 @@ class FakeEngine:
                     member_count=guild.member_count + 1,
                     fingerprint="77ab·90c1",
                 )
+                if guild.admission == "knock":
+                    changed = msgspec.structs.replace(guild, state="knocking")
                 return self._put(changed)
             case c.LeaveGuild(guild=text):
                 return self._put(msgspec.structs.replace(_find(self.guilds, text, UnknownGuild), state="left"))
@@ -206,8 +208,10 @@ class FakeEngine:
             case c.ListInvites(guild=text) | c.RevokeInvite(guild=text):
                 guild = _find(self.guilds, text, UnknownGuild)
                 return [samples.issued_invite(guild, revoked=isinstance(command, c.RevokeInvite))]
-            case c.ShowInvite(invite=text):
-                return samples.invite_detail(text)
+            case c.ShowInvite(invite=text, qr=qr):
+                if not text.startswith("zsg2"):
+                    raise BadInput("This invite is damaged or incomplete; copy the whole string again.")
+                return samples.invite_detail(text, qr)
             case c.SendMessage(guild=text, text=body):
                 guild = _find(self.guilds, text, UnknownGuild)
                 message = v.GuildMessageView(
@@ -216,11 +220,15 @@ class FakeEngine:
                     sender_name=self.status.name,
                     text=body,
                     sent_at=now,
+                    recipients=max(0, guild.member_count - 1),
                 )
                 self.push(v.GuildMessage(view=message))
                 return message
-            case c.ListMessages(guild=text):
-                return list(self.messages[_find(self.guilds, text, UnknownGuild).guild_id])
+            case c.ListMessages(guild=text, peek=peek):
+                guild = _find(self.guilds, text, UnknownGuild)
+                if guild.unread and not peek:
+                    self._put(msgspec.structs.replace(guild, unread=0))
+                return list(self.messages[guild.guild_id])
             case c.EstimateJob(spec=spec):
                 return samples.estimate(spec, list(self.peers.values()))
             case c.SubmitJob(spec=spec):

@@ -592,6 +592,10 @@ def estimate(spec: c.JobSpec, known: list[v.PeerView]) -> v.EstimateView:
 INVITE_CODE = "otter velvet nine"
 
 
+QR = tuple("".join("01"[(x * y + x) % 3 == 0] for x in range(45)) for y in range(45))
+"""The size of a real invite's code."""
+
+
 def invite(guild: v.GuildView, command: c.InviteToGuild) -> v.InviteView:
     return v.InviteView(
         invite="zsg2" + guild.guild_id * 2,
@@ -599,7 +603,7 @@ def invite(guild: v.GuildView, command: c.InviteToGuild) -> v.InviteView:
         expires_at=guild.expires_at,
         invite_id=guild.guild_id[:32],
         uses=command.uses,
-        qr=("101", "010", "111") if command.qr else (),
+        qr=QR if command.qr else (),
     )
 
 
@@ -614,11 +618,33 @@ def issued_invite(guild: v.GuildView, revoked: bool) -> v.IssuedInviteView:
         uses=3,
         used=1,
         state="revoked" if revoked else "open",
-        code=INVITE_CODE,
+        invite="" if revoked else "zsg2" + guild.guild_id * 2,
+        code="" if revoked else INVITE_CODE,
     )
 
 
-def invite_detail(text: str) -> v.InviteDetailView:
+def knock(guild: v.GuildView, peer: str, name: str, role: v.Role = "member") -> v.KnockView:
+    return v.KnockView(
+        guild_id=guild.guild_id,
+        guild_name=guild.name,
+        peer_id=peer,
+        name=name,
+        role=role,
+        asked_at=int(time.time()) - 75,
+        online=True,
+    )
+
+
+def flood(count: int) -> tuple[v.GuildView, ...]:
+    """Guilds that a stranger announced, with names that sort before all others."""
+    one = guilds()[1]
+    return tuple(
+        msgspec.structs.replace(one, guild_id=hex_id(f"flood{n}"), name=f"aaa{n:05d}", creator_name="mallory")
+        for n in range(count)
+    )
+
+
+def invite_detail(text: str, qr: bool = False) -> v.InviteDetailView:
     return v.InviteDetailView(
         guild_id=text[4:68],
         name="night-shift",
@@ -632,6 +658,7 @@ def invite_detail(text: str) -> v.InviteDetailView:
         expired=False,
         addresses=("/ip4/10.0.0.3/udp/4001/quic-v1",),
         joined=False,
+        qr=QR if qr else (),
     )
 
 

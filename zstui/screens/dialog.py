@@ -238,6 +238,8 @@ class Guarded(Dialog[R]):
     AUTO_FOCUS: ClassVar[str | None] = ""
     GUARDED: ClassVar[frozenset[str]] = frozenset()
     """Actions that are disabled until armed."""
+    FREE: ClassVar[frozenset[str]] = frozenset({"escape"})
+    """Keys that work at any time."""
 
     def __init__(self, bridge: Bridge | None = None) -> None:
         super().__init__(bridge)
@@ -272,7 +274,7 @@ class Guarded(Dialog[R]):
         return super().check_action(action, parameters)
 
     def on_key(self, event: events.Key) -> None:
-        if event.key != "escape" and (not self.armed or event.time < self._arm_at):
+        if event.key not in self.FREE and (not self.armed or event.time < self._arm_at):
             event.stop()
             event.prevent_default()
             if not self.armed:

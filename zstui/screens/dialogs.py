@@ -17,7 +17,17 @@ from zstui.screens.channel_dialogs import CloseChannelScreen, ForceCloseScreen, 
 from zstui.screens.dialog import Guarded, Keys, Rows
 from zstui.screens.first_run import FirstRunScreen
 from zstui.screens.form import Field, FieldError, Form, plain_input
-from zstui.screens.guild_dialogs import CreateGuildScreen, InviteScreen, JoinGuildScreen, MessagesScreen
+from zstui.screens.guild_chat import MessagesScreen
+from zstui.screens.guild_dialogs import (
+    CreateGuildScreen,
+    DissolveGuildScreen,
+    ExtendGuildScreen,
+    KickScreen,
+    LeaveGuildScreen,
+)
+from zstui.screens.guild_invites import InviteScreen, InvitesScreen, InviteTextScreen, QrScreen, RevokeInviteScreen
+from zstui.screens.guild_join import JoinGuildScreen
+from zstui.screens.guild_people import KnocksScreen, MembersScreen
 from zstui.screens.policy import GrantScreen, PolicyScreen
 from zstui.screens.record_dialogs import (
     NamePeerScreen,
@@ -188,20 +198,30 @@ __all__ = [
     "ConfirmScreen",
     "ConnectScreen",
     "CreateGuildScreen",
+    "DissolveGuildScreen",
+    "ExtendGuildScreen",
     "FirstRunScreen",
     "ForceCloseScreen",
     "GrantScreen",
     "InviteScreen",
+    "InviteTextScreen",
+    "InvitesScreen",
     "JoinGuildScreen",
+    "KickScreen",
+    "KnocksScreen",
+    "LeaveGuildScreen",
     "LedgerScreen",
+    "MembersScreen",
     "MessagesScreen",
     "NamePeerScreen",
     "OpenChannelScreen",
     "OutputScreen",
     "PolicyScreen",
+    "QrScreen",
     "QuitScreen",
     "RankDetailScreen",
     "ReceiptScreen",
     "ReceiptsScreen",
+    "RevokeInviteScreen",
     "TextInputScreen",
 ]

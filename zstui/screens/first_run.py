@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -12,10 +12,10 @@ from textual.widgets import Static
 from zstui.bridge import Bridge
 from zstui.engine.commands import JoinGuild, SetName, ShowPolicy
 from zstui.engine.money import format_amount
-from zstui.engine.views import PolicyView, Role, StatusView
+from zstui.engine.views import PolicyView, StatusView
 from zstui.screens.dialog import Keys, Rows
-from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
-from zstui.screens.guild_dialogs import ROLES, chosen_guild, guild_line, join_fields, seen_guilds, show_consent
+from zstui.screens.form import Field, FieldError, Form, plain_input
+from zstui.screens.guild_join import JoinFields
 from zstui.screens.values import long_key, safe
 
 
@@ -33,6 +33,7 @@ class FirstRunScreen(Form[bool]):
     def __init__(self, bridge: Bridge) -> None:
         super().__init__(bridge)
         self.step = 0
+        self._company = JoinFields(bridge, optional=True)
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -66,15 +67,13 @@ class FirstRunScreen(Form[bool]):
         with Vertical(id="step-spending", classes="step"):
             yield Rows(label_width=12, id="policy")
         with Vertical(id="step-company", classes="step"):
-            yield from join_fields(())
-            yield Static(ROLES["member"], id="consent", classes="note", markup=False)
+            yield self._company
 
     def on_mount(self) -> None:
         self.follow("status", self._status)
-        self.follow("guilds", self._guilds)
+        self.follow("guilds", self._company.offer)
         self.query_one("#name", Field).set_text(self.bridge.status.name if self.bridge.status else "")
         self._status()
-        self._guilds()
         self.run_worker(self.attempt(ShowPolicy(), self._policy))
         self._go(0)
 
@@ -114,11 +113,6 @@ class FirstRunScreen(Form[bool]):
             )
         )
 
-    def _guilds(self) -> None:
-        seen = seen_guilds(self.bridge)
-        choice = self.query_one("#seen-choice", Choice)
-        choice.offer([("", "later: I join none now"), *((g.guild_id, guild_line(g)) for g in seen)])
-
     # --- going on and back --------------------------------------------------------------------------------------------------
 
     def _go(self, step: int) -> None:
@@ -134,9 +128,6 @@ class FirstRunScreen(Form[bool]):
             if w.focusable
         ]
         self.set_focus(fields[0] if fields else None)
-
-    def on_choice_changed(self, event: Choice.Changed) -> None:
-        show_consent(self)
 
     def submit(self) -> None:
         match self.STEPS[self.step][0]:
@@ -157,10 +148,8 @@ class FirstRunScreen(Form[bool]):
             self.send(SetName(name=name), lambda _: self._go(self.step + 1))
 
     def _join(self) -> None:
-        guild = chosen_guild(self)
-        role = cast("Role", self.query_one("#role-choice", Choice).value)
-        if guild:
-            self.send(JoinGuild(guild=guild, role=role), lambda _: self.dismiss(True))
+        if guild := self._company.target():
+            self.send(JoinGuild(guild=guild, role=self._company.role), lambda _: self.dismiss(True))
         else:
             self.dismiss(True)
 

@@ -1,36 +1,33 @@
-"""Windows about guilds: create, join, invite, talk."""
+"""Windows that begin, lengthen, leave and end a guild. Each decides with a key or word of its own."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import RichLog, Static
+from textual.widgets import Input, Static
 
 from zstui.bridge import Bridge
-from zstui.engine.commands import CreateGuild, InviteToGuild, JoinGuild, ListMessages, SendMessage
-from zstui.engine.views import Admission, GuildMessageView, GuildView, InviteView, Role
-from zstui.screens.dialog import Dialog, Keys, Rows
+from zstui.engine.commands import CreateGuild, DissolveGuild, ExtendGuild, KickMember, LeaveGuild
+from zstui.engine.errors import BadInput
+from zstui.engine.views import Admission, GuildMemberView, GuildView
+from zstui.screens.dialog import Guarded, Keys, Rows
 from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
 from zstui.screens.values import named, parse_count, parse_duration, safe
 from zstui.screens.widgets.text import countdown, until
 
-ROLES: dict[str, str] = {
-    "member": "You can submit jobs and talk. Your machine runs nothing for others.",
-    "executor": "You consent to run the programs that members of this guild send, sandboxed and at your price, until you leave "
-    "or the guild ends. You can also submit jobs.",
-    "observer": "You can see the guild and read along. You submit nothing and run nothing.",
+WHO_JOINS = {
+    "open": "It is announced to your peers, and anybody joins.",
+    "knock": "It is announced to your peers. Who wants to join asks, and you or an officer you name lets them in.",
+    "invite": "Nobody sees it. Who has an invite of yours joins; you make invites with i.",
 }
-MESSAGES = 500
 
 
-def role_choice(role: str = "member") -> Choice:
-    return Choice([(r, r) for r in ROLES], role, id="role-choice")
+def _tags(text: str) -> tuple[str, ...]:
+    return tuple(tag.strip() for tag in text.split(",") if tag.strip())
 
 
 class CreateGuildScreen(Form[GuildView | None]):
@@ -39,21 +36,26 @@ class CreateGuildScreen(Form[GuildView | None]):
     heading = "New guild"
 
     def content(self) -> ComposeResult:
-        yield Field("Name", plain_input(placeholder="what others will see", limit=40), id="name")
-        yield Field("Lasts", plain_input("1h"), id="ttl", unit="such as 30m, 1h, 2d; then it is gone")
+        yield Field("Name", plain_input(placeholder="what others will see", limit=48), id="name")
+        yield Field("Lasts", plain_input("1h"), id="ttl", unit="1m to 24h; you can extend it later")
         yield Field("Members", plain_input("50"), id="members", unit="at most, you included")
         choice = Choice(
-            [("open", "announced, anybody joins"), ("knock", "announced, you let in"), ("invite", "by invite only")],
+            [("open", "anybody"), ("knock", "who is let in"), ("invite", "by invite only")],
             "open",
             id="admission-choice",
         )
-        yield Field("Open", choice, id="admission")
-        yield Static(
-            "You create it with its own encryption key and can dissolve it at any time.", classes="note", markup=False
-        )
+        yield Field("Joins", choice, id="admission")
+        yield Static(WHO_JOINS["open"], id="who", classes="note", markup=False)
+        yield Static("Executors need", classes="section", markup=False)
+        yield Field("Memory", plain_input("0"), id="memory", unit="MiB for one job, 0 for any")
+        yield Field("Cores", plain_input("0"), id="cores", unit="at least, 0 for any")
+        yield Field("Tags", plain_input(placeholder="such as gpu, quiet; none for any", limit=140), id="tags")
 
     def keys(self) -> Keys:
         return (("Enter", "Create"), ("Tab", "Next field"), ("←→", "Choose"), ("Esc", "Back"))
+
+    def on_choice_changed(self, event: Choice.Changed) -> None:
+        self.query_one("#who", Static).update(Content(WHO_JOINS[event.choice.value]))
 
     def submit(self) -> None:
         name = self.text_of("name")
@@ -62,192 +64,148 @@ class CreateGuildScreen(Form[GuildView | None]):
         command = CreateGuild(
             name=name,
             ttl_s=self.read("ttl", parse_duration),
-            max_members=self.read("members", lambda text: parse_count(text, 1, 1000)),
+            max_members=self.read("members", lambda text: parse_count(text, 2, 50)),
             admission=cast("Admission", self.query_one("#admission-choice", Choice).value),
+            need_memory_mib=self.read("memory", lambda text: parse_count(text, 0, 2**20)),
+            need_cores=self.read("cores", lambda text: parse_count(text, 0, 4096)),
+            need_tags=_tags(self.text_of("tags")),
         )
         self.send(command, self.dismiss)
 
 
-class JoinGuildScreen(Form[GuildView | None]):
-    """Joins the guild ``guild_id``, or one that was seen, or the one of a pasted invite. Dismissed with it, or None."""
+class ExtendGuildScreen(Form[GuildView | None]):
+    """More time for a guild of mine. Dismissed with the guild, or None."""
 
-    heading = "Join a guild"
-
-    def __init__(self, bridge: Bridge, guild_id: str | None = None) -> None:
+    def __init__(self, bridge: Bridge, guild: GuildView) -> None:
         super().__init__(bridge)
-        self._fixed = None if guild_id is None else bridge.guilds.get(guild_id)
-        self._seen = seen_guilds(bridge)
-        if self._fixed is not None:
-            self.heading = f"Join {safe(self._fixed.name)}"
+        self._guild = guild
+        self.heading = f"Extend {safe(guild.name)}"
 
     def content(self) -> ComposeResult:
-        if self._fixed is not None:
-            yield Rows(guild_fields(self._fixed), label_width=12)
-            yield Field("Role", role_choice(), id="role")
-        else:
-            yield from join_fields(self._seen)
-        yield Static(ROLES["member"], id="consent", classes="note", markup=False)
+        yield Field("By", plain_input("1h"), id="by", unit="1m to 24h at a time, 30 days in all")
+        yield Rows(id="ends", label_width=12, classes="gap")
 
     def keys(self) -> Keys:
-        return (("Enter", "Join"), ("Tab", "Next field"), ("←→", "Choose"), ("Esc", "Back"))
-
-    def on_choice_changed(self, event: Choice.Changed) -> None:
-        show_consent(self)
-
-    def submit(self) -> None:
-        role = cast("Role", self.query_one("#role-choice", Choice).value)
-        guild = self._fixed.guild_id if self._fixed is not None else chosen_guild(self)
-        if not guild:
-            raise FieldError("invite", "No guild was seen; paste an invite.")
-        self.send(JoinGuild(guild=guild, role=role), self.dismiss)
-
-
-def seen_guilds(bridge: Bridge) -> list[GuildView]:
-    """Those that can be joined, the fullest last."""
-    guilds = (g for g in bridge.guilds.values() if g.state == "seen" and g.expires_at > time.time())
-    return sorted(guilds, key=lambda g: (g.member_count >= g.max_members, g.name))
-
-
-def guild_line(guild: GuildView) -> str:
-    return f"{safe(guild.name, 24)}  by {safe(guild.creator_name, 16)}  {guild.member_count}/{guild.max_members}"
-
-
-def guild_fields(guild: GuildView) -> Sequence[tuple[str, str]]:
-    full = "  full" if guild.member_count >= guild.max_members else ""
-    return (
-        ("Creator", named(guild.creator_name, guild.creator)),
-        ("Members", f"{guild.member_count} of {guild.max_members}{full}"),
-        ("Ends", f"in {countdown(guild.expires_at - time.time())}"),
-    )
-
-
-def join_fields(seen: Sequence[GuildView]) -> ComposeResult:
-    """The fields to choose a guild and a role; ``chosen_guild`` reads them."""
-    options = [
-        (g.guild_id, f"{safe(g.name, 24)}  by {safe(g.creator_name, 16)}  {g.member_count}/{g.max_members}")
-        for g in seen
-    ]
-    yield Field("Seen", Choice(options, id="seen-choice", spin=True), id="seen")
-    yield Field("Or invite", plain_input(placeholder="paste an invite, used before the list", limit=4000), id="invite")
-    yield Field("Role", role_choice(), id="role")
-
-
-def chosen_guild(form: Form[Any]) -> str:
-    """The pasted invite, else the chosen guild's id, else ""."""
-    return form.text_of("invite") or form.query_one("#seen-choice", Choice).value
-
-
-def show_consent(form: Form[Any]) -> None:
-    form.query_one("#consent", Static).update(Content(ROLES[form.query_one("#role-choice", Choice).value]))
-
-
-class InviteScreen(Dialog[None]):
-    """Shows a fresh invite of one guild."""
-
-    AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "Copy", id="invite.copy")]
-
-    def __init__(self, bridge: Bridge, guild_id: str) -> None:
-        super().__init__(bridge)
-        self._guild_id = guild_id
-        self._invite = ""
-        guild = bridge.guilds.get(guild_id)
-        self.heading = f"Invite to {safe(guild.name)}" if guild else "Invite"
-
-    def content(self) -> ComposeResult:
-        yield Rows(id="invite")
-
-    def keys(self) -> Keys:
-        return ((("y", "Copy the invite"),) if self._invite else ()) + (("Esc", "Close"),)
+        return (("Enter", "Extend"), ("Esc", "Back"))
 
     def on_mount(self) -> None:
-        self.say("Asking the node…")
-        self.execute(InviteToGuild(guild=self._guild_id), self._show)
+        self.follow("guilds", self._show)
+        self.set_interval(1.0, self._show)
+        self._show()
 
-    def _show(self, view: InviteView) -> None:
-        self._invite = view.invite
-        self.say("")
-        self.show_keys()
-        self.query_one(Rows).show(
-            (
-                ("Code", Content.styled(safe(view.code, 60), "bold")),
-                ("", "The other side sees this code too. Read it aloud; if it differs, do not join."),
-                ("", ""),
-                ("Invite", safe(view.invite, 2000)),
-                ("", ""),
-                ("Valid", f"until {until(view.expires_at)}"),
-            )
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        self._guild = guild = self.bridge.guilds.get(self._guild.guild_id, self._guild)
+        try:
+            then = f"at {until(guild.expires_at + parse_duration(self.text_of('by')))}"
+        except BadInput:
+            then = "-"
+        left = countdown(guild.expires_at - time.time())
+        self.query_one("#ends", Rows).show(
+            (("Ends now", f"at {until(guild.expires_at)}, in {left}"), ("Would end", Content.styled(then, "bold")))
         )
-        self.call_after_refresh(self.bound_body)
-
-    def action_copy(self) -> None:
-        if self._invite:
-            self.app.copy_to_clipboard(self._invite)
-            self.say("Copied, if the terminal allows it.", "done")
-
-
-class MessagesScreen(Form[None]):
-    """The encrypted talk of one guild."""
-
-    tall = True
-
-    def __init__(self, bridge: Bridge, guild_id: str) -> None:
-        super().__init__(bridge)
-        self._guild_id = guild_id
-        self._shown: list[GuildMessageView] = []
-        guild = bridge.guilds.get(guild_id)
-        self.heading = f"Messages of {safe(guild.name)}" if guild else "Messages"
-
-    def content(self) -> ComposeResult:
-        log = RichLog(id="messages", max_lines=MESSAGES * 4, min_width=20, wrap=True, markup=False)
-        log.can_focus = False
-        yield log
-        yield Field("Say", plain_input(placeholder="a message to all members", limit=1000), id="text")
-
-    def keys(self) -> Keys:
-        return (("Enter", "Send"), ("PgUp PgDn", "Scroll"), ("Esc", "Close"))
-
-    def on_mount(self) -> None:
-        self.follow("messages", self._fetch)
-        self._fetch()
-
-    def _fetch(self) -> None:
-        self.run_worker(self._load(), exclusive=True, name="messages")
-
-    async def _load(self) -> None:
-        await self.attempt(ListMessages(guild=self._guild_id), self._show)
-
-    def _show(self, messages: list[GuildMessageView]) -> None:
-        messages = messages[-MESSAGES:]
-        log = self.query_one(RichLog)
-        known = len(self._shown)
-        if not known or messages[:known] != self._shown:
-            log.clear()
-            known = 0
-        for message in messages[known:]:
-            log.write(_message_line(message))
-        if not messages:
-            log.write(Text("Nothing was said yet.", "dim"))
-        self._shown = messages
 
     def submit(self) -> None:
-        text = self.text_of("text")
-        if text:
-            self.send(SendMessage(guild=self._guild_id, text=text), self._sent)
-
-    def _sent(self, _: GuildMessageView) -> None:
-        self.say("")
-        self.query_one("#text", Field).set_text("")
-        self._fetch()
-
-    def action_page(self, direction: int) -> None:
-        log = self.query_one(RichLog)
-        log.scroll_relative(y=direction * max(1, log.size.height - 1), animate=False)
+        command = ExtendGuild(guild=self._guild.guild_id, by_s=self.read("by", parse_duration))
+        self.send(command, self.dismiss)
 
 
-def _message_line(message: GuildMessageView) -> Text:
-    at = time.strftime("%H:%M ", time.localtime(message.sent_at))
-    words = safe(message.text, 4000)
-    if message.system:
-        return Text.assemble((at, "dim"), (words, "italic dim"))
-    return Text.assemble((at, "dim"), (f"{named(message.sender_name, message.sender, 20)}  ", "bold"), words)
+class LeaveGuildScreen(Guarded[GuildView | None]):
+    """Out of a guild, or no longer waiting to get in. Dismissed with the guild, or None."""
+
+    GUARDED = frozenset({"leave"})
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("L", "leave", "Leave", id="leave.yes")]
+
+    def __init__(self, bridge: Bridge, guild: GuildView) -> None:
+        super().__init__(bridge)
+        self._guild = guild
+        self._waits = guild.state == "knocking"
+        self.heading = f"{'Stop asking at' if self._waits else 'Leave'} {safe(guild.name)}?"
+
+    def content(self) -> ComposeResult:
+        name = safe(self._guild.name)
+        if self._waits:
+            text = f"Your request to be let into {name} is taken back."
+        else:
+            text = (
+                f"You lose the group key of {name}: you read nothing that is written from now on and can send no jobs in it. "
+                "Jobs under way end as agreed, and channels stay open. What you have read stays here."
+            )
+        yield Static(Content(text), markup=False)
+
+    def keys(self) -> Keys:
+        return (("L", "Take it back" if self._waits else "Leave"), ("Esc", "Stay"))
+
+    def action_leave(self) -> None:
+        done = f"You left {safe(self._guild.name)}."
+        self.execute(LeaveGuild(guild=self._guild.guild_id), self.dismiss, closed=done)
+
+
+class KickScreen(Guarded[GuildView | None]):
+    """Somebody else out of a guild. Dismissed with the guild, or None."""
+
+    danger = True
+    GUARDED = frozenset({"kick"})
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("K", "kick", "Remove", id="kick.yes")]
+
+    def __init__(self, bridge: Bridge, guild: GuildView, member: GuildMemberView) -> None:
+        super().__init__(bridge)
+        self._guild = guild
+        self._member = member
+        self._who = safe(member.name, 24)
+        self.heading = f"REMOVE {self._who} from {safe(guild.name)}?"
+
+    def content(self) -> ComposeResult:
+        role = f"{self._member.role}, officer" if self._member.officer else self._member.role
+        yield Rows((("Member", named(self._member.name, self._member.peer_id)), ("Role", role)))
+        yield Static(
+            Content(
+                "The group key changes at once, so this peer reads nothing written from now on. What it has read already it "
+                "keeps. Only a new invite lets it back in. All members are told."
+            ),
+            classes="gap",
+            markup=False,
+        )
+
+    def keys(self) -> Keys:
+        return (("K", f"Remove {self._who}"), ("Esc", "Back, keep the member"))
+
+    def action_kick(self) -> None:
+        command = KickMember(guild=self._guild.guild_id, peer=self._member.peer_id)
+        self.say("Working…")
+        self.execute(command, self.dismiss, closed=f"{self._who} is no longer in {safe(self._guild.name)}.")
+
+
+class DissolveGuildScreen(Form[GuildView | None]):
+    """The end of a guild for everybody. The word must be typed. Dismissed with the guild, or None."""
+
+    danger = True
+    WORD = "dissolve"
+
+    def __init__(self, bridge: Bridge, guild: GuildView) -> None:
+        super().__init__(bridge)
+        self._guild = guild
+        self.heading = f"DISSOLVE {safe(guild.name)}: ends it for everybody"
+
+    def content(self) -> ComposeResult:
+        guild = self._guild
+        whom = "you, its only member" if guild.member_count == 1 else f"all {guild.member_count} members"
+        jobs = f" Under way in it: {guild.jobs} job{'' if guild.jobs == 1 else 's'}." if guild.jobs else ""
+        yield Static(
+            Content(
+                f"{safe(guild.name)} ends now for {whom}. Nobody can send jobs or messages in it any more, and it cannot be "
+                f"opened again.{jobs}"
+            ),
+            markup=False,
+        )
+        yield Field("Type it", plain_input(placeholder="the word dissolve, then Enter"), id="word").add_class("gap")
+
+    def keys(self) -> Keys:
+        return (("Enter", "Dissolve the guild"), ("Esc", "Back, keep the guild"))
+
+    def submit(self) -> None:
+        if self.text_of("word").lower() != self.WORD:
+            raise FieldError("word", "Type the word dissolve to end this guild, or Esc to keep it.")
+        self.send(DissolveGuild(guild=self._guild.guild_id), self.dismiss)

@@ -19,6 +19,7 @@ from zstui.screens.approve import ApprovePane
 from zstui.screens.channels import ChannelsPane
 from zstui.screens.copying import copy_and_show
 from zstui.screens.dialogs import FirstRunScreen, QuitScreen, TextInputScreen, in_flight
+from zstui.screens.guild_news import GuildNews
 from zstui.screens.guilds import GuildsPane
 from zstui.screens.help import HelpScreen
 from zstui.screens.jobs import JobsPane
@@ -36,7 +37,7 @@ from zstui.screens.widgets.table import LineTable
 from zstui.screens.widgets.text import clip, plain
 
 PANES: tuple[type[Pane[Any]], ...] = (PeersPane, GuildsPane, JobsPane, ChannelsPane, RanksPane, ApprovePane, LogPane)
-APPROVE, LOG = PANES.index(ApprovePane), PANES.index(LogPane)
+GUILDS, APPROVE, LOG = PANES.index(GuildsPane), PANES.index(ApprovePane), PANES.index(LogPane)
 TAIL = 10
 """Rows of the log tail on a large screen."""
 SHOWN_EVERYWHERE = (
@@ -95,6 +96,7 @@ class MainScreen(Screen[None]):
         self._waiting = {key for key, view in bridge.approvals.items() if view.state == "waiting"}
         self._known = set(self._waiting)
         """Requests that were told already; one that is asked again is no news."""
+        self._guild_news = GuildNews(bridge)
         self._bell = False
         self._said_lost = False
         self._unwatch: list[Callable[[], None]] = []
@@ -105,7 +107,7 @@ class MainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield HeaderBar(self.bridge)
-        yield TabBar([pane.TITLE for pane in PANES], lambda index: index == APPROVE and bool(self._waiting))
+        yield TabBar([pane.TITLE for pane in PANES], self._asks)
         yield GuideBar(lambda: next_step(self.bridge, self.pane.TITLE))
         with Horizontal(id="body"):
             with Vertical(id="left"):
@@ -135,6 +137,7 @@ class MainScreen(Screen[None]):
         self._unwatch = [
             watch("status", self._status_changed),
             watch("approvals", self._approvals_changed),
+            watch("guilds", self._guilds_changed),
             watch("log", self._show_tail),
         ]
         self.set_interval(1.0, self._tick)
@@ -182,6 +185,16 @@ class MainScreen(Screen[None]):
         else:
             text = f"{len(fresh)} new payment requests."
         self.app.notify(f"{text} a shows what waits.", markup=False)
+
+    def _guilds_changed(self) -> None:
+        for text in self._guild_news.fresh():
+            self.app.notify(text, markup=False)
+        self._header.update()
+        self._tabs.update()
+
+    def _asks(self, index: int) -> bool:
+        """Whether something waits for a person in that pane."""
+        return bool((index == APPROVE and self._waiting) or (index == GUILDS and self._guild_news.waiting))
 
     def _show_tail(self) -> None:
         if self._tail.display and self._tail.region.height and not self._frozen:

@@ -10,7 +10,8 @@ from textual.binding import Binding, BindingType
 from zstui.engine.commands import BlockPeer, Connect, UnblockPeer
 from zstui.engine.money import format_rate
 from zstui.engine.views import PeerView
-from zstui.screens.dialogs import ConfirmScreen, ConnectScreen, InviteScreen, NamePeerScreen, OpenChannelScreen
+from zstui.screens.dialogs import ConfirmScreen, ConnectScreen, InvitesScreen, NamePeerScreen, OpenChannelScreen
+from zstui.screens.guild_rows import runs
 from zstui.screens.pane import Pane
 from zstui.screens.widgets.lines import field, heading, mixed, paragraph
 from zstui.screens.widgets.table import Column
@@ -168,12 +169,12 @@ class PeersPane(Pane[PeerView]):
     # --- actions ------------------------------------------------------------------------------------------------------
 
     def action_invite(self) -> None:
-        mine = [g for g in self.bridge.guilds.values() if g.state == "joined"]
+        mine = [g for g in self.bridge.guilds.values() if runs(g)]
         if not mine:
-            self.say("An invite is for a guild: create one first (2, then n).")
+            self.say("An invite is for a guild that you run: create one first (2, then n).")
             return
         best = min(mine, key=lambda g: (g.role != "creator", -g.expires_at))
-        self.ask(InviteScreen(self.bridge, best.guild_id))
+        self.ask(InvitesScreen(self.bridge, best))
 
     def action_connect(self) -> None:
         self.ask(ConnectScreen(self.bridge), lambda peer: self.select(peer.peer_id))

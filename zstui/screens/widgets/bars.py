@@ -97,6 +97,8 @@ class HeaderBar(Bar):
             parts.append((1, (Span("DRAINING", "warn strong"),)))
         elif status.executor:
             parts.append((10, (Span("runs jobs", "muted"),)))
+        if asking := sum(len(guild.knocks) for guild in bridge.guilds.values()):
+            parts.append((1, (Span(_count(asking, "knock"), "warn strong"),)))
         if count := waiting(bridge):
             parts.append((0, (Span(f" ! {count} waiting ", "badge"),)))
         return [_joined(parts, width)]
