@@ -1,7 +1,7 @@
 """``python -m tests.support.mutants [NAME ...]``: plant known faults in a copy of the channels and see each one caught.
 
 Every mutant is a change to the product's own source that breaks one rule of the protocol. Random lives of two nodes
-(tests/engine/channels/test_property.py) must fail on each; a mutant that survives, or that no longer applies, is an error.
+(tests/engine/channels/lives.py) must fail on each; a mutant that survives, or that no longer applies, is an error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ DATABASE = "zstui/engine/store/database.py"
 _COMMIT = '        tx.execute("COMMIT")\n    except sqlite3.Error:\n'
 _LAST = "                pending.future.set_exception(value)\n"
 CHANNELS = "zstui/engine/channels/"
-HUNT = "from tests.engine.channels.test_property import hunt; hunt({lives}, 1)"
+HUNT = "from tests.engine.channels.lives import hunt; hunt({lives}, 1, {often})"
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -34,7 +35,13 @@ class Change(msgspec.Struct, frozen=True):
 MUTANTS: dict[str, tuple[Change, ...]] = {
     "send before commit": (
         Change(DATABASE, _COMMIT, "    except sqlite3.Error:\n"),
-        Change(DATABASE, _LAST, _LAST + '        await _run(self._writer, lambda tx: tx.execute("COMMIT"))\n'),
+        Change(
+            DATABASE,
+            _LAST,
+            _LAST + "        with contextlib.suppress(sqlite3.Error):\n"
+            '            await _run(self._writer, lambda tx: tx.execute("COMMIT"))\n',
+        ),
+        Change(DATABASE, "import asyncio\n", "import asyncio\nimport contextlib\n"),
     ),
     "ack before commit": (
         Change(
@@ -70,6 +77,13 @@ MUTANTS: dict[str, tuple[Change, ...]] = {
             "    (State.CLOSING, Move.CLOSE): State.CLOSING,\n    (State.CLOSING, Move.PAY): State.CLOSING,\n",
         ),
     ),
+    "a Confirm after a start leaves no right to sign": (
+        Change(
+            CHANNELS + "opening.py",
+            "        work.out.started.append(channel.id)\n        work.out.in_step.append(channel.id)\n",
+            "        work.out.started.append(channel.id)\n",
+        ),
+    ),
     "no resend": (
         Change(
             CHANNELS + "desk.py",
@@ -80,21 +94,30 @@ MUTANTS: dict[str, tuple[Change, ...]] = {
 }
 
 
+OFTEN: dict[str, tuple[str, ...]] = {
+    "no wait for Reestablish before signing": ("pay", "backup", "pay", "restore"),
+}
+"""Steps that make a fault show sooner."""
+
+
 def main() -> int:
     names = sys.argv[1:] or list(MUTANTS)
     survived = 0
-    for name in names:
-        start = time.perf_counter()
-        caught, how = hunt(MUTANTS[name])
-        survived += not caught
-        print(
-            f"{name:<42} {'caught' if caught else 'SURVIVED'} in {time.perf_counter() - start:.1f} s  {how}", flush=True
-        )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, (caught, how, took_s) in zip(names, pool.map(_hunt, names), strict=True):
+            survived += not caught
+            print(f"{name:<46} {'caught' if caught else 'SURVIVED'} in {took_s:.1f} s  {how}", flush=True)
     return 1 if survived else 0
 
 
-def hunt(changes: tuple[Change, ...], lives: int = LIVES) -> tuple[bool, str]:
-    """Whether random lives over the changed source fail, and on what."""
+def _hunt(name: str) -> tuple[bool, str, float]:
+    start = time.perf_counter()
+    caught, how = hunt(MUTANTS[name], OFTEN.get(name, ()))
+    return caught, how, time.perf_counter() - start
+
+
+def hunt(changes: tuple[Change, ...], often: tuple[str, ...] = (), lives: int = LIVES) -> tuple[bool, str]:
+    """Whether random lives over the changed source, with some steps taken ``often``, fail, and on what."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for part in ("zstui", "tests"):
@@ -107,7 +130,7 @@ def hunt(changes: tuple[Change, ...], lives: int = LIVES) -> tuple[bool, str]:
             path.write_text(text.replace(change.old, change.new))
         environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [sys.executable, "-c", HUNT.format(lives=lives)],
+            [sys.executable, "-c", HUNT.format(lives=lives, often=often)],
             cwd=folder,
             env=environment,
             capture_output=True,

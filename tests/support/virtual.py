@@ -83,13 +83,16 @@ class Disk:
 
     def open(self) -> Database:
         """The database file must exist with its schema."""
+        connection = self.connect()
         return Database(
-            cast(aiosqlite.Connection, _Connection(self, True)), cast(aiosqlite.Connection, _Connection(self, False))
+            cast(aiosqlite.Connection, _Connection(self, connection, writes=True)),
+            cast(aiosqlite.Connection, _Connection(self, connection, writes=False)),
         )
 
     def connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None)
         connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA journal_mode=MEMORY")
         return connection
 
     async def run(self, operation: Callable[..., Any], args: tuple[Any, ...], writes: bool) -> Any:
@@ -118,10 +121,10 @@ class Disk:
 class _Connection:
     """What ``Database`` uses of an aiosqlite connection."""
 
-    def __init__(self, disk: Disk, writes: bool) -> None:
+    def __init__(self, disk: Disk, connection: sqlite3.Connection, *, writes: bool) -> None:
         self._disk = disk
         self._writes = writes
-        self._conn = disk.connect()
+        self._conn = connection
 
     async def _execute(self, operation: Callable[..., Any], *args: Any) -> Any:
         return await self._disk.run(operation, args, self._writes)

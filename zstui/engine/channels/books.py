@@ -142,7 +142,7 @@ class Books:
                 in_step = frozenset(self.peer(peer).in_step)
 
                 def operation(tx: Tx) -> tuple[T, Outcome]:
-                    unit = Work(tx, self._context, self._clock.now_us(), in_step)
+                    unit = Work(tx, self._context, self._clock.now_us(), in_step, self.records)
                     return work(unit), unit.finish()
 
                 result, outcome = await self._db.write(operation)

@@ -126,20 +126,32 @@ def savepoint(tx: Tx) -> Iterator[None]:
 class Work:
     """``in_step``: channels of this peer on which I may sign. A database may have been replaced by an older copy between
     two starts without leaving a trace, and signing on from there would contradict what I signed before; so after a start
-    nothing is signed on a channel until the peer has told where it is."""
+    nothing is signed on a channel until the peer has told where it is. ``known``: committed records of this peer's channels,
+    which nobody else changes meanwhile; others are read from the database."""
 
-    def __init__(self, tx: Tx, context: Context, now_us: int, in_step: frozenset[bytes] = frozenset()) -> None:
+    def __init__(
+        self,
+        tx: Tx,
+        context: Context,
+        now_us: int,
+        in_step: frozenset[bytes] = frozenset(),
+        known: Mapping[bytes, Channel] | None = None,
+    ) -> None:
         self.tx = tx
         self.context = context
         self.now_us = now_us
         self._in_step = in_step
+        self._known = known or {}
         self._staged: dict[bytes, Channel] = {}
         self.out = Outcome([], [], [], [], set(), [], [], [], [], {})
 
     # -- records
 
     def find(self, channel: bytes) -> Channel | None:
-        return self._staged.get(channel) or store.load(self.tx, channel)
+        staged = self._staged.get(channel)
+        if staged is not None or channel in self.out.gone:
+            return staged
+        return self._known.get(channel) or store.load(self.tx, channel)
 
     def open_with(self, peer: PeerId) -> Channel | None:
         """The one channel with ``peer`` that is not closed."""

@@ -106,7 +106,7 @@ class Connection:
         self.transmit()
 
     def receive(self, data: bytes, address: Address) -> None:
-        """Take in one datagram; ``process`` and ``transmit`` must follow before the loop's next turn."""
+        """Take in one datagram; ``process`` must follow before the loop's next turn, and ``transmit`` soon."""
         try:
             self._quic.receive_datagram(data, address, now=self._loop.time())
         except Exception:  # a bug in the QUIC library, reached by a hostile datagram, must not end the reader
@@ -144,6 +144,11 @@ class Connection:
         if not self.is_closed:
             self._set_timer()
 
+    def transmit_soon(self) -> None:
+        """``transmit`` once whoever was just woken has had a turn, so that one datagram carries what they have to say."""
+        if self._flush is None and not self.is_closed:
+            self._flush = self._loop.call_soon(self.transmit)
+
     def close(self, code: int = CLOSE_NORMAL, reason: str = "", *, error: NetError | None = None) -> None:
         """Tell the peer and be done. Idempotent."""
         if self.is_closed:
@@ -171,7 +176,7 @@ class Connection:
     def write(self, stream_id: int, data: bytes, end: bool = False) -> None:
         if not self.is_closed and stream_id in self._streams:
             self._quic.send_stream_data(stream_id, data, end)
-            self._transmit_soon()
+            self.transmit_soon()
 
     async def drained(self, stream_id: int) -> None:
         while not self.is_closed and stream_id in self._streams and self._quic.unsent(stream_id) > SEND_BUFFER:
@@ -189,7 +194,7 @@ class Connection:
         if left:
             self._quic.unread[stream_id] = left
         if before > left:
-            self._transmit_soon()
+            self.transmit_soon()
 
     def stop(self, stream_id: int, *, sending: bool, receiving: bool) -> None:
         if self.is_closed or stream_id not in self._streams:
@@ -199,7 +204,7 @@ class Connection:
         if receiving:
             self._quic.stop_receiving(stream_id)
         self._wake_drains()
-        self._transmit_soon()
+        self.transmit_soon()
 
     def forget(self, stream_id: int) -> None:
         self._streams.pop(stream_id, None)
@@ -318,10 +323,6 @@ class Connection:
         self._quic.handle_timer(now=now)
         self.process()
         self.transmit()
-
-    def _transmit_soon(self) -> None:
-        if self._flush is None and not self.is_closed:
-            self._flush = self._loop.call_soon(self.transmit)
 
     def _wake_drains(self) -> None:
         for waiter in self._drains:

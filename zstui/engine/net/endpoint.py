@@ -127,7 +127,7 @@ class Endpoint:
             connection = next(iter(self._dirty))
             del self._dirty[connection]
             connection.process()
-            connection.transmit()
+            connection.transmit_soon()
 
     def _accept(self, data: bytes, address: Address) -> Connection | None:
         """A new inbound connection for a valid first datagram, while there is room."""

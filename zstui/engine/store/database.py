@@ -26,6 +26,10 @@ Operation = Callable[[Tx], T]
 
 MAX_GROUP = 64
 MAX_WAIT_S = 0.002
+LOG_BYTES = 1000 * (4096 + 24) + 32
+"""What the write-ahead log grows to before SQLite starts it over: 1,000 pages, each with a header, and one for the file."""
+STATEMENTS = 512
+"""Compiled SQL statements that a connection keeps."""
 
 _PRAGMAS = (
     "auto_vacuum=INCREMENTAL",
@@ -70,11 +74,12 @@ class Database:
         writer = None
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its WAL the same mode
-            writer = await aiosqlite.connect(path, isolation_level=None)
+            writer = await aiosqlite.connect(path, isolation_level=None, cached_statements=STATEMENTS)
             for pragma in _PRAGMAS:
                 await writer.execute(f"PRAGMA {pragma}")
             await _run(writer, lambda tx: _migrate(tx, tuple(migrations), path))
-            reader = await aiosqlite.connect(path, isolation_level=None)
+            await _run(writer, lambda tx: _lengthen_log(tx, path))
+            reader = await aiosqlite.connect(path, isolation_level=None, cached_statements=STATEMENTS)
             await reader.execute("PRAGMA busy_timeout=5000")
             await reader.execute("PRAGMA query_only=ON")
         except (OSError, sqlite3.Error) as error:
@@ -183,6 +188,21 @@ def _run_group(tx: Tx, operations: list[Operation[Any]]) -> list[tuple[bool, Any
 async def _run(connection: aiosqlite.Connection, operation: Operation[T]) -> T:
     """Run a whole operation in aiosqlite's thread: one hop instead of one a statement."""
     return await connection._execute(operation, connection._conn)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _lengthen_log(tx: Tx, path: Path) -> None:
+    """Give the write-ahead log its later length now. A COMMIT that need not lengthen a file takes half the time.
+
+    SQLite reads its log up to the first page that does not follow on the one before, which zeros never do.
+    """
+    tx.execute("BEGIN IMMEDIATE")  # Nobody else writes to the log.
+    try:
+        with open(f"{path}-wal", "ab") as log:
+            log.write(bytes(max(0, LOG_BYTES - log.tell())))
+            log.flush()
+            os.fdatasync(log.fileno())
+    finally:
+        tx.execute("ROLLBACK")
 
 
 def _migrate(tx: Tx, migrations: tuple[Migration, ...], path: Path) -> None:
