@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
 from zstui.engine.errors import BadInput
-from zstui.engine.jobs.dispatch import SAID_PEERS, sentence
+from zstui.engine.jobs.dispatch import MOST_AHEAD, SAID_PEERS, depth, sentence
 from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.slots import AGING_US, Slots
 from zstui.engine.views import JobView
@@ -295,3 +295,9 @@ def test_rows_of_older_databases_are_never_tried_again() -> None:
     )  # fmt: skip
     assert not worth_another(old)
     assert worth_another(replace(old, attempts=2))
+
+
+def test_an_executor_is_given_more_of_short_jobs_than_of_long_ones() -> None:
+    assert depth(4, None) == depth(4, 10_000_000) == 5
+    assert depth(4, 200_000) == 9
+    assert depth(4, 0) == depth(4, 100) == 4 + MOST_AHEAD

@@ -39,10 +39,10 @@ def update(tx: Tx, batch: Batch) -> None:
     )
 
 
-def set_item(tx: Tx, batch_id: str, item: Item) -> None:
-    tx.execute(
+def set_items(tx: Tx, batch_id: str, items: Iterable[Item]) -> None:
+    tx.executemany(
         "UPDATE job_batch_item SET state = ?, cost_u = ?, job_id = ? WHERE batch_id = ? AND number = ?",
-        (item.state, item.cost_u, item.job_id, batch_id, item.number),
+        [(i.state, i.cost_u, i.job_id, batch_id, i.number) for i in items],
     )
 
 

@@ -7,6 +7,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -21,7 +22,7 @@ from zstui.engine.jobs import batch_store
 from zstui.engine.jobs.attempts import latest, worth_another
 from zstui.engine.jobs.batch import MAX_ITEMS, Batch, Item, MapKind, item_spec, next_cap_u, outcome
 from zstui.engine.jobs.cost import cost
-from zstui.engine.jobs.dispatch import Candidates
+from zstui.engine.jobs.dispatch import Candidates, depth
 from zstui.engine.jobs.manifest import MIB, validate
 from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.records import Signal
@@ -49,6 +50,8 @@ class Batches:
         self._batches: dict[str, Batch] = {}
         self._items: dict[str, list[Item]] = {}
         self._news: dict[str, Signal] = {}
+        self._module: dict[str, str] = {}
+        """Content id of each running batch's module."""
         self._held: dict[str, str] = {}
         """Why no more jobs are begun now although an executor may be free."""
 
@@ -111,8 +114,8 @@ class Batches:
         batch = self[batch_id]
         if batch.state != "running":
             raise BadInput(f"The batch has ended already: it is {batch.state}.")
-        for item in [i for i in self._items[batch_id] if i.state == "waiting"]:
-            await self._keep(batch_id, replace(item, state="cancelled"))
+        waiting = [i for i in self._items[batch_id] if i.state == "waiting"]
+        await self._keep(batch_id, *(replace(i, state="cancelled") for i in waiting))
         for item in [i for i in self._items[batch_id] if i.state == "begun"]:
             job = self._job(item)
             if job is not None and not job.final:
@@ -152,7 +155,7 @@ class Batches:
         batch, items = self[batch_id], self._items[batch_id]
         count = Counter(i.state for i in items)
         current = {i.number: self._job(i) for i in items if i.job_id and (jobs or i.state == "begun")}
-        running = sum(1 for i in items if i.state == "begun" and (j := current[i.number]) and j.state == "running")
+        running = sum(1 for i in items if i.state == "begun" and (j := current.get(i.number)) and j.state == "running")
         return BatchView(
             batch_id=batch_id,
             name=batch.name,
@@ -195,13 +198,15 @@ class Batches:
 
     async def _take_in(self, batch_id: str) -> None:
         """Keep what came of jobs that have ended."""
+        ended = []
         for item in [i for i in self._items[batch_id] if i.state == "begun"]:
             job = self._job(item)
             if job is None:
-                await self._keep(batch_id, replace(item, state="failed", cost_u=0))
+                ended.append(replace(item, state="failed", cost_u=0))
             elif job.final and not worth_another(job):
                 state = "done" if job.state == "done" else "cancelled" if job.cancel else "failed"
-                await self._keep(batch_id, replace(item, state=state, cost_u=self._spent(job)))
+                ended.append(replace(item, state=state, cost_u=self._spent(job)))
+        await self._keep(batch_id, *ended)
 
     def _spent(self, job: Job) -> int:
         """The receipts of all attempts."""
@@ -212,42 +217,51 @@ class Batches:
         return total
 
     async def _begin_more(self, batch_id: str) -> bool:
-        """Begin the next job, if there is one and it may; whether to look again at once."""
+        """Begin the next jobs, as many as there are and may; whether to look again at once."""
         batch, items = self._batches[batch_id], self._items[batch_id]
-        waiting = next((i for i in items if i.state == "waiting"), None)
         self._held.pop(batch_id, None)
-        begun = sum(i.state == "begun" for i in items)
-        places, full_u = self._market(batch.spec)
-        if waiting is None or begun >= min(MOST_BEGUN, max(LEAST_BEGUN, places + 2)):
-            return False
-        cap_u = next_cap_u(batch.max_cost_u, items, min(full_u, batch.max_cost_u))
-        if cap_u is None:
-            self._held[batch_id] = (
-                f"The price for the whole batch holds it up: each job may cost up to {format_amount(full_u)} until it has ended."
-            )
-            return False
-        if not cap_u:
-            for item in [i for i in items if i.state == "waiting"]:
-                await self._keep(batch_id, replace(item, state="failed"))
-            await self._say(batch_id, CAPPED)
-            return True
-        try:
-            await self._begin(batch, waiting, cap_u)
-        except (JobError, GuildError, BadInput) as error:
-            await self._keep(batch_id, replace(waiting, state="failed"))
-            await self._say(batch_id, f"Input {waiting.number}: {error}")
-        return True
+        places, full_u = self._market(batch)
+        free = min(MOST_BEGUN, max(LEAST_BEGUN, places + 2)) - sum(i.state == "begun" for i in items)
+        chosen = list(islice((i for i in items if i.state == "waiting"), max(0, free)))
+        beginning = []
+        for item in chosen:
+            cap_u = next_cap_u(batch.max_cost_u, items, min(full_u, batch.max_cost_u))
+            if cap_u is None:
+                self._held[batch_id] = (
+                    "The price for the whole batch holds it up: "
+                    f"each job may cost up to {format_amount(full_u)} until it has ended."
+                )
+                break
+            if not cap_u:
+                left = [i for i in items if i.state == "waiting"]
+                await self._keep(batch_id, *(replace(i, state="failed") for i in left))
+                await self._say(batch_id, CAPPED)
+                break
+            items[item.number] = replace(item, state="begun", cost_u=cap_u)
+            beginning.append(self._begin(batch, item, cap_u))
+        await asyncio.gather(*beginning)
+        return bool(chosen) and batch_id not in self._held
 
     async def _begin(self, batch: Batch, item: Item, cap_u: int) -> None:
+        """Begin one job, or keep why it cannot be."""
+        try:
+            await self._submit(batch, item, cap_u)
+        except (JobError, GuildError, BadInput) as error:
+            await self._keep(batch.batch_id, replace(item, state="failed"))
+            await self._say(batch.batch_id, f"Input {item.number}: {error}")
+
+    async def _submit(self, batch: Batch, item: Item, cap_u: int) -> None:
         room, executor = self._room, batch.spec.executor or ""
         m = await prepare(room, item_spec(batch, item, cap_u), executor)
         validate(m)
+        self._module[batch.batch_id] = m.module_cid
         if self._batches[batch.batch_id].state != "running":
+            await self._keep(batch.batch_id, replace(item, state="cancelled"))
             return
         begun = replace(item, state="begun", cost_u=cap_u)
 
         def also(tx: Tx, job_id: str) -> None:
-            batch_store.set_item(tx, batch.batch_id, replace(begun, job_id=job_id))
+            batch_store.set_items(tx, batch.batch_id, [replace(begun, job_id=job_id)])
 
         job = await self._submitter.begin(
             seal(room.identity, m),
@@ -261,9 +275,12 @@ class Batches:
         )
         self._items[batch.batch_id][item.number] = replace(begun, job_id=job.job_id)
         self._changed(batch.batch_id)
+        if self._batches[batch.batch_id].state != "running":
+            await self._submitter.cancel(job.job_id)
 
-    def _market(self, spec: JobSpec) -> tuple[int, int]:
-        """Places that able executors have, and what one job could cost with the dearest of them."""
+    def _market(self, batch: Batch) -> tuple[int, int]:
+        """Jobs that able executors are given at once, and what one could cost with the dearest of them."""
+        spec = batch.spec
         try:
             able = [c for c in self._candidates(spec) if not c.refusal]
         except ZsError:
@@ -278,11 +295,15 @@ class Batches:
             ).total_u
             for c in able
         ]
-        return sum(c.cores for c in able), max(prices, default=spec.max_price_u)
+        typical_us = self._room.records.typical_us(self._module.get(batch.batch_id, ""))
+        return sum(depth(c.cores, typical_us) for c in able), max(prices, default=spec.max_price_u)
 
-    async def _keep(self, batch_id: str, item: Item) -> None:
-        await self._room.db.write(lambda tx: batch_store.set_item(tx, batch_id, item))
-        self._items[batch_id][item.number] = item
+    async def _keep(self, batch_id: str, *items: Item) -> None:
+        if not items:
+            return
+        await self._room.db.write(lambda tx: batch_store.set_items(tx, batch_id, items))
+        for item in items:
+            self._items[batch_id][item.number] = item
         self._changed(batch_id)
 
     async def _say(self, batch_id: str, why: str) -> None:
@@ -292,6 +313,7 @@ class Batches:
     async def _end(self, batch_id: str, state: str, why: str) -> None:
         ended = {"state": state, "why": why, "finished_us": self._room.clock.now_us()}
         await self._set(replace(self._batches[batch_id], **ended))
+        self._module.pop(batch_id, None)
         signal = self._news.pop(batch_id, None)
         if signal is not None:
             signal.fire()

@@ -26,8 +26,17 @@ SAY_US = US
 """A waiting job's reasons are written anew at most this often."""
 SAID_PEERS = 8
 """Peers named in one sentence."""
+AHEAD_US = US // 4
+MOST_AHEAD = 16
+"""An executor is given no more than this much work, and so many jobs, beyond its places."""
 NOBODY = "Nobody else in the guild runs jobs for others."
 FULL = "all its places are taken by jobs of yours"
+
+
+def depth(cores: int, typical_us: int | None) -> int:
+    """Jobs that an executor is given at once: one a place and one to follow; of short ones so many that it stays busy."""
+    following = 1 if typical_us is None else AHEAD_US * cores // max(1, typical_us)
+    return cores + max(1, min(MOST_AHEAD, following))
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -117,7 +126,7 @@ class Dispatch:
     def other(self, job: Job, spec: JobSpec) -> bool:
         """Whether somebody other than its executor could take the job right now."""
         flying = self._flying()
-        return any(c.peer_id != job.executor and not self._reason(job.job_id, c, flying) for c in self._views(spec))
+        return any(c.peer_id != job.executor and not self._reason(job, c, flying) for c in self._views(spec))
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -141,7 +150,7 @@ class Dispatch:
                 continue
             if ticket.spec not in known:
                 known[ticket.spec] = self._views(ticket.spec)
-            peer = self._best(ticket, known[ticket.spec], flying)
+            peer = self._best(ticket, job, known[ticket.spec], flying)
             if peer is not None:
                 flying[peer] += 1
                 ticket.chosen.set_result(peer)
@@ -153,24 +162,24 @@ class Dispatch:
         until = min([until, *(u for u in holds if u > now)]) if self._tickets else until
         return max(0.005, (until - now) / US)
 
-    def _best(self, ticket: Ticket, views: Sequence[ExecutorView], flying: Counter[PeerId]) -> PeerId | None:
+    def _best(self, ticket: Ticket, job: Job, views: Sequence[ExecutorView], flying: Counter[PeerId]) -> PeerId | None:
         """Of those able, one that was not tried, with the most places free for its number; then the best ranked."""
-        able = [c for c in views if not self._reason(ticket.job_id, c, flying)]
+        able = [c for c in views if not self._reason(job, c, flying)]
         able.sort(key=lambda c: (c.peer_id in ticket.tried, flying[c.peer_id] / max(1, c.cores), c.rank))
         return able[0].peer_id if able else None
 
-    def _reason(self, job_id: str, c: ExecutorView, flying: Counter[PeerId]) -> str:
+    def _reason(self, job: Job, c: ExecutorView, flying: Counter[PeerId]) -> str:
         if c.refusal:
             return c.refusal
-        for held in (self._busy.get(c.peer_id), self._refused.get(job_id, {}).get(c.peer_id)):
+        for held in (self._busy.get(c.peer_id), self._refused.get(job.job_id, {}).get(c.peer_id)):
             if held is not None and held.until_us > self._now():
                 return held.why
-        return FULL if flying[c.peer_id] > c.cores else ""
+        return FULL if flying[c.peer_id] >= depth(c.cores, self._room.records.typical_us(job.module_cid)) else ""
 
     def _wait(
         self, ticket: Ticket, job: Job, views: Sequence[ExecutorView], flying: Counter[PeerId], left_us: int
     ) -> None:
-        why = sentence([(c.name, self._reason(job.job_id, c, flying)) for c in views])
+        why = sentence([(c.name, self._reason(job, c, flying)) for c in views])
         if left_us <= 0:
             ticket.chosen.set_result(None)
             self._give_up(job, f"No executor took it in time. {why}")

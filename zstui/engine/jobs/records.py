@@ -19,6 +19,8 @@ from zstui.engine.jobs.papers import Paper, Papers, write
 from zstui.engine.jobs.receipt import MAX_ATTESTATIONS
 from zstui.engine.store.database import Database, Tx
 
+MAX_MODULES = 256
+"""Modules whose typical duration is known."""
 Also = Callable[[Tx], None]
 
 
@@ -50,6 +52,8 @@ class Records:
         self._receipts: dict[str, str] = {}
         self._open: set[str] = set()
         """Jobs that are not settled."""
+        self._typical_us: dict[str, int] = {}
+        """By module: a running mean of how long my jobs with it ran."""
         self._signals: dict[str, Signal] = {}
         self._progress: dict[str, float] = {}
         self._metered: dict[str, Callable[[], Metered]] = {}
@@ -231,7 +235,20 @@ class Records:
         """Return at the next change of this job."""
         await self._signals.setdefault(job_id, Signal()).wait(timeout)
 
+    def typical_us(self, module_cid: str) -> int | None:
+        """How long my latest jobs with this module ran."""
+        return self._typical_us.get(module_cid)
+
+    def _learn(self, job: Job) -> None:
+        before = self._typical_us.pop(job.module_cid, job.duration_us)
+        self._typical_us[job.module_cid] = (3 * before + job.duration_us) // 4
+        if len(self._typical_us) > MAX_MODULES:
+            del self._typical_us[next(iter(self._typical_us))]
+
     def _apply(self, job: Job) -> None:
+        known = self._jobs.get(job.job_id)
+        if job.mine and job.state == "done" and (known is None or known.state != "done"):
+            self._learn(job)
         self._jobs[job.job_id] = job
         if job.receipt_id:
             self._receipts[job.receipt_id] = job.job_id
