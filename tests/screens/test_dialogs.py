@@ -43,8 +43,6 @@ WINDOWS: dict[str, Make] = {
     "messages": lambda b: d.MessagesScreen(b, FARM),
     "open": d.OpenChannelScreen,
     "close": lambda b: d.CloseChannelScreen(b, CHANNEL.channel_id),
-    "force": lambda b: d.ForceCloseScreen(b, CHANNEL),
-    "ledger": d.LedgerScreen,
     "output": lambda b: d.OutputScreen(b, RUNNING.job_id),
     "name": lambda b: d.NamePeerScreen(b, samples.NORTH),
     "rank": lambda b: d.RankDetailScreen(b, samples.HOSTILE),
@@ -181,45 +179,6 @@ async def test_a_wrong_amount_opens_nothing(amount: str) -> None:
         assert not s.engine.executed
 
 
-async def test_closing_together_needs_a_rest_before_enter_counts() -> None:
-    async with stage(WINDOWS["close"]) as s:
-        await s.press("enter", "enter")
-        assert not s.engine.executed
-        await s.arm()
-        await s.press("enter")
-        await s.pilot.pause(0.2)
-        assert s.engine.commands(c.CloseChannel) == [c.CloseChannel(channel=CHANNEL.channel_id)]
-        assert s.app.results[0].state == "closed"
-
-
-async def test_forcing_says_who_decides_where_there_are_witnesses() -> None:
-    judged = msgspec.structs.replace(CHANNEL, witnesses=4, witnesses_needed=3)
-    async with stage(lambda bridge: d.ForceCloseScreen(bridge, judged)) as s:
-        assert "then 3 of the channel's 4 witnesses decide for both" in flat(s)
-        assert "own record" not in flat(s)
-
-
-async def test_forcing_is_another_window_and_needs_the_word() -> None:
-    async with stage(WINDOWS["close"]) as s:
-        assert "dispute" not in flat(s).lower()
-        await s.arm()
-        await s.press("u")
-        await s.pilot.pause(0.1)
-        assert isinstance(s.screen, d.ForceCloseScreen)
-        assert "FORCE CLOSE against south: starts a dispute" in s.text()
-        assert "after 24 h it closes on this node's own record" in flat(s)
-        assert "this channel has no witnesses" in flat(s)
-        await s.press("enter")
-        await s.write("forc")
-        await s.press("enter")
-        assert not s.engine.executed
-        await s.write("e")
-        await s.press("enter")
-        await s.pilot.pause(0.2)
-        assert s.engine.commands(c.CloseChannel) == [c.CloseChannel(channel=CHANNEL.channel_id, unilateral=True)]
-        assert s.app.results[0].state == "disputed"
-
-
 # --- records ---------------------------------------------------------------------------------------------------------------
 
 
@@ -314,48 +273,6 @@ async def test_quitting_lists_what_is_in_flight() -> None:
         await s.arm()
         await s.press("y")
         assert s.app.results == [True]
-
-
-# --- policy ------------------------------------------------------------------------------------------------------------------
-
-
-async def test_limits_are_shown_and_saved() -> None:
-    async with stage(d.PolicyScreen) as s:
-        await s.pilot.pause(0.2)
-        assert "none: every payment asks" in flat(s)
-        s.screen.query_one("#typed", Field).set_text("5")
-        await s.press("enter")
-        await s.pilot.pause(0.2)
-        expected = c.SetLimits(typed_above_u=5_000_000, credit_member_u=100_000_000, credit_stranger_u=1_000_000)
-        assert s.engine.commands(c.SetLimits) == [expected]
-
-
-async def test_a_grant_is_finite_and_can_be_taken_away() -> None:
-    async with stage(d.PolicyScreen) as s:
-        await s.pilot.pause(0.2)
-        await s.press("f2")
-        for field, value in {"each": "0", "day": "5", "total": "20"}.items():
-            s.screen.query_one(f"#{field}", Field).set_text(value)
-        await s.press("enter")
-        assert "Every limit must be above zero." in flat(s)
-        s.screen.query_one("#each", Field).set_text("0.5")
-        await s.press("enter")
-        await s.pilot.pause(0.3)
-        grant = c.SetGrant(
-            scope="peer",
-            subject=samples.NORTH,
-            per_payment_u=500_000,
-            per_day_u=5_000_000,
-            total_u=20_000_000,
-            expires_s=7 * 86_400,
-        )
-        assert s.engine.commands(c.SetGrant) == [grant]
-        assert "0.500 each" in flat(s)
-        s.screen.query_one("#grants").focus()
-        await s.press("down", "delete")
-        await s.pilot.pause(0.2)
-        assert s.engine.commands(c.SetGrant)[1:] == [c.SetGrant(scope="peer", subject=samples.NORTH)]
-        assert "none: every payment asks" in flat(s)
 
 
 # --- first run ---------------------------------------------------------------------------------------------------------------

@@ -89,21 +89,16 @@ async def test_wide_screens_add_details_and_log() -> None:
         assert samples.SOUTH in detail.text.replace("\n", "").replace(" ", "")
 
 
-async def test_a_wide_channel_pane_plots_the_balance_payment_by_payment() -> None:
+async def test_a_wide_channel_pane_plots_how_the_balance_went() -> None:
     async with running(size=LARGE) as run:
         await run.press("4")
         await run.press("G", "k")
+        await run.settle()
         record: Any = run.main.pane.table.record
         detail = run.main.query_one("#detail", LinesView)
         assert record.state == "active"
-        assert "payment by payment" not in detail.text
-        for paid in (1, 2, 3):
-            view = msgspec.structs.replace(
-                record, mine_u=record.mine_u - paid * 10_000_000, sequence=record.sequence + paid
-            )
-            await run.push(v.ChannelUpdated(view=view))
-        assert "payment by payment" in detail.text
-        assert "54.250" in run.line(4 + run.main.pane.table.index_of(record.channel_id))
+        assert f"My balance over 1h40m, {record.sequence + record.sequence_theirs} in all" in detail.text
+        assert c.ListBalances(channel=record.channel_id) in run.engine.executed
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

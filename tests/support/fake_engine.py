@@ -9,11 +9,12 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from tests.support import samples
+from tests.support import fake_money, money_samples, samples
+from tests.support.fake_money import find
 from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.engine.bus import Bus, Subscription
-from zstui.engine.errors import ApprovalError, BadInput, UnknownChannel, UnknownGuild, UnknownJob, UnknownPeer, ZsError
+from zstui.engine.errors import BadInput, UnknownGuild, UnknownJob, UnknownPeer, ZsError
 
 R = TypeVar("R")
 V = TypeVar("V", bound=v.View)
@@ -26,13 +27,6 @@ EVENTS: dict[str, str] = {
     "disputes": "channel_id",
     "approvals": "request_id",
 }
-
-
-def _find(table: dict[str, V], text: str, error: type[ZsError]) -> V:
-    found = [view for key, view in table.items() if key.startswith(text) or getattr(view, "name", None) == text]
-    if len(found) != 1:
-        raise error(f"There is no {text[:20]!r} here.")
-    return found[0]
 
 
 class FakeEngine:
@@ -56,6 +50,7 @@ class FakeEngine:
         self.channels = {view.channel_id: view for view in start.channels}
         self.disputes = {view.channel_id: view for view in start.disputes}
         self.approvals = {view.request_id: view for view in start.approvals}
+        self.discharges = {view.discharge_id: view for view in (money_samples.discharge("1"),)}
         self.ranks = start.ranks
         self.log = list(start.log)
         self.messages: dict[str, list[v.GuildMessageView]] = defaultdict(list)
@@ -155,19 +150,19 @@ class FakeEngine:
                 peer = next((p for p in self.peers.values() if address in (p.peer_id, p.name, p.address)), None)
                 if peer is None:
                     raise UnknownPeer(f"Nobody answers at {address[:60]}.")
-                return self._put(msgspec.structs.replace(peer, state="online", path=peer.path or "lan", why=""))
+                return self.put(msgspec.structs.replace(peer, state="online", path=peer.path or "lan", why=""))
             case c.NamePeer(peer=text, name=name):
-                return self._put(msgspec.structs.replace(_find(self.peers, text, UnknownPeer), name=name))
+                return self.put(msgspec.structs.replace(find(self.peers, text, UnknownPeer), name=name))
             case c.BlockPeer(peer=text, hours=hours):
-                return self._block(_find(self.peers, text, UnknownPeer), now + hours * 3600)
+                return self._block(find(self.peers, text, UnknownPeer), now + hours * 3600)
             case c.UnblockPeer(peer=text):
-                return self._block(_find(self.peers, text, UnknownPeer), None)
+                return self._block(find(self.peers, text, UnknownPeer), None)
             case c.CreateGuild():
-                return self._put(samples.created_guild(self.status, command, len(self.guilds)))
+                return self.put(samples.created_guild(self.status, command, len(self.guilds)))
             case c.ListGuilds():
                 return list(self.guilds.values())
             case c.JoinGuild(guild=text, role=role):
-                guild = _find(self.guilds, text, UnknownGuild)
+                guild = find(self.guilds, text, UnknownGuild)
                 me = v.GuildMemberView(peer_id=self.status.peer_id, role=role, name=self.status.name, online=True)
                 changed = msgspec.structs.replace(
                     guild,
@@ -179,41 +174,41 @@ class FakeEngine:
                 )
                 if guild.admission == "knock":
                     changed = msgspec.structs.replace(guild, state="knocking")
-                return self._put(changed)
+                return self.put(changed)
             case c.LeaveGuild(guild=text):
-                return self._put(msgspec.structs.replace(_find(self.guilds, text, UnknownGuild), state="left"))
+                return self.put(msgspec.structs.replace(find(self.guilds, text, UnknownGuild), state="left"))
             case c.DissolveGuild(guild=text):
-                return self._put(msgspec.structs.replace(_find(self.guilds, text, UnknownGuild), state="dissolved"))
+                return self.put(msgspec.structs.replace(find(self.guilds, text, UnknownGuild), state="dissolved"))
             case c.KickMember(guild=text, peer=peer_id):
-                guild = _find(self.guilds, text, UnknownGuild)
+                guild = find(self.guilds, text, UnknownGuild)
                 left = tuple(m for m in guild.members if m.peer_id != peer_id)
-                return self._put(msgspec.structs.replace(guild, members=left, member_count=len(left)))
+                return self.put(msgspec.structs.replace(guild, members=left, member_count=len(left)))
             case c.ExtendGuild(guild=text, by_s=by_s):
-                guild = _find(self.guilds, text, UnknownGuild)
-                return self._put(msgspec.structs.replace(guild, expires_at=guild.expires_at + by_s))
+                guild = find(self.guilds, text, UnknownGuild)
+                return self.put(msgspec.structs.replace(guild, expires_at=guild.expires_at + by_s))
             case c.NameOfficer(guild=text, peer=peer_id, remove=remove):
-                guild = _find(self.guilds, text, UnknownGuild)
+                guild = find(self.guilds, text, UnknownGuild)
                 members = tuple(
                     msgspec.structs.replace(m, officer=not remove) if m.peer_id == peer_id else m for m in guild.members
                 )
-                return self._put(msgspec.structs.replace(guild, members=members))
+                return self.put(msgspec.structs.replace(guild, members=members))
             case c.ListKnocks(guild=text):
-                guilds = [_find(self.guilds, text, UnknownGuild)] if text else list(self.guilds.values())
+                guilds = [find(self.guilds, text, UnknownGuild)] if text else list(self.guilds.values())
                 return [knock for guild in guilds for knock in guild.knocks]
             case c.AdmitPeer(guild=text, peer=peer_id) | c.RefusePeer(guild=text, peer=peer_id):
-                guild = _find(self.guilds, text, UnknownGuild)
-                return self._put(samples.answered(guild, peer_id, isinstance(command, c.AdmitPeer)))
+                guild = find(self.guilds, text, UnknownGuild)
+                return self.put(samples.answered(guild, peer_id, isinstance(command, c.AdmitPeer)))
             case c.InviteToGuild(guild=text):
-                return samples.invite(_find(self.guilds, text, UnknownGuild), command)
+                return samples.invite(find(self.guilds, text, UnknownGuild), command)
             case c.ListInvites(guild=text) | c.RevokeInvite(guild=text):
-                guild = _find(self.guilds, text, UnknownGuild)
+                guild = find(self.guilds, text, UnknownGuild)
                 return [samples.issued_invite(guild, revoked=isinstance(command, c.RevokeInvite))]
             case c.ShowInvite(invite=text, qr=qr):
                 if not text.startswith("zsg2"):
                     raise BadInput("This invite is damaged or incomplete; copy the whole string again.")
                 return samples.invite_detail(text, qr)
             case c.SendMessage(guild=text, text=body):
-                guild = _find(self.guilds, text, UnknownGuild)
+                guild = find(self.guilds, text, UnknownGuild)
                 message = v.GuildMessageView(
                     guild_id=guild.guild_id,
                     sender=self.status.peer_id,
@@ -225,20 +220,20 @@ class FakeEngine:
                 self.push(v.GuildMessage(view=message))
                 return message
             case c.ListMessages(guild=text, peek=peek):
-                guild = _find(self.guilds, text, UnknownGuild)
+                guild = find(self.guilds, text, UnknownGuild)
                 if guild.unread and not peek:
-                    self._put(msgspec.structs.replace(guild, unread=0))
+                    self.put(msgspec.structs.replace(guild, unread=0))
                 return list(self.messages[guild.guild_id])
             case c.EstimateJob(spec=spec):
                 return samples.estimate(spec, list(self.peers.values()))
             case c.SubmitJob(spec=spec):
-                return self._put(samples.submitted_job(self.status, spec, self.guilds, len(self.jobs)))
+                return self.put(samples.submitted_job(self.status, spec, self.guilds, len(self.jobs)))
             case c.WaitJob(job=text) | c.ShowJob(job=text):
-                return _find(self.jobs, text, UnknownJob)
+                return find(self.jobs, text, UnknownJob)
             case c.ListJobs():
                 return list(self.jobs.values())
             case c.GetOutput(job=text):
-                job = _find(self.jobs, text, UnknownJob)
+                job = find(self.jobs, text, UnknownJob)
                 return v.JobOutputView(
                     job_id=job.job_id,
                     stdout=self.outputs.get(job.job_id, samples.OUTPUT),
@@ -247,24 +242,22 @@ class FakeEngine:
                     path=f"/tmp/zs/{job.job_id[:8]}.out",
                 )
             case c.CancelJob(job=text):
-                job = _find(self.jobs, text, UnknownJob)
-                return self._put(msgspec.structs.replace(job, state="cancelled", why="Cancelled by you."))
+                job = find(self.jobs, text, UnknownJob)
+                return self.put(msgspec.structs.replace(job, state="cancelled", why="Cancelled by you."))
             case c.RerunJob(job=text):
-                job = _find(self.jobs, text, UnknownJob)
+                job = find(self.jobs, text, UnknownJob)
                 fresh = f"{len(self.jobs):02x}" + job.job_id[2:]
-                return self._put(msgspec.structs.replace(job, job_id=fresh, state="queued", why=""))
+                return self.put(msgspec.structs.replace(job, job_id=fresh, state="queued", why=""))
             case c.SubmitBatch():
-                return self._put(samples.submitted_batch(command, self.guilds, len(self.batches)))
+                return self.put(samples.submitted_batch(command, self.guilds, len(self.batches)))
             case c.ListBatches():
                 return list(self.batches.values())
             case c.ShowBatch(batch=text) | c.WaitBatch(batch=text):
-                return _find(self.batches, text, UnknownJob)
+                return find(self.batches, text, UnknownJob)
             case c.CancelBatch(batch=text):
-                batch = _find(self.batches, text, UnknownJob)
+                batch = find(self.batches, text, UnknownJob)
                 ended = batch.queued + batch.running
-                return self._put(
-                    msgspec.structs.replace(batch, state="cancelled", queued=0, running=0, cancelled=ended)
-                )
+                return self.put(msgspec.structs.replace(batch, state="cancelled", queued=0, running=0, cancelled=ended))
             case c.ShowWork():
                 return self.work
             case c.SetWorking(accept=accept):
@@ -282,98 +275,10 @@ class FakeEngine:
                 return self._work(**given)
             case c.ShowReceipt(receipt=text):
                 return {"receipt": text, "signature": "ab" * 32, "attestations": []}
-            case c.OpenChannel():
-                peer = _find(self.peers, command.peer, UnknownPeer)
-                return self._put(samples.opened_channel(peer, command, len(self.channels)))
-            case c.ListChannels():
-                return list(self.channels.values())
-            case c.ShowChannel(channel=text):
-                return _find(self.channels, text, UnknownChannel)
-            case c.CloseChannel(channel=text, unilateral=unilateral):
-                channel = _find(self.channels, text, UnknownChannel)
-                if unilateral:
-                    return self._put(msgspec.structs.replace(channel, state="disputed", reason="unilateral"))
-                return self._put(msgspec.structs.replace(channel, state="closed", reason="cooperative"))
-            case c.ListDisputes():
-                return list(self.disputes.values())
-            case c.ShowDispute(channel=text) | c.DisputeChannel(channel=text) | c.SubmitEvidence(channel=text):
-                return _find(self.disputes, text, UnknownChannel)
-            case c.ShowVerdict(channel=text):
-                return _find(self.disputes, text, UnknownChannel).verdict
-            case c.ListFrauds():
-                return [fraud for view in self.disputes.values() for fraud in view.frauds]
-            case c.SetCredit(peer=text, amount_u=limit):
-                peer = _find(self.peers, text, UnknownPeer)
-                return v.LedgerView(
-                    peer_id=peer.peer_id,
-                    peer_name=peer.name,
-                    owed_to_me_u=0,
-                    i_owe_u=0,
-                    credit_limit_u=10**8 if limit is None else limit,
-                )
-            case c.ListLedger():
-                return [
-                    v.LedgerView(
-                        peer_id=p.peer_id, peer_name=p.name, owed_to_me_u=0, i_owe_u=1_500_000, credit_limit_u=10**8
-                    )
-                    for p in list(self.peers.values())[:2]
-                ]
-            case c.ListApprovals():
-                return list(self.approvals.values())
-            case c.PayApproval(request=text, amount_u=amount_u, typed=typed):
-                request = _find(self.approvals, text, ApprovalError)
-                if request.urgency == "blocked" or (request.urgency == "typed" and not typed):
-                    raise ApprovalError("This payment is blocked.")
-                if amount_u is not None and amount_u != request.amount_u:
-                    raise ApprovalError("The amount has changed; look at it again.")
-                return self._put(msgspec.structs.replace(request, state="paid"))
-            case c.RejectApproval(request=text):
-                return self._put(msgspec.structs.replace(_find(self.approvals, text, ApprovalError), state="declined"))
-            case c.ReopenApproval(request=text):
-                request = _find(self.approvals, text, ApprovalError)
-                return self._put(msgspec.structs.replace(request, state="waiting", expires_at=now + 600))
-            case c.ShowPolicy():
-                return self.policy
-            case c.SetGrant():
-                grant = v.GrantView(
-                    scope=command.scope,
-                    subject=command.subject,
-                    per_payment_u=command.per_payment_u,
-                    per_day_u=command.per_day_u,
-                    total_u=command.total_u,
-                    spent_day_u=0,
-                    spent_total_u=0,
-                    expires_at=None if command.expires_s is None else now + command.expires_s,
-                )
-                kept = tuple(g for g in self.policy.grants if (g.scope, g.subject) != (grant.scope, grant.subject))
-                fresh_grants = (*kept, grant) if grant.per_day_u or grant.total_u or grant.per_payment_u else kept
-                self.policy = msgspec.structs.replace(self.policy, grants=fresh_grants)
-                return self.policy
-            case c.SetLimits():
-                given = {f: x for f in command.__struct_fields__ if (x := getattr(command, f)) is not None}
-                self.policy = msgspec.structs.replace(self.policy, **given)
-                return self.policy
-            case c.ListDecisions():
-                return []
-            case c.RehearsePolicy(days=days):
-                none = v.RehearsedCount()
-                return v.RehearsalView(
-                    days=days,
-                    payments=0,
-                    amount_u=0,
-                    auto=none,
-                    ask=none,
-                    block=none,
-                    was_auto=none,
-                    peers=(),
-                    guilds=(),
-                    examples=(),
-                    grants=(),
-                )
             case c.Rank():
                 return list(self.ranks)
             case _:
-                raise NotImplementedError(type(command).__name__)
+                return fake_money.answer(self, command)
 
     def _work(self, **changes: Any) -> v.WorkView:
         self.work = msgspec.structs.replace(self.work, **changes)
@@ -381,7 +286,7 @@ class FakeEngine:
         self.push(v.StatusUpdated(view=status))
         return self.work
 
-    def _put(self, view: V) -> V:
+    def put(self, view: V) -> V:
         event: v.Feed
         match view:
             case v.PeerView():
@@ -402,7 +307,7 @@ class FakeEngine:
         return view
 
     def _block(self, peer: v.PeerView, until: int | None) -> v.RankView:
-        self._put(
+        self.put(
             msgspec.structs.replace(peer, state="blocked" if until else "offline", blocked_until=until, why="by you")
         )
         entry = next((r for r in self.ranks if r.peer_id == peer.peer_id), None) or samples.rank(peer, None)

@@ -10,9 +10,11 @@ from textual.binding import Binding, BindingType
 from zstui.engine.commands import RejectApproval, ReopenApproval
 from zstui.engine.money import format_amount, format_rate
 from zstui.engine.views import ApprovalView
+from zstui.screens.decisions import DecisionsScreen
 from zstui.screens.dialogs import ConfirmScreen, PolicyScreen
 from zstui.screens.pane import Pane
 from zstui.screens.pay import PayScreen
+from zstui.screens.pay_text import kind_of
 from zstui.screens.widgets.lines import field, heading, mixed
 from zstui.screens.widgets.table import Column
 from zstui.screens.widgets.text import (
@@ -38,8 +40,9 @@ STATES = {
     "declined": "muted",
     "expired": "warn",
     "failed": "error",
+    "superseded": "muted",
 }
-ORDER = {"waiting": 0, "paying": 1, "failed": 2, "expired": 3, "declined": 4, "paid": 5}
+ORDER = {"waiting": 0, "paying": 1, "failed": 2, "expired": 3, "declined": 4, "paid": 5, "superseded": 6}
 SHOWN = ("waiting", "paying", "failed", "expired", "declined")
 
 
@@ -59,6 +62,14 @@ def _why(request: ApprovalView) -> Cell:
     return Span(("type the amount: " if request.urgency == "typed" else "") + plain(request.why))
 
 
+def _for(request: ApprovalView) -> Cell:
+    """The job, and which slice of it while it runs."""
+    name = Span(plain(request.module).removesuffix(".wasm"))
+    if kind := kind_of(request):
+        return (Span(f"{short_id(request.job_id)} ", "muted"), Span(f"{kind} ", "info"), name)
+    return (Span(f"job {short_id(request.job_id)} ", "muted"), name)
+
+
 class ApprovePane(Pane[ApprovalView]):
     TITLE = "Approve"
     RECORD = "Payment"
@@ -67,13 +78,18 @@ class ApprovePane(Pane[ApprovalView]):
     ENTER = "Open"
     HELP = (
         "When a job of yours is done, its executor asks for the price in the receipt. The request waits here; Enter shows "
-        "all of it, and only there p pays. Nothing is ever paid by itself unless you granted it, and never after the time."
+        "all of it, and only there p pays. A long job asks slice by slice while it runs and is held still until it is paid; "
+        "in its window A allows the rest of it up to an amount. Nothing is ever paid by itself unless you granted it, and never "
+        "after the time. P shows limits and grants, and rehearses a rule on the last month; L shows every decision and its rule."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "reject", "Reject", id="approve.reject", tooltip="Decline this payment; it stays listed as owed"),
         Binding("u", "reopen", "Ask again", id="approve.reopen", tooltip="Ask again for a declined or expired payment"),
         Binding("v", "details", "Details", id="approve.details", tooltip="Everything about this request"),
-        Binding("P", "policy", "Policy", id="approve.policy", tooltip="Limits, and payments allowed without asking"),
+        Binding(
+            "P", "policy", "Policy", id="approve.policy", tooltip="Limits and grants; try a rule on the last month"
+        ),
+        Binding("L", "decisions", "Decisions", id="approve.decisions", tooltip="Every decision and the rule behind it"),
     ]
 
     def columns(self) -> Sequence[Column[ApprovalView]]:
@@ -90,7 +106,7 @@ class ApprovePane(Pane[ApprovalView]):
             Column(
                 "For",
                 15,
-                lambda a: (Span(f"job {short_id(a.job_id)} ", "muted"), Span(plain(a.module).removesuffix(".wasm"))),
+                _for,
                 lambda a: a.module.casefold(),
                 flex=2,
                 limit=34,
@@ -135,8 +151,13 @@ class ApprovePane(Pane[ApprovalView]):
             todo = " 4 then o opens one." if not record.channel_id else ""
             return (f"Cannot be paid: {record.why.rstrip('.')}.{todo}", "error")
         if record.state == "waiting":
+            held = (
+                " Its job is held still."
+                if (job := self.bridge.jobs.get(record.job_id)) is not None and job.paused
+                else ""
+            )
             return (
-                f"{record.peer_name} asks {format_amount(record.amount_u)}: {record.why}. Enter shows all of it.",
+                f"{record.peer_name} asks {format_amount(record.amount_u)}: {record.why}.{held} Enter shows all of it.",
                 "accent",
             )
         if record.state in ("declined", "expired", "failed"):
@@ -155,7 +176,14 @@ class ApprovePane(Pane[ApprovalView]):
                 "Expires", f"in {countdown(left)}" if left > 0 else "now", "warn" if left < 120 else "", width
             )
         lines += field("Why ask", record.why, "error" if record.urgency == "blocked" else "", width)
-        exit_code = "no exit code" if record.exit_code is None else f"exit {record.exit_code}"
+        lines += self._job(record, width)
+        exit_code = (
+            "still running"
+            if record.kind == "note"
+            else "no exit code"
+            if record.exit_code is None
+            else f"exit {record.exit_code}"
+        )
         lines += field("For", f"job {short_id(record.job_id)}  {record.module}, {exit_code}", "", width)
         lines += field("Used", f"{seconds(record.duration_us)}, {mebibytes(record.memory_bytes)}", "", width)
         rates = f"{format_rate(record.price_per_second_nano)} a second, {format_rate(record.price_per_mib_nano)} a MiB"
@@ -185,6 +213,23 @@ class ApprovePane(Pane[ApprovalView]):
         for limit in record.limits:
             lines += field("Limit", limit, "", width)
         lines += field("Asked", clock_time(record.created_at), "", width)
+        return lines
+
+    def _job(self, record: ApprovalView, width: int) -> list[Line]:
+        """How the job stands that a slice is of."""
+        if not (kind := kind_of(record)):
+            return []
+        lines = field("Kind", f"{kind}; {format_amount(record.paid_before_u)} paid for this job before", "", width)
+        job = self.bridge.jobs.get(record.job_id)
+        if job is not None and job.state == "running":
+            text = "held still until this is paid" if job.paused else "running"
+            lines += field("Job is", text, "warn" if job.paused else "ok", width)
+        if job is not None and job.at_risk_u:
+            lines += field(
+                "At risk", f"{format_amount(job.at_risk_u)} of {record.peer_name}'s work is unpaid", "", width
+            )
+        if record.job_left_u:
+            lines += field("May ask", f"{format_amount(record.job_left_u)} more at most", "", width)
         return lines
 
     def empty(self) -> list[str]:
@@ -226,3 +271,6 @@ class ApprovePane(Pane[ApprovalView]):
 
     def action_policy(self) -> None:
         self.ask(PolicyScreen(self.bridge))
+
+    def action_decisions(self) -> None:
+        self.ask(DecisionsScreen(self.bridge))

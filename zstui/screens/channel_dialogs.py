@@ -1,4 +1,4 @@
-"""Windows about payment channels: open, close together, close by force."""
+"""Windows about payment channels: open one, close one together. What is done against a peer is in ``dispute_dialogs``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from textual.content import Content
 from textual.widgets import Static
 
 from zstui.bridge import Bridge
-from zstui.engine.commands import CloseChannel, ListLedger, OpenChannel
+from zstui.engine.commands import CloseChannel, OpenChannel
 from zstui.engine.errors import BadInput
 from zstui.engine.money import format_amount, parse_amount
-from zstui.engine.views import ChannelView, LedgerView
-from zstui.screens.dialog import MUTED, Dialog, Guarded, Keys, Rows
+from zstui.engine.views import ChannelView
+from zstui.screens.dialog import Guarded, Keys, Rows
 from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
 from zstui.screens.values import named, parse_duration, safe
-from zstui.screens.widgets.text import fit, short_id, until
+from zstui.screens.widgets.text import short_id, until
 
+WITNESSES = (("", "up to 4"), ("0", "none"), ("1", "1"), ("4", "4"), ("7", "7"))
+DRIVERS = (("ledger", "ledger"), ("manual", "manual: debts are paid outside, both sign it"))
 LIVE = ("opening", "active", "closing", "disputed")
 
 
@@ -53,9 +55,12 @@ class OpenChannelScreen(Form[ChannelView | None]):
         yield Field("My deposit", plain_input(placeholder="such as 100"), id="mine", unit="the most that I can pay")
         yield Field("Theirs", plain_input("0"), id="theirs", unit="the most that they can pay me")
         yield Field("Lasts", plain_input("24h"), id="expires", unit="then it closes by itself")
+        yield Field("Witnesses", Choice(WITNESSES, id="witnesses-choice"), id="witnesses")
+        yield Field("Settles by", Choice(DRIVERS, id="driver-choice"), id="driver")
         yield Static(
             "A deposit is a promise, not a transfer: it bounds what you can come to owe this peer. Each payment over the channel "
-            "is signed by its payer. When it closes, both sign what is owed and it is kept in the ledger between you.",
+            "is signed by its payer. When it closes, both sign what is owed and it is kept in the ledger between you. Witnesses, "
+            "members of a guild of both, decide a dispute; without them each side books its own record.",
             classes="note",
             markup=False,
         )
@@ -72,8 +77,15 @@ class OpenChannelScreen(Form[ChannelView | None]):
             amount_u=self.read("mine", _positive),
             theirs_u=self.read("theirs", parse_amount),
             expires_s=self.read("expires", parse_duration),
+            witnesses=None if (wanted := self.query_one("#witnesses-choice", Choice).value) == "" else int(wanted),
+            driver=self.query_one("#driver-choice", Choice).value,
         )
         self.send(command, self.dismiss)
+
+
+def at_risk(channel: ChannelView) -> str:
+    """What is at stake on both sides: work that is not paid, payments that are not acknowledged."""
+    return f"{format_amount(channel.at_risk_u)} mine, {format_amount(channel.at_risk_theirs_u)} theirs (not paid yet)"
 
 
 def _balances(channel: ChannelView) -> list[tuple[str, str | Content]]:
@@ -82,9 +94,8 @@ def _balances(channel: ChannelView) -> list[tuple[str, str | Content]]:
         ("Mine", f"{format_amount(channel.mine_u)} left of my deposit {format_amount(channel.deposit_mine_u)}"),
         ("Theirs", f"{format_amount(channel.theirs_u)}, deposit {format_amount(channel.deposit_theirs_u)}"),
     ]
-    if channel.at_risk_u:
-        text = f"{format_amount(channel.at_risk_u)} of work or payments not settled yet"
-        fields.append(("At risk", Content.styled(text, "$text-warning")))
+    if channel.at_risk_u or channel.at_risk_theirs_u:
+        fields.append(("At risk", Content.styled(at_risk(channel), "$text-warning")))
     if channel.action:
         fields.append(("Now", safe(channel.action, 200)))
     return fields
@@ -99,130 +110,43 @@ def _net(channel: ChannelView, name: str) -> str:
 
 
 class CloseChannelScreen(Guarded[ChannelView | None]):
-    """Closing with the peer's signature. Leads to ``ForceCloseScreen`` by its own key. Dismissed with the channel, or None."""
+    """Closing with the peer's signature; nothing here can dispute. Dismissed with the channel, or None."""
 
-    GUARDED = frozenset({"close", "force"})
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "close", "Close together", id="close.together"),
-        Binding("u", "force", "Force", id="close.force"),
-    ]
+    GUARDED = frozenset({"close"})
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("t", "close", "Close together", id="close.together")]
 
     def __init__(self, bridge: Bridge, channel_id: str) -> None:
         super().__init__(bridge)
         self._channel = bridge.channels.get(channel_id)
         self._payee: str = safe(self._channel.peer_name, 24) if self._channel else ""
-        self.heading = f"Close together with {self._payee}" if self._channel else "Close a channel"
+        self.heading = f"Close TOGETHER with {self._payee}" if self._channel else "Close a channel"
 
     def content(self) -> ComposeResult:
-        if self._channel is None:
+        channel, name = self._channel, self._payee
+        if channel is None:
             yield Static("This channel is gone.", markup=False)
             return
-        yield Rows(_balances(self._channel))
+        yield Rows(
+            (
+                *_balances(channel),
+                ("It costs", "nothing: both sides sign the balances above"),
+                ("By", f"at once while {name} is online; else it waits as closing, until {until(channel.expires_at)}"),
+            )
+        )
         yield Static(
-            f"Both sides sign the final state. {_net(self._channel, self._payee)} It enters the ledger between you as owed; "
-            f"nothing is paid out. While {self._payee} is away the channel waits as closing.",
+            f"No more payments over this channel; another can be opened. {_net(channel, name)} It enters the ledger between "
+            "you as owed; nothing is paid out.",
             classes="gap",
             markup=False,
         )
-        yield Static(
-            f"If {self._payee} never answers: u forces it, after another question.", classes="note", markup=False
-        )
+        yield Static(f"If {name} never answers, that is another window: Esc, then D.", classes="note", markup=False)
 
     def keys(self) -> Keys:
         if self._channel is None:
             return (("Esc", "Back"),)
-        return (("Enter", "Close together"), ("u", "Force without them"), ("Esc", "Back"))
+        return (("t", "Close together"), ("Esc", "Back, keep it open"))
 
     def action_close(self) -> None:
         if self._channel is not None:
             self.say("Asking the peer to sign…")
             self.execute(CloseChannel(channel=self._channel.channel_id), self.dismiss)
-
-    def action_force(self) -> None:
-        if self._channel is not None and not self.busy:
-            self.app.push_screen(ForceCloseScreen(self.bridge, self._channel), self._forced)
-
-    def _forced(self, channel: ChannelView | None) -> None:
-        if channel is not None:
-            self.dismiss(channel)
-        else:
-            self.disarm()
-
-
-class ForceCloseScreen(Form[ChannelView | None]):
-    """Closing against a peer that does not answer: a dispute. The word must be typed."""
-
-    danger = True
-    WORD = "force"
-
-    def __init__(self, bridge: Bridge, channel: ChannelView) -> None:
-        super().__init__(bridge)
-        self._channel = channel
-        self._payee = safe(channel.peer_name, 24)
-        self.heading = f"FORCE CLOSE against {self._payee}: starts a dispute"
-
-    def content(self) -> ComposeResult:
-        yield Rows(_balances(self._channel))
-        yield Static(
-            f"The channel is frozen as disputed: it carries no more payments. If {self._payee} agrees and signs, it is settled "
-            f"together. {self._otherwise()} This cannot be taken back.",
-            classes="gap",
-            markup=False,
-        )
-        yield Static(
-            f"Do it only if {self._payee} is gone for good or refuses to close together.", classes="note", markup=False
-        )
-        yield Field("Type force", plain_input(placeholder="then Enter"), id="word")
-
-    def _otherwise(self) -> str:
-        """What happens without agreement."""
-        n, m = self._channel.witnesses, self._channel.witnesses_needed
-        if n:
-            return (
-                f"If not, both sides have 24 h to show what was signed (this node does so by itself); then {m} of the channel's "
-                f"{n} witnesses decide for both."
-            )
-        return (
-            "If not, after 24 h it closes on this node's own record, without their signature. Nobody judges: this channel has no "
-            f"witnesses. You give {self._payee} no more credit."
-        )
-
-    def keys(self) -> Keys:
-        return (("Enter", "Start the dispute"), ("Esc", "Back, keep the channel"))
-
-    def submit(self) -> None:
-        if self.text_of("word").lower() != self.WORD:
-            raise FieldError("word", "Type the word force to start a dispute, or Esc to keep the channel.")
-        self.send(CloseChannel(channel=self._channel.channel_id, unilateral=True), self.dismiss)
-
-
-class LedgerScreen(Dialog[None]):
-    """What is owed between me and each peer over all closed channels."""
-
-    tall = True
-    AUTO_FOCUS = ""
-    heading = "Ledger of closed channels"
-
-    def content(self) -> ComposeResult:
-        yield Static("", id="ledger", markup=False)
-        yield Static(
-            "What is owed is a promise; how it is made good is between the two of you.",
-            classes="note",
-            markup=False,
-        )
-
-    def keys(self) -> Keys:
-        return (("PgUp PgDn", "Scroll"), ("Esc", "Close"))
-
-    def on_mount(self) -> None:
-        self.run_worker(self.attempt(ListLedger(), self._show))
-
-    def _show(self, entries: list[LedgerView]) -> None:
-        head = f"{'Peer':26}{'Owed to me':>14}{'I owe':>14}{'Credit limit':>16}"
-        lines = [
-            fit(named(e.peer_name, e.peer_id, 14), 26)
-            + f"{format_amount(e.owed_to_me_u):>14}{format_amount(e.i_owe_u):>14}{format_amount(e.credit_limit_u):>16}"
-            for e in entries
-        ]
-        text = Content("\n".join(lines) if lines else "No channel was closed yet.")
-        self.query_one("#ledger", Static).update(Content.assemble((head, f"bold {MUTED}"), "\n", text))

@@ -13,10 +13,11 @@ from zstui.bridge import Bridge
 from zstui.engine.commands import Connect
 from zstui.engine.money import format_amount
 from zstui.engine.views import PeerView
-from zstui.screens.channel_dialogs import CloseChannelScreen, ForceCloseScreen, LedgerScreen, OpenChannelScreen
+from zstui.screens.channel_dialogs import CloseChannelScreen, OpenChannelScreen
 from zstui.screens.dialog import Guarded, Keys, Rows
 from zstui.screens.first_run import FirstRunScreen
 from zstui.screens.form import Field, FieldError, Form, plain_input
+from zstui.screens.grants import GrantScreen
 from zstui.screens.guild_chat import MessagesScreen
 from zstui.screens.guild_dialogs import (
     CreateGuildScreen,
@@ -28,7 +29,7 @@ from zstui.screens.guild_dialogs import (
 from zstui.screens.guild_invites import InviteScreen, InvitesScreen, InviteTextScreen, QrScreen, RevokeInviteScreen
 from zstui.screens.guild_join import JoinGuildScreen
 from zstui.screens.guild_people import KnocksScreen, MembersScreen
-from zstui.screens.policy import GrantScreen, PolicyScreen
+from zstui.screens.policy import PolicyScreen
 from zstui.screens.record_dialogs import (
     NamePeerScreen,
     OutputScreen,
@@ -201,7 +202,6 @@ __all__ = [
     "DissolveGuildScreen",
     "ExtendGuildScreen",
     "FirstRunScreen",
-    "ForceCloseScreen",
     "GrantScreen",
     "InviteScreen",
     "InviteTextScreen",
@@ -210,7 +210,6 @@ __all__ = [
     "KickScreen",
     "KnocksScreen",
     "LeaveGuildScreen",
-    "LedgerScreen",
     "MembersScreen",
     "MessagesScreen",
     "NamePeerScreen",

@@ -46,6 +46,11 @@ class Field(Vertical):
             if self._unit:
                 yield Static(self._unit, classes="unit", markup=False)
 
+    @property
+    def text(self) -> str:
+        """What the input holds, exactly."""
+        return self.query_one(Input).value
+
     def set_text(self, value: str) -> None:
         """Replace what the input holds."""
         field = self.query_one(Input)

@@ -23,6 +23,7 @@ from zstui.screens.guild_news import GuildNews
 from zstui.screens.guilds import GuildsPane
 from zstui.screens.help import HelpScreen
 from zstui.screens.jobs import JobsPane
+from zstui.screens.keeping import BackupScreen
 from zstui.screens.keys import Action, actions_of, keys_of, name_of, raw_keys
 from zstui.screens.log import LogPane, log_line
 from zstui.screens.palette import ActionsProvider
@@ -80,6 +81,7 @@ class MainScreen(Screen[None]):
         ),
         Binding("h", "guide", "Guide", id="view.guide", tooltip="Show or hide what to do next"),
         Binding("N", "name_me", "My name", id="view.name", tooltip="Change the name that other peers see"),
+        Binding("B", "backup", "Back up", id="view.backup", tooltip="Write an encrypted backup of this node to a file"),
         Binding("q,ctrl+q,ctrl+c", "leave", "Quit", id="view.quit", tooltip="Quit; asks while jobs or payments run"),
     ]
 
@@ -360,6 +362,9 @@ class MainScreen(Screen[None]):
             TextInputScreen("My name", "The name that other peers see for this node", status.name if status else ""),
             lambda name: self.pane.execute(SetName(name=name), lambda view: f"Peers see you as {view.name}."),
         )
+
+    def action_backup(self) -> None:
+        self.pane.ask(BackupScreen(self.bridge), lambda path: self.pane.say(f"Written: {path}"))
 
     def action_leave(self) -> None:
         """Leave at once, or ask where that would interrupt something."""

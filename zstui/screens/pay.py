@@ -20,7 +20,7 @@ from zstui.engine.money import format_amount
 from zstui.engine.views import ApprovalView
 from zstui.screens.dialog import Guarded, Keys, Rows
 from zstui.screens.pay_review import DIGITS, Review
-from zstui.screens.pay_text import HELP, fields
+from zstui.screens.pay_text import HELP, fields, kind_of
 from zstui.screens.values import safe_lines
 from zstui.screens.widgets.text import countdown
 
@@ -29,10 +29,11 @@ class PayScreen(Guarded[bool]):
     """Shows the request ``request_id`` as it was when the window opened; dismissed with whether anything was signed."""
 
     CSS_PATH: ClassVar[Any] = ["dialog.tcss", "pay.tcss"]
-    GUARDED = frozenset({"pay", "reject", "look"})
+    GUARDED = frozenset({"pay", "allow", "reject", "look"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "help", "Help", id="pay.help"),
         Binding("p", "pay", "Pay", id="pay.pay"),
+        Binding("A", "allow", "Allow the job", id="pay.allow"),
         Binding("r", "reject", "Reject", id="pay.reject"),
         Binding("n", "next", "Next", id="pay.next"),
         Binding("v", "raw", "Raw receipt", id="pay.raw"),
@@ -66,15 +67,18 @@ class PayScreen(Guarded[bool]):
     def keys(self) -> Keys:
         if self.page != "request":
             return (("Esc", "Back to the payment"), ("y", "Copy"), ("↑↓", "Scroll"))
+        if self.review.allowing:
+            return (("Enter", "Pay and allow the job"), ("Esc", "Only this slice"), ("n", "Next"), ("y", "Copy"))
         after: Keys = (("Esc", "Later"), ("n", "Next"), ("v", "Raw receipt"), ("y", "Copy"))
         match self.review.phase:
             case "review":
                 pay = ("Enter", "Pay") if self.review.urgency == "typed" else ("p", "Pay")
                 payable = self.review.urgency != "blocked" and self.fits
-                decide = (pay, ("r", "Reject")) if payable else (("r", "Reject"),)
+                allow: Keys = (("A", "Allow the job"),) if self.review.can_allow else ()
+                decide: Keys = (pay, *allow, ("r", "Reject")) if payable else (("r", "Reject"),)
                 return (("?", "Help"), *decide, *after)
-            case "changed" | "failed" | "declined" | "expired":
-                word = "Look again" if self.review.phase in ("changed", "failed") else "Ask again"
+            case "changed" | "failed" | "declined" | "expired" | "superseded":
+                word = "Ask again" if self.review.phase in ("declined", "expired") else "Look again"
                 return (("?", "Help"), ("u", word), *after)
             case _:
                 return (("?", "Help"), ("Esc", "Close"), *after[1:])
@@ -128,6 +132,8 @@ class PayScreen(Guarded[bool]):
             f"request {waiting.index(view.request_id) + 1} of {len(waiting)}   " if view.request_id in waiting else ""
         )
         rest = view.expires_at - time.time()
+        if kind := kind_of(view):
+            place = f"{kind}   {place}"
         end = f"expires in {countdown(rest)}" if self.review.phase == "review" else self.review.phase.upper()
         self.retitle(f"PAY {format_amount(view.amount_u)} to {self.review.payee}?   {place}{end}")
 
@@ -190,11 +196,11 @@ class PayScreen(Guarded[bool]):
     # --- keys ---------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("pay", "type") and not self._may_pay():
+        if action in ("pay", "allow") and not self._may_pay():
             return None
         if action == "reject" and (self.review.phase != "review" or self.page != "request"):
             return None
-        if action == "look" and self.review.phase not in ("changed", "failed", "declined", "expired"):
+        if action == "look" and self.review.phase not in ("changed", "failed", "declined", "expired", "superseded"):
             return None
         return super().check_action(action, parameters)
 
@@ -214,7 +220,7 @@ class PayScreen(Guarded[bool]):
         if (
             not self.armed
             or event.time < self._arm_at
-            or self.review.urgency != "typed"
+            or not (self.review.urgency == "typed" or self.review.allowing)
             or self.review.phase != "review"
             or self.page != "request"
         ):
@@ -231,20 +237,43 @@ class PayScreen(Guarded[bool]):
     def _pay_typed(self) -> None:
         if not self.review.typed or self.review.view is None:
             return
-        if self.review.amount_is_right():
+        if self.review.allowing:
+            self._pay_and_allow()
+        elif self.review.amount_is_right():
             self._pay(typed=True)
         else:
             self._note = "That is not the amount."
             self._show_state()
 
+    def _pay_and_allow(self) -> None:
+        if (up_to := self.review.job_up_to()) is not None:
+            self._pay(typed=True, job_up_to_u=up_to)
+        else:
+            self._note = "That is not such an amount."
+            self._show_state()
+
+    def action_allow(self) -> None:
+        """Ask how much the rest of this job may be paid; the amount has to be typed."""
+        if self.review.can_allow and not self.review.allowing:
+            self._ask_to_allow(True)
+
+    def _ask_to_allow(self, asking: bool) -> None:
+        self.review.allow(asking)
+        self._note = ""
+        self.disarm()
+        self._show()
+
     def action_pay(self) -> None:
-        if self.review.urgency == "ask":
+        if self.review.allowing:
+            self._note = "Type the amount, or Esc for this slice alone."
+            self._show_state()
+        elif self.review.urgency == "ask":
             self._pay(typed=False)
         else:
             self._note = "Type the amount."
             self._show_state()
 
-    def _pay(self, typed: bool) -> None:
+    def _pay(self, typed: bool, job_up_to_u: int | None = None) -> None:
         self.recheck()
         if self.review.view is None or self.busy or not self._may_pay():
             return
@@ -264,7 +293,12 @@ class PayScreen(Guarded[bool]):
             self._show()
 
         self.execute(
-            PayApproval(request=self.review.view.request_id, amount_u=self.review.view.amount_u, typed=typed),
+            PayApproval(
+                request=self.review.view.request_id,
+                amount_u=self.review.view.amount_u,
+                typed=typed,
+                job_up_to_u=job_up_to_u,
+            ),
             done,
             failed,
             closed=f"Payment of {amount} to {name} signed.",
@@ -289,11 +323,19 @@ class PayScreen(Guarded[bool]):
         if current is not None and current.state == "waiting" and current.expires_at > time.time():
             self._load(self.review.view.request_id)
             return
+        if self.review.phase == "superseded":
+            self._load(self._newer(self.review.view))
+            return
 
         def done(view: ApprovalView) -> None:
             self._load(view.request_id, view)
 
         self.execute(ReopenApproval(request=self.review.view.request_id), done, self._fail)
+
+    def _newer(self, view: ApprovalView) -> str:
+        """The bill that waits for the same job in its place; the same where none does any more."""
+        waiting = (v for v in self.bridge.approvals.values() if v.job_id == view.job_id and v.state == "waiting")
+        return next((v.request_id for v in waiting), view.request_id)
 
     def _fail(self, error: ZsError) -> None:
         self._note = str(error)
@@ -344,7 +386,9 @@ class PayScreen(Guarded[bool]):
         self.query_one("#body").scroll_relative(y=by, animate=False)
 
     def action_cancel(self) -> None:
-        if self.page == "request":
+        if self.review.allowing:
+            self._ask_to_allow(False)
+        elif self.page == "request":
             self.dismiss(self._signed)
         else:
             self._turn("request")

@@ -6,13 +6,23 @@ from typing import Literal
 
 from zstui.engine.errors import BadInput
 from zstui.engine.money import format_amount, parse_amount
-from zstui.engine.views import ApprovalView
+from zstui.engine.views import ApprovalState, ApprovalView
 from zstui.screens.pay_text import changes, payee
 from zstui.screens.values import safe
 
-Phase = Literal["review", "changed", "signing", "sent", "paid", "failed", "declined", "expired", "gone"]
-"""review: may be paid once armed, unless blocked. changed, failed, declined, expired: only a fresh look leads back to review."""
+Phase = Literal["review", "changed", "signing", "sent", "paid", "failed", "declined", "expired", "superseded", "gone"]
+"""review: may be paid once armed, unless blocked. changed, failed, declined, expired, superseded: only a fresh look leads back to
+review, in the last case at the newer bill that includes this one."""
 DIGITS = "0123456789."
+PHASES: dict[ApprovalState, Phase] = {
+    "waiting": "review",
+    "paying": "sent",
+    "paid": "paid",
+    "failed": "failed",
+    "declined": "declined",
+    "expired": "expired",
+    "superseded": "superseded",
+}
 
 
 class Review:
@@ -22,7 +32,9 @@ class Review:
         self.view: ApprovalView | None = None
         self.phase: Phase = "gone"
         self.typed = ""
-        """What was typed of the amount."""
+        """What was typed of the amount, or of the most that the whole job may be paid."""
+        self.allowing = False
+        """Asks how much the rest of a running job may be paid without asking."""
         self._why = ""
 
     @property
@@ -35,7 +47,7 @@ class Review:
 
     def load(self, view: ApprovalView | None, now: float) -> None:
         """Take a fresh snapshot and start over."""
-        self.view, self.typed, self._why = view, "", ""
+        self.view, self.typed, self.allowing, self._why = view, "", False, ""
         if view is None:
             self.phase, self._why = "gone", "It was paid or withdrawn; nothing to decide here."
         else:
@@ -43,8 +55,7 @@ class Review:
 
     def enter(self, view: ApprovalView, now: float) -> None:
         """The phase that a record's own state asks for."""
-        phases: dict[str, Phase] = {"waiting": "review", "paying": "sent", "paid": "paid", "failed": "failed"}
-        self.phase = phases.get(view.state) or ("declined" if view.state == "declined" else "expired")
+        self.phase = PHASES[view.state]
         if view.state == "failed":
             self._why = view.why
         if self.phase == "review" and view.expires_at <= now:
@@ -57,7 +68,7 @@ class Review:
         """Whether its time ended just now."""
         if self.phase != "review" or self.view is None or self.view.expires_at > now:
             return False
-        self.phase, self.typed = "expired", ""
+        self.phase, self.typed, self.allowing = "expired", "", False
         return True
 
     def recheck(self, current: ApprovalView | None, now: float) -> bool:
@@ -82,8 +93,28 @@ class Review:
             self.fail(safe(current.why, 120))
         if self.phase == before:
             return False
-        self.typed = ""
+        self.typed, self.allowing = "", False
         return True
+
+    @property
+    def can_allow(self) -> bool:
+        """Whether it is a slice of a running job that may ask for more."""
+        return self.view is not None and self.view.kind == "note" and self.view.job_left_u > 0
+
+    def allow(self, asking: bool) -> None:
+        """Begin or end asking how much the whole job may be paid."""
+        self.allowing, self.typed = asking, ""
+
+    def job_up_to(self) -> int | None:
+        """What was typed as the most for the whole job, µ; None where it is no such amount."""
+        if self.view is None:
+            return None
+        least = self.view.paid_before_u + self.view.amount_u
+        try:
+            amount = parse_amount(self.typed)
+        except BadInput:
+            return None
+        return amount if least < amount <= self.view.max_cost_u else None
 
     def type(self, character: str) -> None:
         """Add a character of the amount; "" takes the last one away."""
@@ -105,6 +136,8 @@ class Review:
                 return "TOO SMALL", "$text-error", "Enlarge the window: it must show everything before you can pay."
             case "review" if not armed:
                 return "WAIT", "$text-muted", "Read it first; keys count in a moment."
+            case "review" if self.allowing:
+                return "ALLOW", "$text-warning", self._allow()
             case "review" if self.urgency == "typed":
                 return "TYPE", "$text-warning", f"the amount {amount}, then Enter: [{self.typed}_]"
             case "review":
@@ -121,10 +154,26 @@ class Review:
                 return "FAILED", "$text-error", f"{self._why} u looks again."
             case "declined":
                 return "DECLINED", "$text-warning", "not paid, still owed. u asks again."
+            case "superseded":
+                return (
+                    "SUPERSEDED",
+                    "$text-warning",
+                    "not paid; a newer bill for this job includes it. u shows that one.",
+                )
             case "expired":
                 return "EXPIRED", "$text-warning", "not paid, still owed. u asks again."
             case _:
                 return "GONE", "$text-muted", self._why
+
+    def _allow(self) -> str:
+        """What is typed, and what it does."""
+        if self.view is None:
+            return ""
+        least, most = self.view.paid_before_u + self.view.amount_u, self.view.max_cost_u
+        return (
+            f"this job up to how much in all, above {format_amount(least)}, at most {format_amount(most)}? [{self.typed}_] "
+            f"Enter pays {format_amount(self.view.amount_u)} now, the rest as it is due without asking, within 25 h."
+        )
 
     def _blocked(self) -> str:
         """What stands against paying, and what to do about it."""

@@ -31,9 +31,14 @@ p  Pay: sign this payment. Works 0.6 s after the window has come to rest, once.
 r  Reject: decline. The request stays listed as declined and owed.
 Esc  Later: close. The request keeps waiting until its time is over; then it counts as not paid.
 n  Next: go to the next waiting request.
+A  Allow the job: for a slice of a running job, also let its later slices and its receipt be paid without asking, up to what you
+   type, and for at most 25 hours. Nothing else is allowed by it.
 v  Raw receipt: the signed receipt as anyone can verify it offline.
 y  Copy: this text to the clipboard.
 u  Look again: after a change, or to ask again for a declined or expired request.
+
+A slice is the part of a long job that was done since its last bill. The job is held still while one is unpaid; unpaid work is the
+executor's risk, and it goes no further than both agreed.
 
 VERIFIED: signatures, job, module and amount were checked against the agreement you signed.
 CHANGED: something a payment commits to is different from what is shown. Nothing was paid; look again.
@@ -55,15 +60,18 @@ def payee(v: ApprovalView, width: int = 24) -> str:
 def fields(v: ApprovalView) -> Fields:
     """The lines of a request."""
     name, me = payee(v), "you: " + safe(v.my_role, 12)
-    outcome = "no exit code" if v.exit_code is None else f"exit {v.exit_code}"
+    outcome = "still running" if v.kind == "note" else "no exit code" if v.exit_code is None else f"exit {v.exit_code}"
     fault = f"  {FAULTS[v.fault]}" if v.fault in FAULTS else ""
     length, memory = exact_seconds(v.duration_us), exact_mebibytes(v.memory_bytes)
-    capped = " (at the cap)" if v.amount_u == v.max_cost_u else ""
+    capped = " (at the cap)" if v.amount_u + v.paid_before_u == v.max_cost_u else ""
     known = "named by you, " if v.peer_named else ""
+    before = f" - {format_amount(v.paid_before_u)} paid before" if v.paid_before_u and v.kind != "refund" else ""
     price = (
-        f"{length} x {format_rate(v.price_per_second_nano)} + {memory} x {format_rate(v.price_per_mib_nano)} "
+        f"{length} x {format_rate(v.price_per_second_nano)} + {memory} x {format_rate(v.price_per_mib_nano)}{before} "
         f"= {format_amount(v.amount_u)}{capped}   cap {format_amount(v.max_cost_u)}"
     )
+    if v.kind == "refund":
+        price = f"{format_amount(v.max_cost_u)} was paid to you and is not due; {format_amount(v.amount_u)} goes back"
     channel = (
         f"{short_id(v.channel_id)}  now {format_amount(v.before_u)}  after {format_amount(v.after_u)}  "
         f"(peer {format_amount(v.peer_before_u)} -> {format_amount(v.peer_after_u)})"
@@ -80,12 +88,28 @@ def fields(v: ApprovalView) -> Fields:
         ("To", Content.assemble((name, "bold"), to)),
         ("Guild", guild),
         ("For", f"job {short_id(v.job_id)}  {safe(v.module, 32)}  {outcome}  ran {length}  used {memory}{fault}"),
+        *_slice(v, name),
         ("Price", price),
         ("Receipt", _checks(v)),
         ("Channel", channel),
         ("Limits", "   ".join(safe(line, 60) for line in v.limits) or "no grants: every payment asks"),
         (why, Content.styled(safe(v.why, 200), "bold $text-error" if v.urgency == "blocked" else "")),
     )
+
+
+def _slice(v: ApprovalView, name: str) -> Fields:
+    """What a bill of a running job is part of, and who carries it until it is paid."""
+    if v.kind != "note":
+        return ()
+    text = (
+        f"no. {v.no}: what was done since the last bill, {name}'s risk until you pay; the job is held still meanwhile"
+    )
+    return (("Slice", text),)
+
+
+def kind_of(v: ApprovalView) -> str:
+    """ "slice 3" of a running job, "refund", or "" for a receipt."""
+    return f"slice {v.no}" if v.kind == "note" else "refund" if v.kind == "refund" else ""
 
 
 def _checks(v: ApprovalView) -> Content:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,11 +12,14 @@ from textual.widgets.option_list import Option
 from zstui.bridge import Bridge
 from zstui.engine.commands import SetGrant, SetLimits, ShowPolicy
 from zstui.engine.money import format_amount, parse_amount
-from zstui.engine.views import GrantView, PolicyView
+from zstui.engine.views import GrantView, LedgerView, PolicyView
+from zstui.screens.decisions import DecisionsScreen
 from zstui.screens.dialog import Keys
-from zstui.screens.form import Choice, Field, FieldError, Form, plain_input
-from zstui.screens.values import named, parse_duration, safe
-from zstui.screens.widgets.text import short_id, until
+from zstui.screens.form import Field, Form, plain_input
+from zstui.screens.grants import GrantScreen, subject_of
+from zstui.screens.ledger import CreditScreen
+from zstui.screens.values import safe
+from zstui.screens.widgets.text import until
 
 
 class PolicyScreen(Form[PolicyView | None]):
@@ -25,7 +28,10 @@ class PolicyScreen(Form[PolicyView | None]):
     heading = "Spending policy"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f2", "grant", "New grant", id="policy.grant"),
+        Binding("f3", "change", "Change grant", id="policy.change"),
         Binding("delete", "revoke", "Take away", id="policy.revoke"),
+        Binding("f4", "decisions", "Decisions", id="policy.decisions"),
+        Binding("f5", "credit", "Credit of one peer", id="policy.credit"),
     ]
 
     def __init__(self, bridge: Bridge) -> None:
@@ -40,7 +46,15 @@ class PolicyScreen(Form[PolicyView | None]):
         yield OptionList(id="grants", markup=False, compact=True)
 
     def keys(self) -> Keys:
-        return (("Enter", "Save limits"), ("F2", "New grant"), ("Delete", "Take the grant away"), ("Esc", "Back"))
+        return (
+            ("Enter", "Save limits"),
+            ("F2", "New grant"),
+            ("F3", "Change grant"),
+            ("Delete", "Take it away"),
+            ("F4", "Decisions"),
+            ("F5", "Credit of one peer"),
+            ("Esc", "Back"),
+        )
 
     def on_mount(self) -> None:
         self.run_worker(self.attempt(ShowPolicy(), self._loaded))
@@ -64,18 +78,10 @@ class PolicyScreen(Form[PolicyView | None]):
     def _line(self, grant: GrantView) -> str:
         end = "" if grant.expires_at is None else f"  until {until(grant.expires_at)}"
         return (
-            f"{self._subject(grant)}: {format_amount(grant.per_payment_u)} each, "
+            f"{subject_of(self.bridge, grant)}: {format_amount(grant.per_payment_u)} each, "
             f"{format_amount(grant.spent_day_u)} of {format_amount(grant.per_day_u)} a day, "
             f"{format_amount(grant.spent_total_u)} of {format_amount(grant.total_u)} in all{end}"
         )
-
-    def _subject(self, grant: GrantView) -> str:
-        peer, guild = self.bridge.peers.get(grant.subject), self.bridge.guilds.get(grant.subject)
-        if peer is not None:
-            return named(peer.name, peer.peer_id, 16)
-        if guild is not None:
-            return f"guild {safe(guild.name, 20)}"
-        return f"{grant.scope} {short_id(grant.subject)}" if grant.subject else "anybody"
 
     def submit(self) -> None:
         command = SetLimits(
@@ -86,56 +92,36 @@ class PolicyScreen(Form[PolicyView | None]):
         self.send(command, self.dismiss)
 
     def action_grant(self) -> None:
-        self.app.push_screen(GrantScreen(self.bridge), lambda policy: self._list(policy) if policy else None)
+        self.app.push_screen(GrantScreen(self.bridge), self._granted)
+
+    def action_change(self) -> None:
+        if (grant := self._chosen()) is not None:
+            self.app.push_screen(GrantScreen(self.bridge, grant), self._granted)
 
     def action_revoke(self) -> None:
+        if (grant := self._chosen()) is not None:
+            self.execute(SetGrant(scope=grant.scope, subject=grant.subject), self._list)
+
+    def action_decisions(self) -> None:
+        self.app.push_screen(DecisionsScreen(self.bridge))
+
+    def action_credit(self) -> None:
+        self.app.push_screen(CreditScreen(self.bridge), self._credited)
+
+    def _granted(self, policy: PolicyView | None) -> None:
+        if policy is not None:
+            self._list(policy)
+
+    def _credited(self, entry: LedgerView | None) -> None:
+        if entry is not None:
+            name = safe(entry.peer_name, 24)
+            self.say(f"{name} may owe you {format_amount(entry.credit_limit_u)} at most.", "done")
+
+    def _chosen(self) -> GrantView | None:
+        """The grant under the cursor of the list, or a word about there being none."""
         grants = self.query_one("#grants", OptionList)
         at = grants.highlighted
         if self._policy is None or at is None or at >= len(self._policy.grants) or not grants.has_focus:
             self.say("Choose a grant with Tab and the arrows first.")
-            return
-        grant = self._policy.grants[at]
-        self.execute(SetGrant(scope=grant.scope, subject=grant.subject), self._list)
-
-
-class GrantScreen(Form[PolicyView | None]):
-    """One new grant, every limit of it finite. Dismissed with the policy, or None."""
-
-    heading = "Pay without asking: a new grant"
-
-    def content(self) -> ComposeResult:
-        guilds = [g for g in self.bridge.guilds.values() if g.state == "joined"]
-        subjects = [(f"peer {p.peer_id}", named(p.name, p.peer_id)) for p in self.bridge.peers.values()]
-        subjects += [(f"guild {g.guild_id}", f"anybody in {safe(g.name, 24)}") for g in guilds]
-        subjects.append(("node ", "anybody"))
-        yield Field("To", Choice(subjects, id="subject-choice", spin=True), id="subject")
-        yield Field("Each", plain_input(placeholder="such as 0.5"), id="each", unit="at most in one payment")
-        yield Field("A day", plain_input(placeholder="such as 5"), id="day", unit="at most in any 24 hours")
-        yield Field(
-            "In all", plain_input(placeholder="such as 20"), id="total", unit="at most, then the grant is used up"
-        )
-        yield Field("Lasts", plain_input("7d"), id="expires", unit="then every payment asks again")
-        yield Static(
-            "Only verified receipts are paid by a grant, and never one that must be typed.",
-            classes="note",
-            markup=False,
-        )
-
-    def keys(self) -> Keys:
-        return (("Enter", "Grant"), ("Tab", "Next field"), ("←→", "Choose"), ("Esc", "Back"))
-
-    def submit(self) -> None:
-        scope, _, subject = self.query_one("#subject-choice", Choice).value.partition(" ")
-        limits = {field: self.read(field, parse_amount) for field in ("each", "day", "total")}
-        for field, amount in limits.items():
-            if amount == 0:
-                raise FieldError(field, "Every limit must be above zero.")
-        command = SetGrant(
-            scope=cast("Literal['node', 'guild', 'peer']", scope),
-            subject=subject,
-            per_payment_u=limits["each"],
-            per_day_u=limits["day"],
-            total_u=limits["total"],
-            expires_s=self.read("expires", parse_duration),
-        )
-        self.send(command, self.dismiss)
+            return None
+        return self._policy.grants[at]
