@@ -11,7 +11,7 @@ import pytest
 from textual import events
 
 from tests.screens.modals_support import Stage, stage
-from tests.support import samples
+from tests.support import money_samples, samples
 from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.engine.errors import ApprovalError
@@ -456,3 +456,61 @@ async def test_a_request_that_is_gone_at_opening_says_so() -> None:
         assert "this request is gone" in s.text()
         await s.press("p", "escape")
         assert s.app.results == [False]
+
+
+# --- slices of a running job -----------------------------------------------------------------------------------------------
+
+
+async def test_a_slice_says_what_it_is_and_the_rest_of_the_job_is_allowed_by_typing_how_much() -> None:
+    note = money_samples.slice_of(ASK)
+    async with pay(note, waiting=(note,)) as s:
+        await s.arm()
+        await s.pilot.pause()
+        text = " ".join(s.text().split())
+        for part in ("PAY 4.500 to south? slice 3", "still running", "8.000 paid before = 4.500", "A Allow the job"):
+            assert part in text, part
+        assert window(s).fits
+        await s.press("A")
+        await s.arm()
+        assert "above 12.500, at most 30.000? [_]" in " ".join(s.text().replace("┃", " ").split())
+        await s.press("p", "enter", "q")
+        for wrong in ("12.5", "31"):
+            await s.write(wrong)
+            await s.press("enter")
+            assert not signed(s)
+            await s.press(*["backspace"] * len(wrong))
+        await s.press("escape")
+        assert isinstance(s.screen, PayScreen), "Esc leads back to the slice alone"
+        await s.arm()
+        await s.press("2", "0", "enter")
+        assert not signed(s)
+        await s.press("A")
+        await s.arm()
+        await s.write("20")
+        assert window(s).fits
+        await s.press("enter")
+        expected = c.PayApproval(request=note.request_id, amount_u=4_500_000, typed=True, job_up_to_u=20_000_000)
+        assert signed(s) == [expected]
+
+
+async def test_a_change_while_the_rest_of_a_job_is_allowed_disarms_and_a_newer_bill_is_shown() -> None:
+    note = money_samples.slice_of(ASK)
+    newer = money_samples.slice_of(TYPED, job_id=note.job_id, no=4)
+    async with pay(note, waiting=(note, newer)) as s:
+        await s.arm()
+        await s.press("A")
+        await s.arm()
+        await s.write("20")
+        await s.change(note.request_id, no=5)
+        await s.press("enter")
+        assert "CHANGED  note 3 -> 5" in s.text()
+        await s.change(note.request_id, state="superseded")
+        window(s)._load(note.request_id)
+        await s.arm()
+        await s.pilot.pause()
+        assert "SUPERSEDED" in s.text()
+        await s.press("p", "enter")
+        assert not signed(s)
+        await s.press("u")
+        assert window(s).review.view == newer
+        assert not signed(s)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -15,6 +15,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
+from textual.worker import Worker
 
 from zstui.bridge import Bridge, WatchedArea
 from zstui.engine.commands import Command
@@ -220,6 +221,10 @@ class Dialog(ModalScreen[R]):
             self.say(str(error), "error")
         else:
             done(result)
+
+    def reread(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Worker[None]:
+        """Run ``work`` in place of what this window is still reading."""
+        return self.run_worker(work, exclusive=True)
 
     def action_cancel(self) -> None:
         self.dismiss(None)

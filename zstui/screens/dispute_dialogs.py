@@ -106,7 +106,7 @@ class DisputeScreen(Dialog[None]):
         self._changed()
 
     def _changed(self) -> None:
-        self.run_worker(partial(self.attempt, ShowDispute(channel=self._channel_id), self._take), exclusive=True)
+        self.reread(partial(self.attempt, ShowDispute(channel=self._channel_id), self._take))
 
     def _take(self, view: DisputeView) -> None:
         self._view = view
@@ -326,7 +326,7 @@ class CasesScreen(Dialog[None]):
         self._read()
 
     def _read(self) -> None:
-        self.run_worker(partial(self.attempt, ListDisputes(), self._list), exclusive=True)
+        self.reread(partial(self.attempt, ListDisputes(), self._list))
 
     def _list(self, views: list[DisputeView]) -> None:
         cases = self.query_one("#cases", OptionList)

@@ -115,7 +115,7 @@ class GrantScreen(Form[PolicyView | None]):
             self.show_keys()
             return
         command = RehearsePolicy(**values, days=DAYS)  # type: ignore[arg-type]
-        self.run_worker(partial(self._ask, command), exclusive=True)
+        self.reread(partial(self._ask, command))
 
     async def _ask(self, command: RehearsePolicy) -> None:
         try:

@@ -73,7 +73,7 @@ class LedgerScreen(Dialog[None]):
             await self.attempt(ListLedger(), self._show)
             await self.attempt(ListDischarges(), self._show_discharges)
 
-        self.run_worker(both, exclusive=True)
+        self.reread(both)
 
     def _show(self, entries: list[LedgerView]) -> None:
         self._peers = {entry.peer_id: entry for entry in entries}
