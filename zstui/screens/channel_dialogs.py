@@ -20,7 +20,7 @@ from zstui.screens.values import named, parse_duration, safe
 from zstui.screens.widgets.text import short_id, until
 
 WITNESSES = (("", "up to 4"), ("0", "none"), ("1", "1"), ("4", "4"), ("7", "7"))
-DRIVERS = (("ledger", "ledger"), ("manual", "manual: debts are paid outside, both sign it"))
+DRIVERS = (("ledger", "ledger"), ("manual", "manual: settled outside, both sign"))
 LIVE = ("opening", "active", "closing", "disputed")
 
 
