@@ -189,6 +189,7 @@ def _status(v: StatusView) -> str:
     lines = [
         f"{v.name}  {v.peer_id}{'  PLAY MONEY' if v.demo else ''}",
         f"network   {v.network}",
+        *([f"reached   {v.reachability}"] if v.reachability else []),
         *(f"address   {a}" for a in v.addresses),
         f"peers {v.peers}  guilds {v.guilds}  jobs running {v.jobs_running}  approvals waiting {v.approvals}",
         f"in channels {format_amount(v.balance_u)}  owed to me {format_amount(v.owed_to_me_u)}  "

@@ -18,7 +18,7 @@ from tests.support.net import bare_configuration, make_tls_certificate, net_node
 from zstui.engine.bus import Bus
 from zstui.engine.errors import StreamClosed
 from zstui.engine.identity.keys import Identity
-from zstui.engine.net.connection import Connection
+from zstui.engine.net.contract import LinkConnection
 from zstui.engine.net.endpoint import Endpoint
 from zstui.engine.net.link import Stream
 from zstui.engine.net.router import Router
@@ -79,16 +79,16 @@ class Member:
     def __init__(self, router: Router) -> None:
         self._router = router
 
-    def authenticated(self, connection: Connection) -> None:
+    def authenticated(self, connection: LinkConnection) -> None:
         pass
 
-    def ready(self, connection: Connection) -> None:
+    def ready(self, connection: LinkConnection) -> None:
         pass
 
-    def inbound(self, connection: Connection, stream: WireStream) -> None:
+    def inbound(self, connection: LinkConnection, stream: WireStream) -> None:
         self._router.serve(stream)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: LinkConnection) -> None:
         pass
 
 

@@ -33,6 +33,10 @@ def _options(node: argparse.ArgumentParser) -> None:
     node.add_argument("--mdns-interface", metavar="ADDR|none")
     node.add_argument("--network", metavar="NAME", help="discover only nodes started with the same name")
     node.add_argument("--lan-only", action="store_true", default=None, help="send nothing off the local network")
+    node.add_argument("--relay", action="store_true", default=None, help="carry traffic between peers behind NATs")
+    node.add_argument(
+        "--relay-mib-per-s", type=int, metavar="MIB", help="the most that such traffic may come to (default: 8)"
+    )
     node.add_argument("--metrics", type=endpoint_or_none, metavar="HOST:PORT|none")
     node.add_argument("--peer", action="append", dest="peers", metavar="ADDRESS", help="stay connected to it")
     node.add_argument("--name", help="shown to other peers")

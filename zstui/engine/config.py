@@ -30,6 +30,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Nodes of a named network discover only each other on the LAN; "" is the open one. Not a secret, and no protection."""
     lan_only: bool = False
     """Send nothing off the local network: no dial, no answer, no name lookup."""
+    relay: bool = False
+    """Carry others' traffic between peers that cannot reach each other."""
+    relay_mib_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 8
+    """The most that all of it together may come to."""
     metrics: str | None = "127.0.0.1:9464"
     """Host and port of /metrics and /healthz, or None. Where in use another is chosen and said."""
     peers: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ FEED_LIMIT = 20_000
 
 
 def status(s: Services) -> v.StatusView:
+    seen_by, seen_at = s.net.seen_by()
     owed_to_me, i_owe = s.channels.owed()
     closed = s.jobs.owner.closed()
     return v.StatusView(
@@ -39,6 +40,9 @@ def status(s: Services) -> v.StatusView:
         i_owe_u=i_owe,
         balance_u=sum(ch.mine_u for ch in s.channels.views() if ch.state in ("active", "closing")),
         network=s.net.describe(),
+        seen_by=seen_by,
+        seen_at=seen_at,
+        reachability=s.net.reachability(),
         executor=s.settings.executor,
         accepting=not closed,
         draining_why=closed,

@@ -63,7 +63,13 @@ class PeersPane(Pane[PeerView]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("i", "invite", "Invite", id="peers.invite", tooltip="Make an invite code for one of your guilds"),
         Binding("c", "connect", "Connect", id="peers.connect", tooltip="Connect to an address you were given"),
-        Binding("e", "retry", "Retry", id="peers.retry", tooltip="Try to reach this peer again"),
+        Binding(
+            "e",
+            "retry",
+            "Retry",
+            id="peers.retry",
+            tooltip="Try to reach this peer again, or directly instead of by relay",
+        ),
         Binding("b", "block", "Block", id="peers.block", tooltip="Block this peer for 24 hours, or unblock it"),
         Binding("r", "rename", "Name", id="peers.name", tooltip="Give this peer a name of your own"),
         Binding("o", "channel", "Channel", id="peers.channel", tooltip="Open a payment channel with this peer"),
@@ -225,6 +231,7 @@ class PeersPane(Pane[PeerView]):
         good = status.network.endswith("ok")
         lines = [
             *field("Network", status.network or "none", "ok" if good else "warn", width),
+            *field("Reached", status.reachability or "not known yet", "", width),
             *field("My id", status.peer_id, "", width),
         ]
         for address in status.addresses:
@@ -237,7 +244,8 @@ class PeersPane(Pane[PeerView]):
             "1. Both machines must be on one network, or one must know the other's address (c connects to it).",
             f"2. The firewall must let UDP port {port} in, and UDP 5353 for discovery. With ufw: "
             f"sudo ufw allow {port}/udp; with firewalld: sudo firewall-cmd --add-port={port}/udp.",
-            "3. Guest and hotel networks often keep machines apart; an invite code with an address helps there.",
+            "3. Guest and hotel networks often keep machines apart, and most homes are behind a NAT. Any peer that both "
+            "reach and that runs zstui node --relay brings the two together: both connect to it, and invites then carry the way.",
         ):
             lines += paragraph(text, "", width)
         lines += [(), (Span(f"As of {clock_time(now())}", "muted"),)]

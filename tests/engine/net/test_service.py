@@ -37,6 +37,7 @@ from zstui.engine.events import (
 from zstui.engine.identity.keys import Identity
 from zstui.engine.net import interfaces as net_interfaces
 from zstui.engine.net import limits, links, session, store
+from zstui.engine.net.connection import Connection
 from zstui.engine.net.link import CARD_PROTOCOL, MAX_FRAME, Network
 from zstui.engine.net.model import Interface
 from zstui.engine.net.peers import PeerRecord, short_id
@@ -557,7 +558,9 @@ async def test_a_failure_inside_the_quic_library_costs_only_that_connection(
         def fail(*arguments: object, **more: object) -> None:
             raise AssertionError("a hostile datagram")
 
-        monkeypatch.setattr(hub.net._sessions[a.id].connection._quic, "receive_datagram", fail)
+        connection = hub.net._sessions[a.id].connection
+        assert isinstance(connection, Connection)
+        monkeypatch.setattr(connection._quic, "receive_datagram", fail)
         await fails(a.net.request(hub.id, ECHO, b"x", 1.0), ZsError)
         assert PeerDisconnected(a.id, "internal error") in drain(hub)
         assert await b.net.request(hub.id, ECHO, b"unharmed") == b"unharmed"

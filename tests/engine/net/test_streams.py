@@ -22,6 +22,7 @@ from zstui.engine.errors import (
 )
 from zstui.engine.events import Notice
 from zstui.engine.identity.keys import Identity
+from zstui.engine.net.connection import Connection
 from zstui.engine.net.identify import ID_PROTOCOL, decode_identify
 from zstui.engine.net.limits import MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW
 from zstui.engine.net.link import MAX_FRAME, Stream
@@ -109,6 +110,7 @@ async def test_streams_leave_nothing_behind(two: tuple[NetNode, NetNode]) -> Non
     await asyncio.sleep(0.1)
     for node, peer in ((a, b.id), (b, a.id)):
         connection = node.net._sessions[peer].connection
+        assert isinstance(connection, Connection)
         assert len(connection._streams) <= 3, "two ping streams and at most one being closed"
         assert len(connection._quic._streams) <= 6
         assert not connection._skipped_inbound
@@ -234,7 +236,9 @@ async def test_sending_waits_for_a_peer_that_does_not_read(tmp_path: Path) -> No
         await asyncio.sleep(0.4)
         assert isinstance(stream, WireStream)
         assert isinstance(sink.stream, WireStream)
-        held = a.net._sessions[b.id].connection._quic.unsent(stream.stream_id)
+        connection = a.net._sessions[b.id].connection
+        assert isinstance(connection, Connection)
+        held = connection._quic.unsent(stream.stream_id)
         assert held <= SEND_BUFFER + MAX_FRAME + 8
         assert len(sink.stream._inbox) <= STREAM_WINDOW
         assert sent * MAX_FRAME <= SEND_BUFFER + STREAM_WINDOW + 2 * MAX_FRAME

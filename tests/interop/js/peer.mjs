@@ -1,5 +1,8 @@
-// A js-libp2p peer over QUIC. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
+// A js-libp2p peer over QUIC and through relays. Arguments: "relay" to be one, else more addresses to listen at. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
 import { createInterface } from 'node:readline'
+import { noise } from '@chainsafe/libp2p-noise'
+import { yamux } from '@chainsafe/libp2p-yamux'
+import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { quic } from '@chainsafe/libp2p-quic'
 import { identify, identifyPush } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
@@ -10,14 +13,18 @@ import { createLibp2p } from 'libp2p'
 import { CID } from 'multiformats/cid'
 import * as Digest from 'multiformats/hashes/digest'
 
+const isRelay = process.argv.includes('relay')
 const node = await createLibp2p({
-  addresses: { listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] },
-  transports: [quic()],
+  addresses: { listen: ['/ip4/127.0.0.1/udp/0/quic-v1', ...process.argv.slice(2).filter((a) => a.startsWith('/'))] },
+  transports: [quic(), circuitRelayTransport()],
+  connectionEncrypters: [noise()],
+  streamMuxers: [yamux()],
   connectionGater: { denyDialMultiaddr: () => false },
   services: {
     identify: identify(),
     identifyPush: identifyPush(),
     ping: ping(),
+    ...(isRelay ? { relay: circuitRelayServer() } : {}),
     dht: kadDHT({ protocol: '/zerostate/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper })
   }
 })
@@ -69,6 +76,9 @@ const operations = {
       break
     }
     return { peers: found }
+  },
+  async addresses () {
+    return { addresses: node.getMultiaddrs().map(String) }
   },
   async hangup ({ address }) {
     await node.hangUp(multiaddr(address))

@@ -27,6 +27,8 @@ PREFIX = "zsg2"
 MAX_TEXT = 2048
 MAX_ADDRESSES = 3
 MAX_ADDRESS = 128
+CIRCUIT = "/p2p-circuit"
+"""In an address through a relay."""
 SECRET = 12
 QR_VERSION = 7
 """45 modules a side: 24 lines of half blocks with a margin. Addresses are left out of the code until it fits."""
@@ -70,7 +72,9 @@ def make_invite(charter: Charter, issuer: PeerId, addresses: Iterable[str], expi
     bare = tuple(a.removesuffix(mine) for a in addresses if len(a.removesuffix(mine)) <= MAX_ADDRESS)
     expires_us -= expires_us % US
     secret = os.urandom(SECRET)
-    return Invite(charter.guild_id, charter.name, charter.creator, issuer, secret, expires_us, bare[:MAX_ADDRESSES])
+    direct, circuits = ([a for a in bare if (CIRCUIT in a) is relayed] for relayed in (False, True))
+    shown = (*direct[: MAX_ADDRESSES - len(circuits[:1])], *circuits)[:MAX_ADDRESSES]
+    return Invite(charter.guild_id, charter.name, charter.creator, issuer, secret, expires_us, shown)
 
 
 def text_of(invite: Invite) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import ipaddress
 import logging
 from typing import Protocol
 
@@ -14,7 +15,9 @@ from zstui.engine.errors import AuthenticationFailed, NetError, StreamClosed, Un
 from zstui.engine.identity.certificate import verify_chain
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
+from zstui.engine.net.contract import LinkOwner
 from zstui.engine.net.limits import HANDSHAKE_S, MAX_OUTBOUND_STREAMS, SEND_BUFFER
+from zstui.engine.net.multiaddr import Multiaddr
 from zstui.engine.net.quic import ALPN, BAD_CERTIFICATE, Quic
 from zstui.engine.net.stream import WireStream
 
@@ -27,22 +30,6 @@ CLOSE_REFUSED = 0x1001
 """The node does not want this peer."""
 CLOSE_DUPLICATE = 0x1002
 """Another connection between the same two peers is kept."""
-
-
-class Owner(Protocol):
-    """Whoever holds connections. All are called on the event loop and must not block."""
-
-    def authenticated(self, connection: Connection) -> None:
-        """``connection.peer`` is proven. May close the connection."""
-
-    def ready(self, connection: Connection) -> None:
-        """Both sides have accepted each other."""
-
-    def inbound(self, connection: Connection, stream: WireStream) -> None:
-        """The peer opened a stream."""
-
-    def closed(self, connection: Connection) -> None:
-        """The connection is gone; ``connection.reason`` says why. Called once."""
 
 
 class Socket(Protocol):
@@ -60,8 +47,12 @@ class Socket(Protocol):
 
 
 class Connection:
+    """Implements ``contract.LinkConnection``."""
+
+    relay: PeerId | None = None
+
     def __init__(
-        self, socket: Socket, owner: Owner, quic: Quic, address: Address, *, dialed: bool, expected: PeerId | None
+        self, socket: Socket, owner: LinkOwner, quic: Quic, address: Address, *, dialed: bool, expected: PeerId | None
     ) -> None:
         self._socket = socket
         self._owner = owner
@@ -97,6 +88,11 @@ class Connection:
         """Where datagrams go now."""
         address: Address | None = self._quic.get_peer_address()
         return address or self.address
+
+    @property
+    def multiaddr(self) -> Multiaddr:
+        host, port = self.remote[0], self.remote[1]
+        return Multiaddr(str(ipaddress.ip_address(host.partition("%")[0])), port, self.peer)
 
     # --- driven by the endpoint --------------------------------------------------------------------------------------
 
@@ -160,6 +156,9 @@ class Connection:
                 self._socket.send(data, address)
         self.close_code = None if is_tls else code
         self._finish(error or Unreachable(reason or "The connection was closed."), reason)
+
+    def retire(self) -> None:
+        self.close(CLOSE_DUPLICATE, "replaced by a newer connection")
 
     # --- streams -----------------------------------------------------------------------------------------------------
 

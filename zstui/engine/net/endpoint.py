@@ -22,7 +22,8 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from zstui.engine.errors import Unreachable
 from zstui.engine.identity.keys import Identity, PeerId
-from zstui.engine.net.connection import Address, Connection, Owner
+from zstui.engine.net.connection import Address, Connection
+from zstui.engine.net.contract import LinkOwner
 from zstui.engine.net.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_HALF_OPEN, RETRY_ABOVE
 from zstui.engine.net.model import source
 from zstui.engine.net.quic import CONNECTION_ID_BYTES, VERSIONS, Quic, configurations
@@ -32,7 +33,7 @@ from zstui.engine.net.sockets import Sockets
 class Endpoint:
     """``reachable`` says whether datagrams may be exchanged with an IP address at all."""
 
-    def __init__(self, identity: Identity, owner: Owner, reachable: Callable[[str], bool]) -> None:
+    def __init__(self, identity: Identity, owner: LinkOwner, reachable: Callable[[str], bool]) -> None:
         self._owner = owner
         self._reachable = reachable
         self._loop: asyncio.AbstractEventLoop
@@ -84,6 +85,11 @@ class Endpoint:
         self.register(quic.host_cid, connection)
         connection.connect()
         return connection
+
+    def punch(self, address: tuple[str, int]) -> None:
+        """Send one meaningless datagram, so that a NAT on this side lets in what comes back from there."""
+        if self.is_open:
+            self.send(os.urandom(64), (*address, 0, 0) if ":" in address[0] else address)
 
     # --- for connections ---------------------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from zstui import __version__
-from zstui.engine.errors import DeadlineExceeded
+from zstui.engine.errors import DeadlineExceeded, ProtocolError
 from zstui.engine.identity.keys import Identity, PeerId, public_key_protobuf
 from zstui.engine.net.cards import CardExchange
 from zstui.engine.net.directory import Directory
@@ -20,7 +21,7 @@ from zstui.engine.net.identify import (
 )
 from zstui.engine.net.limits import DIAL_S, MAX_ADDRESSES
 from zstui.engine.net.link import CARD_PROTOCOL, Stream
-from zstui.engine.net.multiaddr import Multiaddr
+from zstui.engine.net.multiaddr import Multiaddr, decode_multiaddr
 from zstui.engine.net.router import Router
 from zstui.engine.net.session import Session
 
@@ -92,6 +93,8 @@ class Introductions:
             session.protocols = frozenset(message.protocols)
         if message.agent:
             record.agent = message.agent
+        with contextlib.suppress(ProtocolError):  # an address of another transport
+            session.observed = decode_multiaddr(message.observed) if message.observed else session.observed
         if message.listen:
             record.also = tuple(a.with_peer(session.peer) for a in message.listen)[:MAX_ADDRESSES]
         self._directory.changed(session.peer)

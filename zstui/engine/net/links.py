@@ -9,6 +9,7 @@ from typing import Protocol
 from zstui.engine.errors import AuthenticationFailed, NetError, Unreachable
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.connection import CLOSE_DUPLICATE, CLOSE_REFUSED, Connection
+from zstui.engine.net.contract import LinkConnection
 from zstui.engine.net.endpoint import Endpoint
 from zstui.engine.net.limits import DIAL_S, MAX_ADDRESSES
 from zstui.engine.net.model import keeps_new
@@ -19,10 +20,13 @@ _RIVAL_S = 2.0
 
 
 class Listener(Protocol):
-    def link_up(self, connection: Connection) -> None:
+    def link_up(self, connection: LinkConnection) -> None:
         """``connection`` is now the link to its peer."""
 
-    def link_down(self, connection: Connection) -> None:
+    def link_replaced(self, connection: LinkConnection) -> None:
+        """``connection`` has taken over from another link to its peer."""
+
+    def link_down(self, connection: LinkConnection) -> None:
         """It no longer is."""
 
     def stream_opened(self, stream: WireStream) -> None:
@@ -36,10 +40,10 @@ class _Dial:
         self.expected = expected
         self.attempts: set[Connection] = set()
         self.error: NetError | None = None
-        self.outcome: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[LinkConnection] = asyncio.get_running_loop().create_future()
         self.outcome.add_done_callback(lambda f: f.cancelled() or f.exception())
 
-    def succeed(self, connection: Connection) -> None:
+    def succeed(self, connection: LinkConnection) -> None:
         if not self.outcome.done():
             self.outcome.set_result(connection)
 
@@ -49,7 +53,7 @@ class _Dial:
 
 
 class Links:
-    """Implements ``connection.Owner``."""
+    """Implements ``contract.LinkOwner``."""
 
     def __init__(
         self,
@@ -62,13 +66,13 @@ class Links:
         self._listener = listener
         self._admits = admits
         self.endpoint = Endpoint(identity, self, reachable)
-        self._kept: dict[PeerId, Connection] = {}
+        self._kept: dict[PeerId, LinkConnection] = {}
         """Authenticated, perhaps not yet accepted by the peer."""
-        self._up: dict[PeerId, Connection] = {}
+        self._up: dict[PeerId, LinkConnection] = {}
         self._dials: set[_Dial] = set()
         self._stopping = False
 
-    def link(self, peer: PeerId) -> Connection | None:
+    def link(self, peer: PeerId) -> LinkConnection | None:
         """The live link to ``peer``."""
         return self._up.get(peer)
 
@@ -77,8 +81,9 @@ class Links:
 
     async def dial(
         self, targets: Sequence[tuple[str, int]], expected: PeerId | None, timeout: float = DIAL_S
-    ) -> Connection:
-        """Connect to a peer at any of the IP addresses and ports, all tried at once.
+    ) -> LinkConnection:
+        """Connect to a peer at any of the IP addresses and ports, all tried at once. A link through a relay does not count,
+        but one that comes up meanwhile does.
 
         Raises Unreachable, AuthenticationFailed if what answered is not ``expected``.
         """
@@ -87,7 +92,7 @@ class Links:
                 raise Unreachable("That is this node itself.")
             if not self._admits(expected):
                 raise Unreachable("That peer is blocked here.")
-            if (link := self._up.get(expected)) is not None:
+            if (link := self._up.get(expected)) is not None and link.relay is None:
                 return link
         dial = next((d for d in self._dials if expected is not None and d.expected == expected), None)
         if dial is None:
@@ -103,6 +108,9 @@ class Links:
     def stop(self) -> None:
         """Close every connection, then the socket."""
         self._stopping = True
+        for link in tuple(self._kept.values()):
+            if link.relay is not None:
+                link.close(reason="shutting down")
         self.endpoint.close()
 
     def _attempt(self, dial: _Dial, targets: tuple[tuple[str, int], ...]) -> None:
@@ -122,20 +130,21 @@ class Links:
         if not dial.attempts:
             self._end(dial, dial.error or Unreachable("No address of that peer is known."))
 
-    def _end(self, dial: _Dial, result: Connection | NetError) -> None:
+    def _end(self, dial: _Dial, result: LinkConnection | NetError) -> None:
         self._dials.discard(dial)
-        for attempt in tuple(dial.attempts):
+        is_relayed = not isinstance(result, NetError) and result.relay is not None
+        for attempt in () if is_relayed else tuple(dial.attempts):
             if attempt is not result and attempt is not self._kept.get(attempt.peer or ""):
                 dial.attempts.discard(attempt)
                 attempt.close(CLOSE_DUPLICATE, "another attempt won")
-        if isinstance(result, Connection):
-            dial.succeed(result)
-        else:
+        if isinstance(result, NetError):
             dial.fail(result)
+        else:
+            dial.succeed(result)
 
-    # --- connection.Owner --------------------------------------------------------------------------------------------
+    # --- contract.LinkOwner -------------------------------------------------------------------------------------------
 
-    def authenticated(self, connection: Connection) -> None:
+    def authenticated(self, connection: LinkConnection) -> None:
         peer = connection.peer
         assert peer is not None
         if peer == self._me:
@@ -148,6 +157,8 @@ class Links:
         if old is not None and not keeps_new(
             self._me,
             peer,
+            new_relayed=connection.relay is not None,
+            old_relayed=old.relay is not None,
             new_dialed=connection.dialed,
             old_dialed=old.dialed,
             old_age_s=connection.opened_at - old.opened_at,
@@ -155,31 +166,39 @@ class Links:
             connection.close(CLOSE_DUPLICATE, "already connected")
             return
         self._kept[peer] = connection
-        if old is not None:
+        if old is not None and (old.relay is None or connection.relay is not None):
             old.close(CLOSE_DUPLICATE, "replaced by a newer connection")
         for dial in tuple(self._dials):
-            if dial.expected == peer or connection in dial.attempts:
+            if connection.relay is None and (dial.expected == peer or connection in dial.attempts):
                 for attempt in tuple(dial.attempts):
                     if attempt is not connection and attempt.peer is None:
                         dial.attempts.discard(attempt)
                         attempt.close(CLOSE_DUPLICATE, "another attempt won")
 
-    def ready(self, connection: Connection) -> None:
+    def ready(self, connection: LinkConnection) -> None:
         peer = connection.peer
         assert peer is not None
+        relayed = self._up.get(peer)
         self._up[peer] = connection
         for dial in tuple(self._dials):
             if dial.expected == peer or connection in dial.attempts:
                 self._end(dial, connection)
-        self._listener.link_up(connection)
+        if relayed is None:
+            self._listener.link_up(connection)
+        else:
+            self._listener.link_replaced(connection)
+            relayed.retire()
 
-    def inbound(self, connection: Connection, stream: WireStream) -> None:
+    def inbound(self, connection: LinkConnection, stream: WireStream) -> None:
         self._listener.stream_opened(stream)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: LinkConnection) -> None:
         peer = connection.peer
         if peer is not None and self._kept.get(peer) is connection:
             del self._kept[peer]
+            relayed = self._up.get(peer)
+            if relayed is not None and relayed is not connection:
+                self._kept[peer] = relayed
         if peer is not None and self._up.get(peer) is connection:
             del self._up[peer]
             self._listener.link_down(connection)

@@ -16,12 +16,23 @@ BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 60.0
 
 
-def keeps_new(me: PeerId, peer: PeerId, *, new_dialed: bool, old_dialed: bool, old_age_s: float) -> bool:
+def keeps_new(
+    me: PeerId,
+    peer: PeerId,
+    *,
+    new_dialed: bool,
+    old_dialed: bool,
+    old_age_s: float,
+    new_relayed: bool = False,
+    old_relayed: bool = False,
+) -> bool:
     """Whether a second authenticated connection to ``peer`` replaces the first. ``dialed``: by me.
 
     Of simultaneous dials the one of the smaller peer id is kept, on both sides. A connection that I dialed has not yet told
-    the peer that it is complete, so dropping it is always safe.
+    the peer that it is complete, so dropping it is always safe. A direct connection is better than one through a relay.
     """
+    if new_relayed != old_relayed:
+        return old_relayed
     if new_dialed:
         return False
     if not old_dialed:

@@ -122,7 +122,7 @@ class Presence:
         return self._endpoint.ports[interface.version]
 
     def _found(self, peer: PeerId, addresses: tuple[Multiaddr, ...]) -> None:
-        local = tuple(a for a in addresses if is_local(a.host, self._interfaces))
+        local = tuple(a for a in addresses if a.relay is None and is_local(a.host, self._interfaces))
         if local:
             self._heard(peer, local)
 

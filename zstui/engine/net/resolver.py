@@ -12,7 +12,7 @@ from zstui.engine.net.multiaddr import Multiaddr
 
 
 async def ip_targets(addresses: Iterable[Multiaddr], *, names: bool = True) -> list[tuple[str, int]]:
-    """IP addresses and ports; only DNS names are looked up, and none unless ``names``.
+    """IP addresses and ports; only DNS names are looked up, and none unless ``names``. Addresses through relays are passed over.
 
     Raises Unreachable if a name is all there is and is unknown.
     """
@@ -20,6 +20,8 @@ async def ip_targets(addresses: Iterable[Multiaddr], *, names: bool = True) -> l
     found: list[tuple[str, int]] = []
     unknown: Unreachable | None = None
     for address in addresses:
+        if address.relay is not None:
+            continue
         if address.ip_version:
             found.append(address.target)
             continue

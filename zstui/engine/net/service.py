@@ -11,11 +11,12 @@ from zstui.engine.bus import Bus
 from zstui.engine.clock import US, Clock
 from zstui.engine.config import Settings
 from zstui.engine.errors import NetError, ProtocolError, Refused, StreamClosed, UnknownPeer, Unreachable
-from zstui.engine.events import Notice, PeerChanged, PeerConnected, PeerDisconnected
+from zstui.engine.events import AddressesChanged, Notice, PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.card import Card, capabilities, read_card
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.cards import CardExchange
-from zstui.engine.net.connection import CLOSE_NORMAL, CLOSE_REFUSED, Connection
+from zstui.engine.net.connection import CLOSE_NORMAL, CLOSE_REFUSED
+from zstui.engine.net.contract import LinkConnection
 from zstui.engine.net.dialer import Dialer, Target
 from zstui.engine.net.directory import Directory
 from zstui.engine.net.hints import Hints
@@ -27,6 +28,7 @@ from zstui.engine.net.links import Links
 from zstui.engine.net.multiaddr import Multiaddr, parse_address, parse_multiaddr
 from zstui.engine.net.peers import PeerBook, PeerRecord, short_id
 from zstui.engine.net.presence import Presence
+from zstui.engine.net.relay.service import Relaying
 from zstui.engine.net.resolver import ip_targets
 from zstui.engine.net.router import Router
 from zstui.engine.net.session import PING_PROTOCOL, Session, answer_pings
@@ -82,8 +84,23 @@ class NetService:
         self._router = Router(bus)
         self._router.handle(PING_PROTOCOL, answer_pings)
         self._cards = CardExchange(self._book, my_card, self._directory.changed, lambda: clock.monotonic_us() / US)
+        self._relaying = Relaying(
+            identity,
+            settings,
+            clock,
+            self._router,
+            self._links,
+            self._presence,
+            sessions=lambda: tuple(self._sessions.values()),
+            session_of=self._sessions.get,
+            known=self.known_addresses,
+            connect=self._dial_address,
+            reachable=self._reachable,
+            changed=self._addresses_changed,
+            spawn=self._spawn,
+        )
         self._introductions = Introductions(
-            identity, self._router, self._directory, self._cards, self._sessions.get, self._presence.multiaddrs
+            identity, self._router, self._directory, self._cards, self._sessions.get, self._relaying.addresses
         )
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -100,6 +117,7 @@ class NetService:
         for record in met[:MAX_RECONNECTS]:
             self._dialer.add("known", record.peer_id, ())
         await self._presence.start()
+        self._relaying.start()
         self._spawn(self._dialer.run(), "dialer")
         self._spawn(self._presence.watch(), "network watch")
         self._spawn(self._directory.run(), "peer saver")
@@ -185,17 +203,25 @@ class NetService:
         self._cards.take(peer, raw)
 
     def own_addresses(self) -> tuple[Multiaddr, ...]:
-        return self._presence.multiaddrs()
+        return self._relaying.addresses()
 
     # --- what a person asks for --------------------------------------------------------------------------------------
 
     def addresses(self) -> tuple[str, ...]:
         """My multiaddrs with my peer id, best first; empty while there is no network."""
-        return tuple(str(a) for a in self._presence.multiaddrs())
+        return tuple(str(a) for a in self._relaying.addresses())
 
     def describe(self) -> str:
         """One line: interface and address in use, or why there is no network."""
         return self._presence.describe()
+
+    def seen_by(self) -> tuple[int, int | None]:
+        """How many peers lately reached this node by dialing back, and when the latest did (Unix seconds)."""
+        return self._relaying.reachability.seen_by()
+
+    def reachability(self) -> str:
+        """One line on how others reach this node; "" while nothing is known."""
+        return self._relaying.describe(self._clock.now_us(), self.name_of)
 
     def notices(self) -> tuple[str, ...]:
         """What a person should know about the network now."""
@@ -218,6 +244,10 @@ class NetService:
                 await self._link_to(peer, DIAL_S)
                 return peer
         return await self._dial_address(parse_address(address))
+
+    async def improve(self, peer: PeerId) -> None:
+        """Try to put a direct link in the place of one through a relay. Raises Unreachable if that fails; the link stays."""
+        await self._relaying.improve(peer)
 
     def resolve(self, text: str) -> PeerId:
         """A peer by full id, name, or unambiguous prefix of at least four characters. Raises UnknownPeer."""
@@ -272,32 +302,46 @@ class NetService:
 
     # --- links.Listener ----------------------------------------------------------------------------------------------
 
-    def link_up(self, connection: Connection) -> None:
-        session = Session(connection, self._measured)
-        peer = session.peer
-        self._sessions[peer] = session
-        record = self._directory.remember(peer)
-        record.address = str(session.address)
-        record.last_seen_us = self._clock.now_us()
-        record.why = ""
+    def link_up(self, connection: LinkConnection) -> None:
+        peer = self._begin_session(connection).peer
         self._dialer.connected(peer)
-        session.task = self._spawn(self._run_session(session), "session")
         self._bus.publish(PeerConnected(peer))
         self._directory.changed(peer)
 
-    def link_down(self, connection: Connection) -> None:
+    def link_replaced(self, connection: LinkConnection) -> None:
+        assert connection.peer is not None
+        old = self._sessions[connection.peer]
+        session = self._begin_session(connection)
+        session.protocols = old.protocols
+        if old.task is not None:
+            old.task.cancel()
+        self._relaying.lost(session.peer)
+        self._directory.changed(session.peer)
+
+    def link_down(self, connection: LinkConnection) -> None:
         assert connection.peer is not None
         session = self._sessions.pop(connection.peer)
         peer = session.peer
         if session.task is not None and session.task is not asyncio.current_task():
             session.task.cancel()
         self._cards.forget(peer)
+        self._relaying.lost(peer)
         record = self._directory.remember(peer)
         record.last_seen_us = self._clock.now_us()
         record.why = connection.reason
         self._dialer.lost(peer, refused=connection.close_code == CLOSE_REFUSED)
         self._bus.publish(PeerDisconnected(peer, connection.reason))
         self._directory.changed(peer)
+
+    def _begin_session(self, connection: LinkConnection) -> Session:
+        session = Session(connection, self._measured)
+        self._sessions[session.peer] = session
+        record = self._directory.remember(session.peer)
+        record.address = str(session.address)
+        record.last_seen_us = self._clock.now_us()
+        record.why = ""
+        session.task = self._spawn(self._run_session(session), "session")
+        return session
 
     def stream_opened(self, stream: WireStream) -> None:
         if not self._stopping:
@@ -308,6 +352,7 @@ class NetService:
 
     async def _introduce(self, session: Session) -> None:
         await _tolerate(self._introductions.identify(session))
+        self._relaying.introduced(session)
         if session.connection.dialed:
             await _tolerate(self._introductions.exchange_cards(session))
 
@@ -332,17 +377,36 @@ class NetService:
         try:
             if not known:
                 raise Unreachable(f"No address of {self.name_of(peer)} is known.")
-            await self._links.dial(await ip_targets(known, names=not self._lan_only), peer, timeout)
+            await self._reach(peer, known, timeout)
         except Unreachable:
             if not await self.find(peer) or not set(self.known_addresses(peer)) - set(known):
                 raise
-            found = self.known_addresses(peer)
-            await self._links.dial(await ip_targets(found, names=not self._lan_only), peer, timeout)
+            await self._reach(peer, self.known_addresses(peer), timeout)
+
+    async def _reach(self, peer: PeerId, known: tuple[Multiaddr, ...], timeout: float) -> None:
+        circuits = [a for a in known if a.relay is not None]
+
+        async def direct() -> None:
+            await self._links.dial(await ip_targets(known, names=not self._lan_only), peer, timeout)
+
+        if circuits:
+            await self._relaying.dial(circuits, direct if len(circuits) < len(known) else None)
+        else:
+            await direct()
 
     async def _dial_address(self, address: Multiaddr) -> PeerId:
+        if address.relay is not None and address.peer is not None:
+            await self._link_by_circuit(address, address.peer)
+            return address.peer
         link = await self._links.dial(await ip_targets([address], names=not self._lan_only), address.peer)
         assert link.peer is not None
         return link.peer
+
+    async def _link_by_circuit(self, address: Multiaddr, peer: PeerId) -> None:
+        if peer not in self._sessions:
+            if not self._admits(peer):
+                raise Unreachable("That peer is blocked here.")
+            await self._relaying.dial([address], None)
 
     async def _dial_target(self, target: Target) -> PeerId:
         if target.peer is None:
@@ -367,8 +431,13 @@ class NetService:
         self._dialer.add("heard", peer, addresses, 0.0 if self.peer_id < peer else HEARD_DELAY_S)
 
     def _moved(self) -> None:
-        """My addresses changed."""
+        """The machine's addresses changed."""
         self._dialer.hurry()
+        self._relaying.moved()
+        self._addresses_changed()
+
+    def _addresses_changed(self) -> None:
+        self._bus.publish(AddressesChanged())
         for session in self._sessions.values():
             if PUSH_PROTOCOL in session.protocols:
                 self._spawn(_tolerate(self._introductions.push_identify(session)), "identify push")
@@ -377,7 +446,11 @@ class NetService:
 
     def _path(self, peer: PeerId) -> tuple[PathKind | None, str]:
         session = self._sessions.get(peer)
-        return (None, "") if session is None else self._presence.path_to(session.address.host)
+        if session is None:
+            return None, ""
+        if session.connection.relay is not None:
+            return "relay", self._relaying.why(session, self.name_of(session.connection.relay))
+        return self._presence.path_to(session.address.host)
 
     def _view(self, record: PeerRecord) -> PeerView:
         peer = record.peer_id

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 from collections import deque
 from collections.abc import Callable
 
 from zstui.engine.errors import DeadlineExceeded, NetError, ProtocolError, Refused, StreamClosed
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.net.connection import Connection
+from zstui.engine.net.contract import LinkConnection
 from zstui.engine.net.limits import NEGOTIATION_S, PING_EVERY_S, PING_TIMEOUT_S, RTT_HISTORY
 from zstui.engine.net.link import Stream
 from zstui.engine.net.multiaddr import Multiaddr
@@ -22,7 +21,7 @@ _PING_IDLE_S = 60.0
 
 
 class Session:
-    def __init__(self, connection: Connection, on_rtt: Callable[[PeerId], None]) -> None:
+    def __init__(self, connection: LinkConnection, on_rtt: Callable[[PeerId], None]) -> None:
         assert connection.peer is not None
         self.connection = connection
         self.peer = connection.peer
@@ -30,6 +29,8 @@ class Session:
         """Latest round trips, oldest first."""
         self.protocols: frozenset[str] = frozenset()
         """What the peer said it speaks; empty until it has."""
+        self.observed: Multiaddr | None = None
+        """Where the peer sees me."""
         self.task: asyncio.Task[None] | None = None
         self._on_rtt = on_rtt
         self._ping: WireStream | None = None
@@ -37,8 +38,7 @@ class Session:
     @property
     def address(self) -> Multiaddr:
         """Where the peer is now."""
-        host, port = self.connection.remote[0], self.connection.remote[1]
-        return Multiaddr(str(ipaddress.ip_address(host.partition("%")[0])), port, self.peer)
+        return self.connection.multiaddr
 
     async def open(self, protocol: str, timeout: float = NEGOTIATION_S) -> WireStream:
         """A stream of ``protocol``; at once if the peer is known to speak it, else after its answer.

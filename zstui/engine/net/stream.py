@@ -46,6 +46,8 @@ class WireStream:
         """Why nothing more can be read once the inbox is empty; "" while more may come."""
         self._write_end = ""
         """Why nothing more can be written."""
+        self.was_reset = False
+        """Reading ended before the other side was done."""
         self._fin_sent = False
         self._replies: list[str] = []
         """Lines of multistream-select that the responder still has to send."""
@@ -70,6 +72,7 @@ class WireStream:
     def lost(self, reason: str, *, reading: bool = True, writing: bool = True) -> None:
         """The peer reset the stream, or the connection is gone."""
         if reading:
+            self.was_reset = self.was_reset or not self._read_end
             self._read_end = self._read_end or reason
             self._readable.set()
         if writing:
@@ -84,6 +87,13 @@ class WireStream:
         while len(self._inbox) < size:
             await self._more()
         return self._take(0, size)
+
+    async def read_some(self) -> bytes:
+        """What is there, at least one byte. Raises StreamClosed at the end."""
+        await self._negotiated()
+        while not self._inbox:
+            await self._more()
+        return self._take(0, len(self._inbox))
 
     async def read_message(self, limit: int) -> bytes:
         """One length-prefixed message. Raises StreamClosed, Refused, ProtocolError, FrameTooLarge over ``limit`` bytes."""

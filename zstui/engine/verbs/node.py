@@ -30,7 +30,9 @@ async def _discover(s: Services, _: c.Discover) -> list[views.PeerView]:
 
 
 async def _connect(s: Services, command: c.Connect) -> views.PeerView:
-    return projection.peer(s, await s.net.connect(command.address))
+    peer = await s.net.connect(command.address)
+    await s.net.improve(peer)
+    return projection.peer(s, peer)
 
 
 async def _name(s: Services, command: c.NamePeer) -> views.PeerView:

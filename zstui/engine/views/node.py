@@ -28,6 +28,12 @@ class StatusView(View, frozen=True, kw_only=True):
     """Sum of my balances in open channels."""
     network: str = ""
     """Interface and address in use, or why there is no network."""
+    seen_by: int = 0
+    """Peers that lately reached this node by dialing back."""
+    seen_at: int | None = None
+    """When the latest did."""
+    reachability: str = ""
+    """One line on how others reach this node, "" while nothing is known."""
     executor: bool = False
     accepting: bool = True
     """Whether new work is taken from others, as far as the owner's switch and hours go."""
