@@ -106,7 +106,8 @@ def _net(channel: ChannelView, name: str) -> str:
     owed = channel.deposit_mine_u - channel.mine_u
     if owed == 0:
         return "Nobody will owe anything."
-    return f"You will owe {name} {format_amount(owed)}." if owed > 0 else f"{name} will owe you {format_amount(-owed)}."
+    net = f"You will owe {name} {format_amount(owed)}." if owed > 0 else f"{name} will owe you {format_amount(-owed)}."
+    return f"{net} It enters the ledger between you as owed; nothing is paid out."
 
 
 class CloseChannelScreen(Guarded[ChannelView | None]):
@@ -134,8 +135,7 @@ class CloseChannelScreen(Guarded[ChannelView | None]):
             )
         )
         yield Static(
-            f"No more payments over this channel; another can be opened. {_net(channel, name)} It enters the ledger between "
-            "you as owed; nothing is paid out.",
+            f"No more payments over this channel; another can be opened. {_net(channel, name)}",
             classes="gap",
             markup=False,
         )

@@ -180,8 +180,8 @@ def _standing(view: DisputeView) -> Iterator[tuple[str, str | Content]]:
 
 def _choices(view: DisputeView) -> Iterator[tuple[str, str | Content]]:
     for choice in view.choices:
-        title = Content.assemble((safe(choice.title, 60), "bold"), f": {cost_of(choice)}")
-        yield f" {KEYS[choice.key]}", title
+        key = KEYS[choice.key]
+        yield f" {key}", Content.assemble((safe(choice.title, 60), "bold"), f": {cost_of(choice)}")
         yield "", safe(choice.text, 400)
 
 
