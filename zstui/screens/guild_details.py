@@ -24,7 +24,8 @@ from zstui.screens.widgets.text import (
 
 LATEST = 8
 """Messages shown below the members."""
-LABEL = 10
+WIDE = 50
+"""Cells from which a member's office has room beside its role; with less it stands for it."""
 
 
 def guild_details(guild: GuildView, messages: Sequence[GuildMessageView], width: int) -> list[Line]:
@@ -149,15 +150,18 @@ def _members(guild: GuildView, width: int) -> list[Line]:
             "Whoever joins sees the members." if ORDER[guild.state] < ORDER["left"] else "They are not known any more."
         )
         return [*lines, *paragraph(told, "muted", width)]
-    room = max(8, min(20, width - 26))
+    role_room = 18 if width >= WIDE else 9
+    room = max(8, min(20, width - role_room - 17))
     for member in guild.members:
         name = fit(plain(member.name) or short_peer(member.peer_id), room)
+        office = f"{member.role}, officer" if width >= WIDE else "officer"
+        role = office if member.officer else member.role
         word, style = presence(member)
         lines.append(
             (
                 Span(name + " "),
-                Span(f"{'officer' if member.officer else member.role:<9}", "accent" if member.officer else "muted"),
-                Span(clip(word, max(6, width - room - 10)), style),
+                Span(role.ljust(role_room), "accent" if member.officer else "muted"),
+                Span(clip(word, max(6, width - room - role_room - 1)), style),
             )
         )
     if runs(guild):
