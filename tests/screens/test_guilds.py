@@ -97,7 +97,7 @@ async def test_details_say_who_is_there_who_keeps_the_guild_and_what_was_said() 
         for text in (
             "alpha, an officer, while the creator is away",
             "need 64 MiB for a job, tag gpu",
-            "seen 6 minutes ago",
+            "seen 6m ago",
             "not seen yet",
             "west: good morning",
         ):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from zstui.engine.views import GuildMemberView, GuildMessageView, GuildView
 from zstui.screens.guild_rows import ADMISSIONS, ORDER, STATES, is_over, needs_words, runs
-from zstui.screens.values import ago
 from zstui.screens.widgets.lines import field, heading, paragraph
 from zstui.screens.widgets.text import (
     Line,
@@ -97,7 +96,7 @@ def presence(member: GuildMemberView) -> tuple[str, str]:
         return ("online", "ok")
     if member.last_seen_at is None:
         return ("not seen yet", "muted")
-    return (f"seen {ago(member.last_seen_at)}", "muted")
+    return (f"seen {duration(now() - member.last_seen_at)} ago", "muted")
 
 
 def _joining(guild: GuildView) -> tuple[str, str]:
@@ -151,7 +150,7 @@ def _members(guild: GuildView, width: int) -> list[Line]:
         )
         return [*lines, *paragraph(told, "muted", width)]
     role_room = 18 if width >= WIDE else 9
-    room = max(8, min(20, width - role_room - 17))
+    room = max(8, min(20, width - role_room - 15))
     for member in guild.members:
         name = fit(plain(member.name) or short_peer(member.peer_id), room)
         office = f"{member.role}, officer" if width >= WIDE else "officer"

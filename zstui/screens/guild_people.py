@@ -57,7 +57,7 @@ class MembersScreen(ListDialog[None, GuildMemberView]):
             Column("Name", 16, lambda m: Span(plain(m.name) or "-", "strong"), lambda m: m.name.casefold(), flex=2),
             Column("Role", 8, lambda m: m.role, rank),
             Column("Office", 7, lambda m: Span("officer", "accent") if m.officer else Span("-", "faint"), above=50),
-            Column("Presence", 19, lambda m: Span(*presence(m))),
+            Column("Presence", 14, lambda m: Span(*presence(m))),
             Column("Key", 9, lambda m: Span(short_peer(m.peer_id), "muted"), above=60),
         )
 
