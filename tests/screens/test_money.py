@@ -109,7 +109,7 @@ async def test_a_dispute_says_what_each_choice_costs_and_needs_its_word() -> Non
         await s.press("a")
         await s.pilot.pause(0.1)
         assert "CLOSE ALONE, without south" in s.text()
-        assert "Type alone" in s.text()
+        assert "the word alone, then Enter" in s.text()
 
 
 async def test_a_filed_dispute_names_who_acts_by_when_the_witnesses_and_the_verdict() -> None:

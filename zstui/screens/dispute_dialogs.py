@@ -39,10 +39,13 @@ STYLES = {"none": "$text-success", "decided": "$text-success", "settled": "$text
 
 def cost_of(choice: ChoiceView) -> str:
     """ "you get 84.250, costs 0.500"."""
-    price = f"costs {format_amount(choice.cost_u)}" if choice.cost_u > 0 else "costs nothing"
+    return f"you get {format_amount(choice.mine_u)}, costs {_price(choice)}"
+
+
+def _price(choice: ChoiceView) -> str:
     if choice.cost_u < 0:
-        price = f"{format_amount(-choice.cost_u)} more than your record"
-    return f"you get {format_amount(choice.mine_u)}, {price}"
+        return f"nothing: {format_amount(-choice.cost_u)} more than your own record"
+    return format_amount(choice.cost_u) if choice.cost_u else "nothing"
 
 
 def when(at: int | None) -> str:
@@ -216,7 +219,7 @@ class FileDisputeScreen(Form[DisputeView | None]):
             (
                 ("Channel", short_id(self._view.channel_id)),
                 ("You get", f"{format_amount(choice.mine_u)} by your own record"),
-                ("It costs", cost_of(choice).split(", ", 1)[1]),
+                ("It costs", f"{_price(choice)} by your own record; what is decided may differ"),
             )
         )
         yield Static(Content(safe(choice.text, 600)), classes="gap", markup=False)
@@ -226,7 +229,7 @@ class FileDisputeScreen(Form[DisputeView | None]):
             classes="note",
             markup=False,
         )
-        yield Field(f"Type {self.word}", plain_input(placeholder="then Enter"), id="word")
+        yield Field("Type", plain_input(), id="word", unit=f"the word {self.word}, then Enter")
 
     def keys(self) -> Keys:
         start = "Start the dispute" if self._choice.key == "file" else "Close alone"

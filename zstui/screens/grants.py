@@ -88,7 +88,7 @@ class GrantScreen(Form[PolicyView | None]):
 
     def keys(self) -> Keys:
         details: Keys = (("F5", "Rehearsal"),) if self._rehearsal is not None and self._rehearsal.payments else ()
-        return (("Enter", "Grant"), ("Tab", "Next field"), ("←→", "Choose"), *details, ("Esc", "Back, change nothing"))
+        return (("Enter", "Grant"), ("Tab", "Next field"), ("←→", "Choose"), *details, ("Esc", "Back"))
 
     def on_mount(self) -> None:
         self._rehearse()
@@ -169,10 +169,10 @@ def summary(view: RehearsalView) -> Content:
     if not view.payments:
         return Content(f"Nothing was asked for in the last {view.days} days, so there is nothing to rehearse.")
     return Content.assemble(
-        f"Rehearsal: {view.payments} payments of {format_amount(view.amount_u)} were asked for in the last {view.days} days. "
-        "With this grant ",
+        f"Rehearsal: {view.payments} payment{'' if view.payments == 1 else 's'} of {format_amount(view.amount_u)} asked for in "
+        f"the last {view.days} days. With this grant ",
         (f"{_count(view.auto)} would have been paid without asking", "bold"),
-        f", {_count(view.ask)} asked, {_count(view.block)} blocked. In truth {_count(view.was_auto)} were paid without asking.",
+        f", {_count(view.ask)} asked, {_count(view.block)} blocked. In truth {_count(view.was_auto)} paid without asking.",
     )
 
 

@@ -60,7 +60,7 @@ class LedgerScreen(Dialog[None]):
             ("↑↓ Tab", "Choose"),
             ("p", "Paid outside…"),
             ("Enter", "Sign or decline…"),
-            ("c", "Credit of this peer…"),
+            ("c", "Credit…"),
             ("Esc", "Close"),
         )
 
