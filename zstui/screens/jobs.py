@@ -72,7 +72,6 @@ class JobsPane(Pane[Row]):
         super().__init__(bridge)
 
     def on_mount(self) -> None:
-        super().on_mount()
         gallery = Gallery(self.run_worker, self._seen, colours=not self.app.no_color)
         self.results = Results(self.bridge, gallery)
 
