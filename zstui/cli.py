@@ -99,9 +99,13 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
     elif isinstance(command, c.GetOutput):
         sys.stdout.buffer.write(result.stdout)
         sys.stderr.buffer.write(result.stderr)
+        sys.stderr.buffer.flush()
+        print(tables.left_files(result), end="", file=sys.stderr)
     else:
         declared = typing.get_args(type(command).__orig_bases__[0])[0]  # type: ignore[attr-defined]
         print(tables.render(result, next(iter(typing.get_args(declared)), None)))
+        if isinstance(command, (c.ShowBatch, c.WaitBatch)):
+            print(f"Its results, by input: zstui job collect {result.batch_id[:8]} DIR")
     if (getattr(args, "wait", False) or isinstance(command, (c.WaitJob, c.WaitBatch))) and result.state != "done":
         return _fail(ZsError(_undone(result)), 1)
     return 0

@@ -23,6 +23,7 @@ from zstui.engine.views import (
     InviteDetailView,
     InviteView,
     IssuedInviteView,
+    JobOutputView,
     JobView,
     KnockView,
     LedgerView,
@@ -82,6 +83,11 @@ def _job(v: JobView) -> Row:
 def _batch(v: BatchView) -> Row:
     counts = f"{v.done}/{v.total}", str(v.failed + v.cancelled), str(v.running), str(v.queued)
     return v.batch_id[:8], v.name, v.state, *counts, format_amount(v.cost_u), format_amount(v.max_cost_u), v.why
+
+
+def left_files(v: JobOutputView) -> str:
+    """A line for each file that a job left in /out: its name there, its size, and where its content is."""
+    return "".join(f"/out/{f.name}  {f.size} bytes  {f.path or 'not here yet'}\n" for f in v.files)
 
 
 def progress(v: BatchView) -> str:

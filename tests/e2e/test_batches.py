@@ -38,11 +38,16 @@ def test_a_batch_goes_to_both_executors_and_survives_kill_9_of_one_and_of_its_su
     assert [jobs[j]["batch_index"] for j in shown["jobs"]] == list(range(12))
     assert shown["cost_u"] == sum(jobs[j]["cost_u"] for j in shown["jobs"]) <= shown["max_cost_u"] == 20_000_000
     assert payer.run("job", "output", shown["jobs"][7]).stdout.startswith("1 lines, 3 words")
-    assert payer.run("job", "wait-batch", batch["batch_id"]).returncode == 0
+    waited = payer.run("job", "wait-batch", batch["batch_id"])
+    assert waited.returncode == 0
+    assert f"zstui job collect {batch['batch_id'][:8]} DIR" in waited.stdout
+    collected = payer.ask("job", "collect", batch["batch_id"], str(tmp_path / "results"))
+    assert (collected["jobs"], collected["files"]) == (12, 12)
+    assert (tmp_path / "results" / "07.stdout").read_text().startswith("1 lines, 3 words")
     assert "12/12" in payer.run("job", "batches").stdout
 
 
-def test_a_closed_executor_is_waited_for_and_the_reason_is_said(start: Start) -> None:
+def test_a_closed_executor_is_waited_for_and_the_reason_is_said(start: Start, tmp_path: Path) -> None:
     payer, worker = (start(name, mdns=False) for name in ("payer", "worker"))
     link(payer, worker)
     guild = form(payer, (worker, "executor"))
@@ -61,6 +66,16 @@ def test_a_closed_executor_is_waited_for_and_the_reason_is_said(start: Start) ->
     waiting.communicate()
     cancelled = payer.ask("job", "submit", "hello", "--guild", guild, "--queue-for", "0", "--to", "worker")
     assert payer.run("job", "wait", cancelled["job_id"]).returncode == 0
+    trapped = payer.ask("job", "submit", "misbehave", "--guild", guild, "--arg", "trap")
+    ended = payer.run("job", "wait", trapped["job_id"])
+    assert ended.returncode == 1
+    assert "The job failed: " in ended.stderr
+    (tmp_path / "lines").write_text("trap\n")
+    failing = ("--map", str(tmp_path / "lines"), "--arg", "{}")
+    batch = payer.ask("job", "submit", "misbehave", "--guild", guild, *failing)
+    ended = payer.run("job", "wait-batch", batch["batch_id"])
+    assert ended.returncode == 1
+    assert "The batch failed: 1 of 1 jobs failed." in ended.stderr
     limits = worker.ask("work", "limit", "--memory", "64")
     assert limits["memory_mib"] == 64
 

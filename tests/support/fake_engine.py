@@ -254,6 +254,8 @@ class FakeEngine:
                 return list(self.batches.values())
             case c.ShowBatch(batch=text) | c.WaitBatch(batch=text):
                 return find(self.batches, text, UnknownJob)
+            case c.CollectBatch(batch=text, directory=directory):
+                return v.CollectedView(batch_id=text, directory=directory, jobs=0, files=0, size=0)
             case c.CancelBatch(batch=text):
                 batch = find(self.batches, text, UnknownJob)
                 ended = batch.queued + batch.running

@@ -136,6 +136,15 @@ def _job(job: Group, verb: Verb) -> None:
     ):
         added = verb(job, name, text, lambda a, command=batch_command: command(batch=a.batch))
         added.add_argument("batch")
+    collect = verb(job, "collect", "copy a batch's results to one directory", _collect)
+    collect.add_argument("batch")
+    collect.add_argument(
+        "directory", metavar="DIR", help="gets 0007.stdout and 0007-NAME for input 7 and its /out/NAME"
+    )
+
+
+def _collect(args: argparse.Namespace) -> c.Command[Any]:
+    return c.CollectBatch(batch=args.batch, directory=str(Path(args.directory).expanduser().absolute()))
 
 
 def _submission(args: argparse.Namespace) -> c.Command[Any]:

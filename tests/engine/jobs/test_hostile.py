@@ -428,9 +428,9 @@ async def test_the_cache_is_bounded_and_keeps_what_is_needed(world: World) -> No
     cache = Cache(world.root / "cache", limit=250)
     pinned = await cache.put(b"p" * 100)
     await asyncio.sleep(0.01)
-    first = await cache.put(b"1" * 100, frozenset({pinned}))
+    first = await cache.put(b"1" * 100, lambda: frozenset({pinned}))
     await asyncio.sleep(0.01)
-    second = await cache.put(b"2" * 100, frozenset({pinned}))
+    second = await cache.put(b"2" * 100, lambda: frozenset({pinned}))
     assert await cache.get(first) is None
     assert await cache.get(second) == b"2" * 100
     assert await cache.get(pinned) == b"p" * 100

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from zstui.engine.commands.base import Command
-from zstui.engine.views import BatchView, CalibrationView, EstimateView, JobOutputView, JobView, WorkView
+from zstui.engine.views import BatchView, CalibrationView, CollectedView, EstimateView, JobOutputView, JobView, WorkView
 
 MAX_PRIORITY = 9
 
@@ -132,6 +132,13 @@ class WaitBatch(Command[BatchView], frozen=True, kw_only=True):
     batch: str
 
 
+class CollectBatch(Command[CollectedView], frozen=True, kw_only=True):
+    """Copy the results that are there to ``directory``, an absolute path on the node's machine."""
+
+    batch: str
+    directory: str
+
+
 class CancelBatch(Command[BatchView], frozen=True, kw_only=True):
     """Begin no more jobs of it and cancel those under way; results that are in stay."""
 
@@ -187,6 +194,7 @@ JobsCommand = (
     | ShowBatch
     | WaitBatch
     | CancelBatch
+    | CollectBatch
     | ShowWork
     | SetWorking
     | StopAllJobs

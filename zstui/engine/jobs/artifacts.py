@@ -35,14 +35,14 @@ class Cache:
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         """Small ones that were checked not long ago."""
 
-    async def put(self, content: bytes, pinned: frozenset[str] = frozenset()) -> str:
+    async def put(self, content: bytes, pinned: Callable[[], frozenset[str]] = frozenset) -> str:
         """Store durably and return the content id. Raises JobError where the disk is full."""
         if len(content) <= SMALL:
             cid = cid_of(content)
             if cid in self._recent and self.path(cid).exists():
                 self._remember(cid, content)
                 return cid
-        cid = await asyncio.to_thread(self._put, content, pinned)
+        cid = await asyncio.to_thread(self._put, content, pinned())
         self._remember(cid, content)
         return cid
 
@@ -134,7 +134,7 @@ class Artifacts:
         network.handle(ARTIFACT_PROTOCOL, self._serve)
 
     async def put(self, content: bytes) -> str:
-        return await self.cache.put(content, self._pinned())
+        return await self.cache.put(content, self._pinned)
 
     async def fetch(self, peer: PeerId, guild_id: str, job_id: str, cid: str, size: int) -> None:
         """Bring an artifact of exactly ``size`` bytes into the cache, unless it is there.

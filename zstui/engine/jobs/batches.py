@@ -21,6 +21,7 @@ from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import batch_store
 from zstui.engine.jobs.attempts import latest, worth_another
 from zstui.engine.jobs.batch import MAX_ITEMS, Batch, Item, MapKind, item_spec, next_cap_u, outcome
+from zstui.engine.jobs.collect import collect
 from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.dispatch import Candidates, depth
 from zstui.engine.jobs.manifest import MIB, validate
@@ -31,7 +32,7 @@ from zstui.engine.jobs.submission import prepare, read_module
 from zstui.engine.jobs.submitter import Submitter
 from zstui.engine.money import format_amount
 from zstui.engine.store.database import Tx
-from zstui.engine.views import BatchView
+from zstui.engine.views import BatchView, CollectedView
 
 LEAST_BEGUN = 4
 MOST_BEGUN = 256
@@ -128,6 +129,12 @@ class Batches:
         while self[batch_id].state == "running":
             await self._news.setdefault(batch_id, Signal()).wait()
         return self.view(batch_id)
+
+    async def collect(self, batch_id: str, directory: str) -> CollectedView:
+        """Copy what has come of its jobs so far to a directory. Raises BadInput."""
+        jobs = ((item.number, self._job(item)) for item in self._items[batch_id] if item.job_id)
+        ended = {number: job for number, job in jobs if job is not None and job.final}
+        return await collect(self._room.outputs, batch_id, ended, self[batch_id].total, directory)
 
     # --- questions ---------------------------------------------------------------------------------------------------
 

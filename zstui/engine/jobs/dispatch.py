@@ -200,7 +200,7 @@ class Dispatch:
 
     def _flying(self) -> Counter[PeerId]:
         """My unfinished jobs by executor."""
-        return Counter(j.executor for j in self._room.records.open() if j.mine and not j.final and j.executor)
+        return Counter(j.executor for j in self._room.records.unsettled.unfinished() if j.mine and j.executor)
 
     def _now(self) -> int:
         return self._room.clock.monotonic_us()

@@ -87,8 +87,9 @@ class Executor:
 
     def committed(self, peer: PeerId) -> int:
         """Work for ``peer`` that is under way or unpaid, at its dearest, in µ."""
-        kept = sum(j.promised_u for j in self._room.records.open() if not j.mine and j.submitter == peer)
-        return kept + sum(u for p, u in self._accepting.values() if p == peer)
+        return self._room.records.unsettled.promised_u(False, peer) + sum(
+            u for p, u in self._accepting.values() if p == peer
+        )
 
     def refusal(self, peer: PeerId, m: Manifest) -> tuple[RefusalCode, str] | None:
         """Why this job is not taken, None if it is."""
@@ -119,8 +120,10 @@ class Executor:
     def _overdue(self, peer: PeerId) -> str:
         """What a peer has left unpaid for too long: it gets no more work until that is paid."""
         since_us = self._room.clock.now_us() - OVERDUE_US
-        jobs = [j for j in self._room.records.open() if not j.mine and j.submitter == peer and j.final]
-        late = [j for j in jobs if j.promised_u and j.finished_us < since_us]
+        if not self._room.records.unsettled.due_u(False, peer):
+            return ""
+        jobs = self._room.records.unsettled.between(False, peer)
+        late = [j for j in jobs if j.final and j.promised_u and j.finished_us < since_us]
         if not late:
             return ""
         total_u = sum(j.promised_u for j in late)

@@ -51,8 +51,14 @@ class Promises:
 
     def reserved(self, peer: PeerId, but: str = "") -> int:
         """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet, apart from the job ``but``."""
-        jobs = [j for j in self._room.records.open() if j.mine and j.executor == peer and j.job_id != but]
-        return sum(j.promised_u if j.agreed else self._pledged.get(j.job_id, 0) for j in jobs)
+        records = self._room.records
+        total_u = records.unsettled.promised_u(True, peer)
+        for job_id, pledged_u in self._pledged.items():
+            job = records.get(job_id)
+            if job is not None and job.executor == peer and not job.agreed and not job.settled and job_id != but:
+                total_u += pledged_u
+        own = records.get(but)
+        return total_u - (own.promised_u if own is not None and own.agreed and not own.settled else 0)
 
     def pledge(self, job: Job, a: Agreement) -> None:
         """Promise the job what it may cost, out of what the channel holds and no other job is promised. Raises RefusedByPeer

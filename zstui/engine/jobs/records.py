@@ -15,6 +15,7 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.notes_meter import Metered
+from zstui.engine.jobs.open_jobs import OpenJobs
 from zstui.engine.jobs.papers import Paper, Papers, write
 from zstui.engine.jobs.receipt import MAX_ATTESTATIONS
 from zstui.engine.store.database import Database, Tx
@@ -50,8 +51,7 @@ class Records:
         self.papers = Papers(db)
         self._jobs: dict[str, Job] = {}
         self._receipts: dict[str, str] = {}
-        self._open: set[str] = set()
-        """Jobs that are not settled."""
+        self.unsettled = OpenJobs()
         self._typical_us: dict[str, int] = {}
         """By module: a running mean of how long my jobs with it ran."""
         self._signals: dict[str, Signal] = {}
@@ -72,7 +72,7 @@ class Records:
 
     def open(self) -> list[Job]:
         """Jobs of which something is still to come, oldest first."""
-        return sorted((self._jobs[j] for j in self._open), key=lambda j: (j.created_us, j.job_id))
+        return sorted(self.unsettled, key=lambda j: (j.created_us, j.job_id))
 
     def get(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
@@ -167,7 +167,7 @@ class Records:
 
     def artifacts(self) -> frozenset[str]:
         """Content ids that unfinished jobs still need."""
-        return frozenset(chain.from_iterable(self._jobs[j].artifacts for j in self._open))
+        return frozenset(chain.from_iterable(job.artifacts for job in self.unsettled))
 
     def given_up(self, peer: PeerId) -> list[Job]:
         """Jobs of mine that ``peer`` agreed to and that ended only because it was away."""
@@ -194,9 +194,9 @@ class Records:
         for job_id in job_ids:
             job = self._jobs.pop(job_id, None)
             self.papers.forget(job_id)
+            self.unsettled.drop(job_id)
             if job is not None:
                 self._receipts.pop(job.receipt_id, None)
-                self._open.discard(job_id)
                 self._progress.pop(job_id, None)
                 self._metered.pop(job_id, None)
                 self._signals.pop(job_id, None)
@@ -221,7 +221,7 @@ class Records:
 
     def meter(self, job_id: str, metered: Callable[[], Metered]) -> None:
         """From now on ``metered`` tells what the job has cost."""
-        if job_id in self._open:
+        if job_id in self.unsettled:
             self._metered[job_id] = metered
 
     def touch(self, job_id: str) -> None:
@@ -252,13 +252,11 @@ class Records:
         self._jobs[job.job_id] = job
         if job.receipt_id:
             self._receipts[job.receipt_id] = job.job_id
+        self.unsettled.put(job)
         if job.settled:
-            self._open.discard(job.job_id)
             self._progress.pop(job.job_id, None)
             self._metered.pop(job.job_id, None)
             self.papers.forget(job.job_id)
-        else:
-            self._open.add(job.job_id)
 
 
 def _moved(job: Job) -> JobMoved:

@@ -374,7 +374,14 @@ class JobService:
         job = self._room.records[job_id]
         stdout, stderr = [await self._room.outputs.read(job_id, name) for name in STREAMS]
         path = self._room.outputs.path(job_id, "stdout") if stdout else ""
-        return JobOutputView(job_id=job_id, stdout=stdout, stderr=stderr, complete=job.final, path=str(path))
+        return JobOutputView(
+            job_id=job_id,
+            stdout=stdout,
+            stderr=stderr,
+            complete=job.final,
+            path=str(path),
+            files=self.view(job_id).outputs,
+        )
 
     async def bundle(self, text: str) -> dict[str, object]:
         """Everything that verifies the job's receipt offline, as JSON-able values. Raises UnknownJob, BadInput."""
@@ -400,11 +407,16 @@ class JobService:
 
     def at_risk(self, peer: PeerId) -> int:
         """µ that ``peer`` owes me: receipts not paid, and what was metered of work under way and is not paid."""
-        return sum(at_risk_u(self._room, j) for j in self._room.records.open() if not j.mine and j.submitter == peer)
+        return self._unpaid(False, peer)
 
     def owed(self, peer: PeerId) -> int:
         """µ that I owe ``peer`` for its work, as far as this node knows: receipts not paid, and notes of what runs there."""
-        return sum(at_risk_u(self._room, j) for j in self._room.records.open() if j.mine and j.executor == peer)
+        return self._unpaid(True, peer)
+
+    def _unpaid(self, mine: bool, peer: PeerId) -> int:
+        jobs = self._room.records.unsettled
+        running = (j for j in jobs.unfinished() if (j.mine, j.peer) == (mine, peer))
+        return jobs.due_u(mine, peer) + sum(at_risk_u(self._room, j) for j in running)
 
     def committed(self, peer: PeerId) -> int:
         """µ that ``peer`` may yet owe me: receipts not paid, and work under way at its dearest."""

@@ -92,6 +92,10 @@ async def _cancel_batch(s: Services, command: c.CancelBatch) -> views.BatchView:
     return await s.jobs.batches.cancel(s.jobs.batches.resolve(command.batch))
 
 
+async def _collect_batch(s: Services, command: c.CollectBatch) -> views.CollectedView:
+    return await s.jobs.batches.collect(s.jobs.batches.resolve(command.batch), command.directory)
+
+
 async def _show_work(s: Services, _: c.ShowWork) -> views.WorkView:
     return s.jobs.work()
 
@@ -137,6 +141,7 @@ VERBS: dict[type, Verb] = {
     c.ShowBatch: _show_batch,
     c.WaitBatch: _wait_batch,
     c.CancelBatch: _cancel_batch,
+    c.CollectBatch: _collect_batch,
     c.ShowWork: _show_work,
     c.SetWorking: _set_working,
     c.StopAllJobs: _stop_all,

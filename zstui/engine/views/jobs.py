@@ -101,6 +101,20 @@ class JobOutputView(View, frozen=True, kw_only=True):
     complete: bool
     path: str = ""
     """File in the home that holds stdout, "" if there is none."""
+    files: tuple[FileView, ...] = ()
+    """What it left in /out."""
+
+
+class CollectedView(View, frozen=True, kw_only=True):
+    """Where a batch's results were copied to."""
+
+    batch_id: str
+    directory: str
+    jobs: int
+    """Jobs that had ended."""
+    files: int
+    size: int
+    """Bytes of all files."""
 
 
 class EstimateView(View, frozen=True, kw_only=True):
