@@ -308,10 +308,10 @@ class Node:
 
         def on_acknowledged(tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
             approvals.acknowledged(tx, peer, line)
-            jobs.acknowledged(tx, peer, line)
+            jobs.payments.acknowledged(tx, peer, line)
 
         def on_credit(tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
-            jobs.credited(tx, peer, line)
+            jobs.payments.credited(tx, peer, line)
 
         def context(request: PaymentRequest) -> PeerContext:
             peer = request.peer_id
@@ -397,9 +397,9 @@ class Node:
             clock,
             name_of=net.name_of,
             credit_limit=credit_limit,
-            at_risk=lambda peer: jobs.at_risk(peer),
-            owed=lambda peer: jobs.owed(peer),
-            reserved=lambda peer: jobs.reserved(peer),
+            at_risk=lambda peer: jobs.standing.at_risk(peer),
+            owed=lambda peer: jobs.standing.owed(peer),
+            reserved=lambda peer: jobs.standing.reserved(peer),
             on_credit=on_credit,
             on_acknowledged=on_acknowledged,
             tainted=tainted,
@@ -463,7 +463,7 @@ class Node:
             request_payment=approvals.bill,
             record_outcome=reputation.record,
             admits=admits,
-            fund=Funding(channels, net.name_of, settings.credit_member_u, lambda peer: jobs.reserved(peer)),
+            fund=Funding(channels, net.name_of, settings.credit_member_u, lambda peer: jobs.standing.reserved(peer)),
             payment_state=payment_state,
             candidates=lambda spec: market.candidates(spec),
         )
@@ -482,19 +482,19 @@ class Node:
             db,
             bus,
             clock,
-            result_of=jobs.result,
-            typical_us=jobs.typical_us,
+            result_of=jobs.standing.result,
+            typical_us=jobs.standing.typical_us,
             cores_of=cores_of,
             known=lambda: {p.peer_id for p in net.views()},
         )
         market = Market(
-            jobs=jobs,
+            jobs=jobs.standing,
             guilds=guilds,
             reputation=reputation,
             net=net,
             settings=settings,
             own_speed=own_speed,
-            uptime=jobs.uptime,
+            uptime=jobs.standing.uptime,
             soon=routing.learned,
         )
         telemetry = Telemetry(

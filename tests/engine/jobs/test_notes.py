@@ -92,8 +92,8 @@ class Purse:
 
     async def deliver(self, line: PayLine) -> None:
         if self.bob is not self.alice:
-            await self.bob.db.write(lambda tx: self.bob.jobs.credited(tx, self.alice.id, line))
-        await self.alice.db.write(lambda tx: self.alice.jobs.acknowledged(tx, self.payee, line))
+            await self.bob.db.write(lambda tx: self.bob.jobs.payments.credited(tx, self.alice.id, line))
+        await self.alice.db.write(lambda tx: self.alice.jobs.payments.acknowledged(tx, self.payee, line))
 
     @property
     def spent_u(self) -> int:
@@ -279,8 +279,8 @@ async def test_a_fault_of_the_executor_leaves_what_was_paid_to_be_returned(world
     (request,) = bob.requests
     assert (request.kind, request.amount_u, request.peer_id) == ("refund", purse.spent_u, alice.id)
     line = PayLine(purse.spent_u, bytes.fromhex(request.agreement_id), 3, 0, bytes.fromhex(request.receipt_id))
-    await bob.db.write(lambda tx: bob.jobs.acknowledged(tx, alice.id, line))
-    await alice.db.write(lambda tx: alice.jobs.credited(tx, bob.id, line))
+    await bob.db.write(lambda tx: bob.jobs.payments.acknowledged(tx, alice.id, line))
+    await alice.db.write(lambda tx: alice.jobs.payments.credited(tx, bob.id, line))
     await until(lambda: run.here.refund_u == run.there.refund_u == 0)
     await until(lambda: [o.success for o in alice.outcomes] == [False])
 
@@ -309,12 +309,12 @@ async def test_the_same_money_is_not_promised_to_two_jobs(world: World) -> None:
         await job.begin()
     await until(lambda: sum(v.state == "running" for v in alice.jobs.views()) == 1)
     await until(lambda: any("promised to other jobs" in v.why for v in alice.jobs.views()))
-    assert alice.jobs.reserved(bob.id) <= 20 * SECOND_U
+    assert alice.jobs.standing.reserved(bob.id) <= 20 * SECOND_U
     assert len(bob.jobs.views()) == 1
     await run.end()
     await asyncio.wait_for(alice.jobs.wait(other.id), 10)
     await until(lambda: {v.paid for v in alice.jobs.views()} == {"paid"})
-    assert alice.jobs.reserved(bob.id) == 0
+    assert alice.jobs.standing.reserved(bob.id) == 0
 
 
 # --- after a crash ---------------------------------------------------------------------------------------------------

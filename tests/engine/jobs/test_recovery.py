@@ -26,8 +26,8 @@ async def pay(payer: Peer, payee: Peer, job_id: str) -> None:
     view = payer.jobs.view(job_id)
     request = next(r for r in payer.requests if r.job_id == job_id)
     line = PayLine(view.cost_u, bytes.fromhex(request.agreement_id), 1, 0, bytes.fromhex(view.receipt_id))
-    await payee.db.write(lambda tx: payee.jobs.credited(tx, payer.id, line))
-    await payer.db.write(lambda tx: payer.jobs.acknowledged(tx, payee.id, line))
+    await payee.db.write(lambda tx: payee.jobs.payments.credited(tx, payer.id, line))
+    await payer.db.write(lambda tx: payer.jobs.payments.acknowledged(tx, payee.id, line))
 
 
 async def test_a_cut_link_is_told_and_the_receipt_comes_when_it_is_back(world: World) -> None:
@@ -172,7 +172,7 @@ async def test_a_payment_makes_both_sides_paid_and_one_outcome(world: World) -> 
     await until(lambda: alice.jobs.view(job_id).paid == "paid" == bob.jobs.view(job_id).paid)
     await until(lambda: len(alice.outcomes) == 1)
     assert alice.outcomes[0].success
-    assert bob.jobs.at_risk(alice.id) == 0
+    assert bob.jobs.standing.at_risk(alice.id) == 0
     assert bob.outcomes == []
 
 
@@ -188,7 +188,7 @@ async def test_only_the_exact_payment_counts(world: World) -> None:
         (bob.id, view.cost_u, agreement, receipt),
     ):
         line = PayLine(amount, of, 1, 0, ref)
-        await bob.db.write(partial(bob.jobs.credited, peer=peer, line=line))
+        await bob.db.write(partial(bob.jobs.payments.credited, peer=peer, line=line))
     await asyncio.sleep(0.02)
     assert bob.jobs.view(job_id).paid == "unpaid"
 
@@ -198,8 +198,8 @@ async def test_an_outcome_due_at_a_crash_is_recorded_at_the_next_start(world: Wo
     job_id = (await alice.run(bob)).job_id
     request = alice.requests[0]
     line = PayLine(request.amount_u, bytes.fromhex(request.agreement_id), 1, 0, bytes.fromhex(request.receipt_id))
-    alice.jobs._loop = None
-    await alice.db.write(lambda tx: alice.jobs.acknowledged(tx, bob.id, line))
+    alice.jobs.payments._loop = None
+    await alice.db.write(lambda tx: alice.jobs.payments.acknowledged(tx, bob.id, line))
     await alice.kill()
     assert alice.outcomes == []
     await alice.start()

@@ -88,7 +88,7 @@ async def test_two_jobs_cannot_reserve_the_same_balance(world: World) -> None:
         bob.sandbox.guests[wasm(f"j{n}")] = Guest(hold=hold)
         views.append(await alice.submit(bob, f"j{n}"))
     await until(lambda: [alice.jobs.view(v.job_id).state for v in views].count("failed") == 3)
-    assert bob.jobs.committed(alice.id) == 2 * 312_800
+    assert bob.jobs.standing.committed(alice.id) == 2 * 312_800
     hold.set()
     states = [(await alice.jobs.wait(v.job_id)).state for v in views]
     assert sorted(states) == ["done", "done", "failed", "failed", "failed"]

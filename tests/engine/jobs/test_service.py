@@ -49,7 +49,7 @@ async def test_a_job_runs_elsewhere_and_its_payment_is_asked_for(world: World) -
 
     theirs = bob.jobs.view(view.job_id)
     assert (theirs.state, theirs.mine, theirs.cost_u, theirs.receipt_id) == ("done", False, due, view.receipt_id)
-    assert bob.jobs.at_risk(alice.id) == due
+    assert bob.jobs.standing.at_risk(alice.id) == due
     seen.close()
     assert b"".join([e.data async for e in seen if e.stream == "stdout"]) == b"one\ntwo\n"
     ran.close()
@@ -107,7 +107,7 @@ async def test_free_work_needs_no_channel_and_counts_at_once(world: World) -> No
     view = await alice.run(bob)
     assert (view.state, view.paid, view.cost_u, alice.requests) == ("done", "free", 0, [])
     assert [(o.peer_id, o.success, o.category) for o in alice.outcomes] == [(bob.id, True, "tool")]
-    assert bob.jobs.at_risk(alice.id) == 0
+    assert bob.jobs.standing.at_risk(alice.id) == 0
 
 
 async def test_the_executors_own_price_is_agreed_not_the_payers_limit(world: World) -> None:

@@ -83,7 +83,7 @@ class Node:
             clock,
             name_of=self.name_of,
             credit_limit=lambda peer: self.approvals.credit_limit(bool(self.guilds.shared_with(peer))),
-            at_risk=lambda peer: self.jobs.at_risk(peer),
+            at_risk=lambda peer: self.jobs.standing.at_risk(peer),
             on_credit=self._credited,
             on_acknowledged=self._acknowledged,
         )
@@ -118,7 +118,7 @@ class Node:
             payment_state=lambda request_id: self.approvals.view(request_id).state,
         )
         self.market = Market(
-            jobs=self.jobs, guilds=self.guilds, reputation=self.reputation, net=self, settings=self.settings
+            jobs=self.jobs.standing, guilds=self.guilds, reputation=self.reputation, net=self, settings=self.settings
         )
         for service in (self.reputation, self.sandbox, self.guilds, self.channels, self.approvals, self.jobs):
             await service.start()
@@ -153,11 +153,11 @@ class Node:
         raise Unreachable("Everybody is linked already.")
 
     def _credited(self, tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
-        self.jobs.credited(tx, peer, line)
+        self.jobs.payments.credited(tx, peer, line)
 
     def _acknowledged(self, tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
         self.approvals.acknowledged(tx, peer, line)
-        self.jobs.acknowledged(tx, peer, line)
+        self.jobs.payments.acknowledged(tx, peer, line)
 
     def _context(self, request: PaymentRequest) -> PeerContext:
         return PeerContext(
@@ -218,10 +218,10 @@ async def test_from_guild_to_settlement(nodes: list[Node]) -> None:
     assert request.verified, request.checks
     assert (request.request_id, request.amount_u) == (job.receipt_id, job.cost_u)
     await until(lambda: bob.jobs.view(job.job_id).attestations == (carol.peer_id,))
-    assert bob.jobs.at_risk(alice.peer_id) == job.cost_u
+    assert bob.jobs.standing.at_risk(alice.peer_id) == job.cost_u
     await alice.approvals.pay(request.request_id, request.amount_u, False)
     await until(lambda: alice.jobs.view(job.job_id).paid == "paid" == bob.jobs.view(job.job_id).paid)
-    assert bob.jobs.at_risk(alice.peer_id) == 0
+    assert bob.jobs.standing.at_risk(alice.peer_id) == 0
     assert bob.channels.view(channel.channel_id).mine_u == job.cost_u
     await until(lambda: alice.reputation.completed(bob.peer_id) == 1)
 
@@ -253,7 +253,7 @@ async def test_a_trap_is_paid_and_declining_shows_on_the_job(nodes: list[Node]) 
     assert request.verified, request.checks
     await alice.approvals.reject(request.request_id)
     await until(lambda: alice.jobs.view(job.job_id).paid == "declined")
-    assert bob.jobs.at_risk(alice.peer_id) == job.cost_u > 0
+    assert bob.jobs.standing.at_risk(alice.peer_id) == job.cost_u > 0
     assert alice.reputation.completed(bob.peer_id) == 0
     with pytest.raises(NoExecutor, match="bob: too little memory: offers 128 MiB"):
         await alice.run(guild, "hello", memory_mib=512)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
-from statistics import median_low
 
 from msgspec.structs import replace
 
 from zstui.engine.bus import Bus, Subscription
-from zstui.engine.channels.approvals.model import LINE_KINDS
 from zstui.engine.clock import US, Clock
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
@@ -26,7 +22,7 @@ from zstui.engine.jobs import store
 from zstui.engine.jobs.artifacts import Artifacts, Cache
 from zstui.engine.jobs.attempts import latest
 from zstui.engine.jobs.batches import Batches
-from zstui.engine.jobs.describe import at_risk_u, job_view
+from zstui.engine.jobs.describe import job_view
 from zstui.engine.jobs.dispatch import Candidates
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.executor import Executor
@@ -37,10 +33,11 @@ from zstui.engine.jobs.manifest import (
     validate,
 )
 from zstui.engine.jobs.messages import Attach, Attested, Audit, Offer
-from zstui.engine.jobs.model import Job, Paid, Timing
+from zstui.engine.jobs.model import Job, Timing
 from zstui.engine.jobs.output_journal import flush
 from zstui.engine.jobs.outputs import STREAMS, Outputs
 from zstui.engine.jobs.owner import Owner
+from zstui.engine.jobs.payments import Payments
 from zstui.engine.jobs.ports import (
     Admits,
     CardOf,
@@ -48,7 +45,6 @@ from zstui.engine.jobs.ports import (
     FundingPort,
     GuildPort,
     NameOf,
-    PayLine,
     PaymentState,
     RecordOutcome,
     RequestPayment,
@@ -61,14 +57,13 @@ from zstui.engine.jobs.records import Records
 from zstui.engine.jobs.room import Room, slots_of
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.slots import Slots
-from zstui.engine.jobs.speed import proven_speed
+from zstui.engine.jobs.standing import Standing
 from zstui.engine.jobs.submission import prepare
 from zstui.engine.jobs.submitter import Submitter
 from zstui.engine.jobs.witness import Auditor, Witness
 from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
-from zstui.engine.routing.model import Result
-from zstui.engine.store.database import Database, Tx
-from zstui.engine.views import ApprovalState, JobOutputView, JobView, WorkView
+from zstui.engine.store.database import Database
+from zstui.engine.views import JobOutputView, JobView, WorkView
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +72,6 @@ MAX_QUEUE_S = 30 * 86_400
 MAX_ATTEMPTS = 10
 SWEEP_S = 60.0
 """Between two looks at what may be forgotten."""
-TYPICAL_OF = 50
-"""Finished jobs that an estimate looks at."""
-_PAID_BY_STATE: dict[ApprovalState, Paid] = {
-    "waiting": "unpaid",
-    "paying": "paying",
-    "declined": "declined",
-    "expired": "declined",
-    "failed": "unpaid",
-}
 
 
 class JobService:
@@ -172,10 +158,10 @@ class JobService:
         self.batches = Batches(self._room, self._submitter, candidates)
         self._executor = Executor(self._room, request_payment)
         self._witness = Witness(self._room)
-        self._payment_state = payment_state
+        self.payments = Payments(self._room, payment_state, self._submitter.payment_decided, self._settler.book)
         self._presence = Presence()
+        self.standing = Standing(self._room, self._submitter.promises, self._executor.committed, self._presence)
         self._events: Subscription[Followed] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = False
         network.handle(JOB_PROTOCOL, self._serve)
 
@@ -183,7 +169,7 @@ class JobService:
 
     async def start(self) -> None:
         """Load all jobs, own up to interrupted runs, go on with what was under way."""
-        self._loop = asyncio.get_running_loop()
+        self.payments.start()
         self._events = self._room.bus.subscribe(PeerConnected, PeerDisconnected, PeerChanged, JobMoved, ApprovalChanged)
         await self._room.records.load()
         await self._flush_outputs()
@@ -209,7 +195,7 @@ class JobService:
         async for event in events:
             match event:
                 case ApprovalChanged():
-                    await self._payment_changed(event.request_id)
+                    await self.payments.changed(event.request_id)
                 case PeerDisconnected():
                     self._presence.disconnected(event.peer_id, self._room.clock.monotonic_us())
                 case PeerConnected():
@@ -218,18 +204,6 @@ class JobService:
                     self._submitter.take_late(event.peer_id)
             self._submitter.news()
             self.batches.news()
-
-    async def _payment_changed(self, request_id: str) -> None:
-        job = self._room.records.by_receipt(request_id)
-        if job is None:
-            await self._submitter.payment_decided(request_id)
-        if job is None or not job.mine or self._payment_state is None or job.paid == "paid":
-            return
-        state = self._payment_state(request_id)
-        if state in _PAID_BY_STATE:
-            paid = _PAID_BY_STATE[state]
-            await self._room.db.write(lambda tx: store.set_owed(tx, job.job_id, paid))
-            await self._room.records.reload(job.job_id)
 
     async def _sweep(self) -> None:
         while True:
@@ -404,91 +378,3 @@ class JobService:
             hours_start="" if hours.always else format_minute(hours.start),
             hours_end="" if hours.always else format_minute(hours.end),
         )
-
-    def at_risk(self, peer: PeerId) -> int:
-        """µ that ``peer`` owes me: receipts not paid, and what was metered of work under way and is not paid."""
-        return self._unpaid(False, peer)
-
-    def owed(self, peer: PeerId) -> int:
-        """µ that I owe ``peer`` for its work, as far as this node knows: receipts not paid, and notes of what runs there."""
-        return self._unpaid(True, peer)
-
-    def _unpaid(self, mine: bool, peer: PeerId) -> int:
-        jobs = self._room.records.unsettled
-        running = (j for j in jobs.unfinished() if (j.mine, j.peer) == (mine, peer))
-        return jobs.due_u(mine, peer) + sum(at_risk_u(self._room, j) for j in running)
-
-    def committed(self, peer: PeerId) -> int:
-        """µ that ``peer`` may yet owe me: receipts not paid, and work under way at its dearest."""
-        return self._executor.committed(peer)
-
-    def reserved(self, peer: PeerId) -> int:
-        """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet."""
-        return self._submitter.promises.reserved(peer)
-
-    def uptime(self, peer: PeerId) -> float:
-        """Share of the time since this node first saw ``peer``, in this run, that it was online."""
-        return self._presence.share(peer, self._room.clock.monotonic_us())
-
-    def speed(self, peer: PeerId) -> float | None:
-        """Of ``peer`` over the reference machine, from runs that a witness confirmed; None without any."""
-        return proven_speed(self._room.records, peer)
-
-    def typical_gas(self, module_cid: str) -> int | None:
-        """Median gas of my latest finished jobs with this module."""
-        latest_gas = [j.gas for j in islice(self._finished(module_cid), TYPICAL_OF) if j.gas_exact]
-        return median_low(latest_gas) if latest_gas else None
-
-    def typical_us(self, module_cid: str) -> int | None:
-        """Median run time of my latest finished jobs with this module."""
-        typical = self.typical(module_cid)
-        return None if typical is None else typical[0]
-
-    def result(self, job_id: str) -> Result | None:
-        """How long a job of mine took from its agreement to its receipt; None where it is not one or was not done."""
-        job = self._room.records.get(job_id)
-        if job is None or not (job.mine and job.state == "done" and job.agreed_us):
-            return None
-        return Result(job.module_cid, job.executor, job.finished_us - job.agreed_us, job.duration_us)
-
-    def _finished(self, module_cid: str) -> Iterator[Job]:
-        return (j for j in self._room.records if j.mine and j.state == "done" and j.module_cid == module_cid)
-
-    def typical(self, module_cid: str) -> tuple[int, int] | None:
-        """Median duration (µs) and memory (bytes) of my latest finished jobs with this module, None if there are none."""
-        known = list(islice(self._finished(module_cid), TYPICAL_OF))
-        if not known:
-            return None
-        return median_low(j.duration_us for j in known), median_low(j.memory_bytes for j in known)
-
-    # --- payments, inside the channel's transaction ------------------------------------------------------------------
-
-    def credited(self, tx: Tx, peer: PeerId, line: PayLine) -> None:
-        """A payment to me came in: the receipt that it names exactly is paid. Anything else is not for a job."""
-        self._paid(tx, peer, line, mine=False)
-
-    def acknowledged(self, tx: Tx, peer: PeerId, line: PayLine) -> None:
-        """A payment of mine is in the peer's hands: the job is paid, and its outcome becomes due in the same transaction."""
-        self._paid(tx, peer, line, mine=True)
-
-    def _paid(self, tx: Tx, peer: PeerId, line: PayLine, *, mine: bool) -> None:
-        back = line.kind == LINE_KINDS["refund"]
-        job_id = store.credit(
-            tx,
-            mine=mine != back,
-            peer=peer,
-            agreement_id=line.agreement.hex(),
-            ref=line.ref.hex(),
-            amount_u=line.amount_u,
-            back=back,
-        )
-        if job_id is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._after_payment, job_id)
-
-    def _after_payment(self, job_id: str) -> None:
-        self._room.spawn(self._take_over(job_id), "booking a payment", job_id)
-
-    async def _take_over(self, job_id: str) -> None:
-        job = await self._room.records.reload(job_id)
-        if job is not None and job.mine:
-            await self._settler.book(job_id)
