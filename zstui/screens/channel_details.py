@@ -101,7 +101,9 @@ def channel_details(channel: ChannelView, bridge: Bridge, history: History, widt
         span = view.points[-1].at - view.points[0].at
         title = "My balance, payment by payment" if span < 60 else f"My balance over {duration(span)}"
         lines += heading(f"{title}, {view.payments} in all", width)
-        lines += plot(over_time(view, max(2, width - 7)), width, PLOT_ROWS, "")
+        values = over_time(view, max(2, width - 7))
+        low = max(0.0, min(values) - 0.1 * (max(values) - min(values)))
+        lines += plot(values, width, PLOT_ROWS, "", low)
     return lines + _dispute(channel, bridge, width) + field("Id", channel.channel_id, "", width)
 
 
@@ -119,7 +121,11 @@ def _standing(channel: ChannelView, bridge: Bridge, width: int) -> list[Line]:
     text = f"{until(channel.expires_at)}, " + (f"in {duration(left)}" if left > 0 else "over")
     lines += field("Expires", text, "", width)
     named, needed = channel.witnesses, channel.witnesses_needed
-    text = f"{named} named; {needed} equal verdicts decide" if named else "none: nobody decides a dispute"
+    text = (
+        f"{named} named; {needed} equal verdict{'' if needed == 1 else 's'} decide{'s' if needed == 1 else ''}"
+        if named
+        else "none: nobody decides a dispute"
+    )
     lines += field("Witnesses", text, "", width)
     return lines + field("Settles", DRIVERS.get(channel.driver, channel.driver), "", width)
 

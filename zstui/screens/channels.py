@@ -103,7 +103,7 @@ class ChannelsPane(Pane[ChannelView]):
             ),
             Column("Theirs", 8, lambda c: amount(c.theirs_u), lambda c: -c.theirs_u, flex=1, limit=11, above=70),
             Column("Risk", 8, lambda c: _risk(c.at_risk_u), lambda c: -c.at_risk_u, align="right", flex=1, limit=11),
-            Column("Their risk", 10, lambda c: _risk(c.at_risk_theirs_u), align="right", above=100),
+            Column("Their risk", 10, lambda c: _risk(c.at_risk_theirs_u), align="right", above=95),
             Column("Seq", 4, lambda c: str(c.sequence), lambda c: -c.sequence, align="right", above=70),
             Column("Expires", 7, _expires, lambda c: c.expires_at, align="right"),
             Column("Chan", 4, lambda c: Span(short_id(c.channel_id), "muted"), above=70),

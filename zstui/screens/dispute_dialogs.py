@@ -160,7 +160,7 @@ def _standing(view: DisputeView) -> Iterator[tuple[str, str | Content]]:
     yield "State", Content.styled(view.state, f"bold {STYLES.get(view.state, '$text-error')}")
     if view.role == "witness":
         yield "You are", f"a witness; {safe(view.filed_by_name, 24)} filed it against {safe(view.peer_name, 24)}"
-    if view.reason:
+    if view.reason and view.state != "settled":
         yield "Why", safe(view.reason, 200)
     if view.filed_by:
         yield "Filed by", ("you" if view.filed_by_me else safe(view.filed_by_name, 24)) + f", {until(view.filed_at)}"
@@ -195,7 +195,8 @@ def _witnesses(view: DisputeView) -> Iterator[tuple[str, str | Content]]:
         since = f" ({until(witness.heard_at)})" if witness.state == "heard" and witness.heard_at else ""
         yield "", Content.assemble(f"{safe(witness.name, 24)} ", (f"{word}{since}{agreed}", style))
     if view.witnesses:
-        yield "", f"{view.needed} equal verdicts of {len(view.witnesses)} decide."
+        count = len(view.witnesses)
+        yield "", f"{view.needed} equal verdicts of {count} decide." if count > 1 else "Its verdict decides."
 
 
 class FileDisputeScreen(Form[DisputeView | None]):

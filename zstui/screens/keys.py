@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from textual.binding import Binding
 
@@ -68,3 +69,8 @@ def actions_of(group: str, bindings: Iterable[Binding], keymap: Mapping[str, str
         )
         for binding in bindings
     ]
+
+
+def declared(cls: type[Any]) -> list[Binding]:
+    """The keys that a class declares itself."""
+    return [binding for binding in cls.BINDINGS if isinstance(binding, Binding)]

@@ -24,7 +24,7 @@ from zstui.screens.guilds import GuildsPane
 from zstui.screens.help import HelpScreen
 from zstui.screens.jobs import JobsPane
 from zstui.screens.keeping import BackupScreen
-from zstui.screens.keys import Action, actions_of, keys_of, name_of, raw_keys
+from zstui.screens.keys import Action, actions_of, declared, keys_of, name_of, raw_keys
 from zstui.screens.log import LogPane, log_line
 from zstui.screens.palette import ActionsProvider
 from zstui.screens.pane import Pane
@@ -328,12 +328,12 @@ class MainScreen(Screen[None]):
         keymap = self.app._keymap
         panes = sorted(self.panes, key=lambda pane: pane is not self.pane)
         out = [action for pane in panes for action in actions_of(pane.TITLE, pane.own_bindings(), keymap)]
-        out += actions_of("Everywhere", _declared(MainScreen), keymap)
+        out += actions_of("Everywhere", declared(MainScreen), keymap)
         out.append(Action("view.theme", "Everywhere", "", "Theme", "Choose the colours", "app.change_theme"))
         out.append(
             Action("view.intro", "Everywhere", "", "Introduction", "Identity, backup, name and limits", "introduce")
         )
-        return out + actions_of("List", _declared(LineTable), keymap)
+        return out + actions_of("List", declared(LineTable), keymap)
 
     def run(self, action: Action) -> None:
         """Do it as if its key had been pressed; a pane's action in its pane."""
@@ -386,7 +386,7 @@ class MainScreen(Screen[None]):
 
     def _hints(self) -> list[Hint]:
         keymap = self.app._keymap
-        known = {b.id: b for b in (*_declared(MainScreen), *_declared(LineTable))}
+        known = {b.id: b for b in (*declared(MainScreen), *declared(LineTable))}
         hints: list[Hint] = []
         for id, label in SHOWN_EVERYWHERE:
             binding = known[id]
@@ -398,7 +398,3 @@ class MainScreen(Screen[None]):
             else:
                 hints.append((name_of(keys[0]), label))
         return hints
-
-
-def _declared(cls: type[Any]) -> list[Binding]:
-    return [binding for binding in cls.BINDINGS if isinstance(binding, Binding)]

@@ -193,8 +193,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(BLOCKS[1 + round((v - low) / spread * 6)] for v in shown).rjust(width)
 
 
-def plot(values: Sequence[float], width: int, height: int, unit: str) -> list[Line]:
-    """A column chart from zero, with the highest and the last value in words; [] without values."""
+def plot(values: Sequence[float], width: int, height: int, unit: str, low: float = 0.0) -> list[Line]:
+    """A column chart from ``low`` up, with both ends of its scale in words; [] without values."""
     shown = list(values[-(width - 7) :])
     if not shown:
         return []
@@ -204,10 +204,13 @@ def plot(values: Sequence[float], width: int, height: int, unit: str) -> list[Li
     for row in range(height - 1, -1, -1):
         columns = ""
         for value in shown:
-            eighths = round(max(0.0, value / top) * height * 8) - row * 8
+            eighths = round(max(0.0, (value - low) / ((top - low) or 1.0)) * height * 8) - row * 8
             if row == 0:
                 eighths = max(1, eighths)
             columns += BLOCKS[min(8, max(0, eighths))] * (step - 1 if step > 1 else 1) + (" " if step > 1 else "")
-        label = f"{top:.{0 if top >= 10 else 2}f}{unit}" if row == height - 1 else ("0" if row == 0 else "")
+        digits = 0 if top - low >= 10 else 2
+        label = (
+            f"{top:.{digits}f}{unit}" if row == height - 1 else (f"{low:.{digits if low else 0}f}" if row == 0 else "")
+        )
         lines.append((Span(fit(label, 6, "right") + " ", "muted"), Span(columns, "bar")))
     return lines
