@@ -6,6 +6,8 @@ fresh_stream_ms_p50               one frame there and back on a stream of its ow
 requests_per_s_100_concurrent     the same by 100 tasks at once
 mb_per_s_50mb                     50 MB one way on one stream, until the other side has told how much it got
 mdns_discovery_ms                 from the later ``ready`` line of two nodes to both seeing each other; median of five
+relay_ping_ms_p50                 round trip as above, with a relay in a process of its own between
+relay_mb_per_s                    5 MB one way through the relay, which is allowed more than that
 rss_mib_at_1000_peers             what a process grows by when it is linked to 1,000 peers
 """
 
@@ -28,7 +30,7 @@ from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 
 from tests.bench import discovery
-from tests.bench.net_far import ONCE, SINK
+from tests.bench.net_far import NEAR_IP, ONCE, RELAY_IP, SINK
 from tests.support.net import ECHO, NetNode, bare_configuration, net_node
 from zstui.engine.net.link import MAX_FRAME, Stream
 
@@ -37,12 +39,14 @@ PINGS = 300
 REQUESTS = 2_000
 CONCURRENT = 100
 BULK = 50_000_000
+RELAYED_BULK = 5_000_000
 
 
 async def measure() -> dict[str, object]:
     logging.disable(logging.CRITICAL)
     async with _far() as far, _folder() as folder:
         figures = {**await _ours(folder, far), **await _raw(far["raw_port"])}
+        figures |= await _relayed(folder, far)
         figures["rss_mib_at_1000_peers"] = await _crowd(folder, far["crowd"])
     figures["mdns_discovery_ms"] = (await discovery.measure())["after_ready_ms_p50"]
     return figures
@@ -69,14 +73,35 @@ async def _ours(folder: Path, far: dict[str, Any]) -> dict[str, object]:
             "ping_ms_p50": _p50([await _timed(ping) for _ in range(PINGS)]),
             "fresh_stream_ms_p50": _p50([await _timed(request) for _ in range(PINGS)]),
             "requests_per_s_100_concurrent": await _rate(request),
-            "mb_per_s_50mb": await _bulk(await node.net.open(peer, SINK)),
+            "mb_per_s_50mb": await _bulk(await node.net.open(peer, SINK), BULK),
         }
 
 
-async def _bulk(stream: Stream) -> float:
+async def _relayed(folder: Path, far: dict[str, Any]) -> dict[str, object]:
+    """This process and the far one exchange no datagram; the relay is a third."""
+    async with net_node(folder, "behind", start=False, listen=f"{NEAR_IP}:0") as node:
+        node.net._links.endpoint._reachable = lambda host: host == RELAY_IP
+        await node.net.start()
+        await node.net.connect(far["relay"])
+        peer = await node.net.connect(far["circuit"])
+        assert node.net.view(peer).path == "relay"
+        echo = await node.net.open(peer, ECHO)
+
+        async def ping() -> None:
+            await echo.send(b"x" * 32)
+            await echo.receive()
+
+        pings = [await _timed(ping) for _ in range(PINGS)]
+        return {
+            "relay_ping_ms_p50": _p50(pings),
+            "relay_mb_per_s": await _bulk(await node.net.open(peer, SINK), RELAYED_BULK),
+        }
+
+
+async def _bulk(stream: Stream, size: int) -> float:
     chunk, sent = bytes(MAX_FRAME - 16), 0
     begin = time.perf_counter()
-    while sent < BULK:
+    while sent < size:
         await stream.send(chunk)
         sent += len(chunk)
     await stream.close()

@@ -6,15 +6,17 @@ Prints one JSON line, and ends when standard input closes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aioquic.asyncio.server import QuicServer, serve
 
-from tests.support.net import bare_configuration, make_tls_certificate, net_node
+from tests.support.net import bare_configuration, make_tls_certificate, net_node, until
 from zstui.engine.bus import Bus
 from zstui.engine.errors import StreamClosed
 from zstui.engine.identity.keys import Identity
@@ -28,6 +30,8 @@ from zstui.engine.net.stream import WireStream
 SINK = "/bench/sink/1.0.0"
 ONCE = "/bench/once/1.0.0"
 CROWD = 1_000
+RELAY_IP, FAR_IP, NEAR_IP = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+"""Of the relay, and of the two nodes that exchange datagrams with it alone."""
 
 
 async def once(stream: Stream) -> None:
@@ -104,16 +108,60 @@ async def crowd() -> list[str]:
     return found
 
 
+@contextlib.asynccontextmanager
+async def hidden(home: Path, relay: str) -> AsyncIterator[str]:
+    """The address through ``relay`` of a node that cannot be reached otherwise."""
+    async with net_node(home, "hidden", start=False, listen=f"{FAR_IP}:0") as node:
+        node.net._links.endpoint._reachable = lambda host: host == RELAY_IP
+        node.net.handle(SINK, sink)
+        await node.net.start()
+        await node.net.connect(relay)
+        await until(node.net._relaying.client.relays)
+        yield node.net.addresses()[-1]
+
+
+async def relay_process() -> tuple[asyncio.subprocess.Process, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.net_far", "relay"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    return process, (await process.stdout.readline()).decode().strip()
+
+
+async def run_relay() -> None:
+    with tempfile.TemporaryDirectory(prefix="zstui-bench-") as folder:
+        async with net_node(Path(folder), "relay", relay=True, relay_mib_per_s=1000) as node:
+            print(node.address, flush=True)
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
 async def main() -> None:
     logging.disable(logging.CRITICAL)
+    if sys.argv[1:] == ["relay"]:
+        await run_relay()
+        return
+    relay, relay_address = await relay_process()
     with tempfile.TemporaryDirectory(prefix="zstui-bench-") as folder:
         async with net_node(Path(folder), "far", start=False) as node:
             node.net.handle(SINK, sink)
             node.net.handle(ONCE, once)
             await node.net.start()
             _, port = await raw_server()
-            print(json.dumps({"address": node.address, "raw_port": port, "crowd": await crowd()}), flush=True)
-            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+            async with hidden(Path(folder), relay_address) as circuit:
+                said = {
+                    "address": node.address,
+                    "raw_port": port,
+                    "relay": relay_address,
+                    "circuit": circuit,
+                    "crowd": await crowd(),
+                }
+                print(json.dumps(said), flush=True)
+                await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    assert relay.stdin is not None
+    relay.stdin.close()
+    await relay.wait()
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ PEER = Identity(bytes(32)).peer_id
 OTHER = Identity(bytes(31) + b"\1").peer_id
 
 ips = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).filter(lambda ip: ip.version == 4 or not ip.ipv4_mapped)
-addresses = st.builds(
-    Multiaddr, ips.map(str), st.integers(1, 65535), st.one_of(st.none(), st.sampled_from([PEER, OTHER]))
-)
+direct = st.builds(Multiaddr, ips.map(str), st.integers(1, 65535), st.one_of(st.none(), st.sampled_from([PEER, OTHER])))
+circuits = st.builds(Multiaddr, ips.map(str), st.integers(1, 65535), st.just(PEER), st.just(OTHER))
+addresses = st.one_of(direct, circuits)
 
 
 # --- varint ----------------------------------------------------------------------------------------------------------
@@ -60,6 +60,20 @@ def test_multiaddr_round_trips(address: Multiaddr) -> None:
 def test_known_binary_multiaddr() -> None:
     """/ip4/127.0.0.1/udp/4433/quic-v1 by the codes of the multiaddr table."""
     assert Multiaddr("127.0.0.1", 4433).encode().hex() == "04" + "7f000001" + "9102" + "1151" + "cd03"
+
+
+def test_a_circuit_names_the_relay_and_the_peer() -> None:
+    relay = parse_multiaddr(f"/ip4/192.0.2.7/udp/4433/quic-v1/p2p/{OTHER}")
+    circuit = relay.through(PEER)
+    assert str(circuit) == f"{relay}/p2p-circuit/p2p/{PEER}"
+    assert circuit.via == relay
+    assert decode_multiaddr(circuit.with_peer(None).encode()) == circuit.with_peer(None)
+    for tail in ("/p2p-circuit", f"/p2p-circuit/p2p/{PEER}/p2p-circuit/p2p/{PEER}", f"/p2p-circuit/{PEER}"):
+        with pytest.raises(BadInput):
+            parse_multiaddr(str(relay) + tail)
+    for more in (b"\xa2\x02" * 2, b"\xa2\x02\x04", b"\xa2\x02" + circuit.encode()):
+        with pytest.raises(ProtocolError):
+            decode_multiaddr(relay.encode() + more)
 
 
 def test_dns_names_are_understood() -> None:

@@ -1,4 +1,4 @@
-// A js-libp2p peer over QUIC and through relays. Arguments: "relay" to be one, else more addresses to listen at. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
+// A js-libp2p peer over QUIC and through relays. Arguments: "relay" to be one, "plain" for no hash table, more addresses to listen at. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
 import { createInterface } from 'node:readline'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
@@ -14,6 +14,7 @@ import { CID } from 'multiformats/cid'
 import * as Digest from 'multiformats/hashes/digest'
 
 const isRelay = process.argv.includes('relay')
+const isPlain = process.argv.includes('plain')
 const node = await createLibp2p({
   addresses: { listen: ['/ip4/127.0.0.1/udp/0/quic-v1', ...process.argv.slice(2).filter((a) => a.startsWith('/'))] },
   transports: [quic(), circuitRelayTransport()],
@@ -25,7 +26,9 @@ const node = await createLibp2p({
     identifyPush: identifyPush(),
     ping: ping(),
     ...(isRelay ? { relay: circuitRelayServer() } : {}),
-    dht: kadDHT({ protocol: '/zerostate/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper })
+    ...(isPlain
+      ? {}
+      : { dht: kadDHT({ protocol: '/zerostate/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper }) })
   }
 })
 
@@ -36,7 +39,15 @@ const cid = (hex) => CID.createV1(0x55, Digest.decode(Uint8Array.from(Buffer.fro
 
 const operations = {
   async ping ({ address }) {
-    return { rtt_ms: await node.services.ping.ping(multiaddr(address), withDeadline()) }
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return { rtt_ms: await node.services.ping.ping(multiaddr(address), withDeadline()) }
+      } catch (error) {
+        // One ping at a time goes over a connection, and the hash table pings its contacts, too.
+        if (error.name !== 'TooManyOutboundProtocolStreamsError' || attempt === 20) throw error
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      }
+    }
   },
   async identify ({ address }) {
     const connection = await node.dial(multiaddr(address), withDeadline())

@@ -30,8 +30,10 @@ async def _discover(s: Services, _: c.Discover) -> list[views.PeerView]:
 
 
 async def _connect(s: Services, command: c.Connect) -> views.PeerView:
+    linked = s.net.connected()
     peer = await s.net.connect(command.address)
-    await s.net.improve(peer)
+    if peer in linked:
+        await s.net.improve(peer)
     return projection.peer(s, peer)
 
 

@@ -73,10 +73,7 @@ class CircuitConnection:
     def close(self, code: int = CLOSE_NORMAL, reason: str = "", *, error: NetError | None = None) -> None:
         if self.is_closed:
             return
-        try:
-            self._mux.go_away(code)
-        except ProtocolError:
-            log.debug("No room for a goodbye to %s.", self.peer)
+        self._mux.go_away(code)
         self._finish(code, reason or "closed", error or Unreachable(reason or "The connection was closed."))
 
     def retire(self) -> None:

@@ -59,7 +59,7 @@ class Yamux:
         self._control: deque[bytes] = deque()
         self._drains: set[asyncio.Future[None]] = set()
         self._input = bytearray()
-        self._is_closed = False
+        self._is_flooded = False
         self.unread = 0
         """Bytes of all streams that the application has not taken."""
         self.closed_with: int | None = None
@@ -83,7 +83,6 @@ class Yamux:
 
     def lost(self, reason: str) -> None:
         """The channel is gone."""
-        self._is_closed = True
         for entry in tuple(self._entries.values()):
             entry.stream.lost(reason)
         self._entries.clear()
@@ -105,6 +104,8 @@ class Yamux:
                 break
             self._frame(kind, flags, stream_id, length, bytes(self._input[start:end]))
             offset = end
+            if self._is_flooded:
+                raise ProtocolError("The peer asks and does not read.")
         del self._input[:offset]
 
     def output(self, limit: int) -> bytes:
@@ -196,7 +197,8 @@ class Yamux:
 
     def _say(self, kind: int, flags: int, stream_id: int, length: int) -> None:
         if len(self._control) >= _MAX_CONTROL:
-            raise ProtocolError("The peer asks and does not read.")
+            self._is_flooded = True
+            return
         self._control.append(_HEADER.pack(0, kind, flags, stream_id, length))
         self._wake()
 
