@@ -64,6 +64,11 @@ class PeerProcess:
         assert self.ready is not None
         return self.ready.peer_id
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self, *options: str) -> Ready:
         """Start it and wait for its ready line. Raises ZsError with its last words if it fails."""
         self._process = await asyncio.create_subprocess_exec(

@@ -11,6 +11,7 @@ from typing import Any
 
 import wasmtime
 
+from tests.bench import remote
 from zstui.engine.jobs.samples import samples
 from zstui.engine.jobs.sandbox.model import Execution, RunResult
 from zstui.engine.jobs.sandbox.pool import Sandbox
@@ -32,6 +33,7 @@ async def measure() -> dict[str, Any]:
     ``cached_load_ms``: the first run of the one of about 1 MB in a new sandbox. ``cancel_ms_p50``: from asking a busy loop to
     stop until its result is there. ``fuel_epoch_overhead_ratio``: the loops of "calibrate" as the sandbox compiles them over
     the same loops as wasmtime does by default (geometric mean). ``worker_rss_mib``: a worker's own memory after all that.
+    ``remote_job_ms_p50``: from submitting a hello to another process to its verified receipt, see ``remote``.
     """
     modules = {name: path.read_bytes() for name, path in samples().items()}
     add = Execution(module=modules["numbers"], function="add", args=("1", "2"))
@@ -53,6 +55,7 @@ async def measure() -> dict[str, Any]:
         finally:
             await sandbox.stop()
         figures["cached_load_ms"] = await _cached_load(Path(directory))
+    figures["remote_job_ms_p50"] = (await remote.measure())["remote_job_ms_p50"]
     return figures
 
 
