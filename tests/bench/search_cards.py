@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from zstui.engine.identity.card import Card
-from zstui.engine.search.embedding import SHORT
+from zstui.engine.jobs.cid import cid_of_digest
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Network:
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
-        self._modules = [f"{self._chance.getrandbits(256):064x}" for _ in range(MODULES)]
+        self._modules = [cid_of_digest(self._chance.randbytes(32)) for _ in range(MODULES)]
         self._hardware = tuple(self._chance.sample(HARDWARE, len(HARDWARE)))
 
     def card(self) -> Card:
@@ -103,7 +103,7 @@ class Network:
             *card.tags,
             *chance.sample(card.hardware.split(), min(2, len(card.hardware.split()))),
             *card.region.split()[:1],
-            *(m[:SHORT] for m in card.modules[:1]),
+            *card.modules[:1],
         ]
         if card.executor:
             parts.append("executor")

@@ -67,6 +67,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Of my repeatable jobs, how many are run again by a witness, chosen at random after their receipts came."""
     tags: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
     """Words on the capability card, for others to find this node by."""
+    hardware: str = "auto"
+    """Model of the processor on the card; "auto" finds it out, "" tells nothing."""
+    region: str = ""
+    """Where the machine is, as far as the card shall tell."""
+    card_modules: Annotated[int, msgspec.Meta(ge=0, le=8)] = 8
+    """So many modules that were run here most for others are named on the card by their CIDs; 0: none."""
     demo: bool = False
     """Play money: shown as such on every screen."""
 

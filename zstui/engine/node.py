@@ -38,9 +38,10 @@ from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, Unk
 from zstui.engine.events import GuildEnded, GuildJoined, Notice, WorkChanged
 from zstui.engine.guilds import store as guild_store
 from zstui.engine.guilds.service import GuildService
+from zstui.engine.hardware import processor_model
 from zstui.engine.home import Home
 from zstui.engine.identity import envelope
-from zstui.engine.identity.card import Card
+from zstui.engine.identity.card import MAX_HARDWARE, MAX_REGION, Card
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import store as job_store
@@ -253,6 +254,7 @@ class Node:
         disputes: DisputeService
         jobs: JobService
         market: Market
+        hardware = processor_model() if settings.hardware == "auto" else settings.hardware
 
         def my_card() -> bytes:
             return envelope.seal(
@@ -269,6 +271,9 @@ class Node:
                     issued_us=clock.now_us(),
                     closed=jobs.owner.closed(),
                     speed=round(1000 * (own_speed() or 0)),
+                    hardware=clean_text(hardware, MAX_HARDWARE),
+                    region=clean_text(settings.region, MAX_REGION),
+                    modules=jobs.standing.usual_modules(settings.card_modules),
                 ),
             )
 

@@ -116,7 +116,8 @@ class PeersPane(Pane[PeerView]):
         return self.bridge.peers.get(key)
 
     def words(self, record: PeerView) -> str:
-        tags = " ".join(record.capabilities.tags)
+        offer = record.capabilities
+        tags = " ".join((*offer.tags, offer.hardware, offer.region))
         return f"{record.name} {record.peer_id} {record.address} {record.state} {record.path or ''} {tags}"
 
     def note(self, record: PeerView) -> tuple[str, str]:
@@ -158,6 +159,12 @@ class PeersPane(Pane[PeerView]):
             lines += field("", f"{format_rate(offer.price_per_mib_nano)} a MiB", "", width)
         else:
             lines += paragraph("Does not run jobs for others.", "muted", width)
+        if offer.hardware:
+            lines += field("Hardware", offer.hardware, "", width)
+        if offer.region:
+            lines += field("Region", offer.region, "", width)
+        if offer.modules:
+            lines += field("Has ready", f"{len(offer.modules)} modules", "", width)
         if offer.tags:
             lines += field("Tags", ", ".join(offer.tags), "", width)
         return lines

@@ -75,4 +75,4 @@ def test_a_neighbour_that_is_gone_leaves_nothing(pairs: list[tuple[str, str]], g
 def test_nonsense_is_refused() -> None:
     for wrong in ({"rate": 0}, {"rate": 1.5}, {"half_life": -1}, {"max_neighbours": 0}, {"max_destinations": 0}):
         with pytest.raises(ValueError):
-            QTable(**wrong)  # type: ignore[arg-type]
+            QTable(**wrong)

@@ -5,14 +5,17 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from zstui.engine.bus import Bus
 from zstui.engine.events import PeerChanged
 from zstui.engine.identity.card import Card
+from zstui.engine.jobs.cid import cid_of_digest
 from zstui.engine.search import index as index_module
 from zstui.engine.search.embedding import DIMENSIONS, card_words, embed, query_words
 from zstui.engine.search.index import CapabilityIndex, exact
 from zstui.engine.search.service import PeerSearch
+from zstui.engine.search.words import WordIndex
 
 
 def card(name: str, *tags: str, cores: int = 2, memory: int = 128, executor: bool = True) -> Card:
@@ -89,3 +92,65 @@ async def test_equal_vectors_come_in_the_order_of_their_keys() -> None:
     for key in ("c", "a", "b"):
         index.put(key, embed(["gpu"]))
     assert [key for key, _ in index.search(embed(["gpu"]), 3)] == ["a", "b", "c"]
+
+
+KEYS = st.sampled_from("abcdefghij")
+SAID = st.lists(st.sampled_from(["gpu", "render", "berlin", "ryzen", "cores8"]), max_size=5)
+
+
+@given(st.lists(st.tuples(KEYS, st.none() | SAID), max_size=40), SAID, st.integers(1, 12), st.sampled_from([0, 2, 512]))
+def test_the_cards_that_say_most_of_the_words_are_found(
+    changes: list[tuple[str, list[str] | None]], words: list[str], count: int, rare: int
+) -> None:
+    """Against reading every card, with words as sets, as bitmaps, and on the way from one to the other."""
+    index, cards = WordIndex(rare), dict[str, set[str]]()
+    for key, spoken in changes:
+        if spoken is None:
+            index.remove(key)
+            cards.pop(key, None)
+        else:
+            index.put(key, spoken)
+            cards[key] = set(spoken)
+    want = sorted((len(spoken & set(words)) for spoken in cards.values() if spoken & set(words)), reverse=True)
+    found = index.most(words, count)
+    assert len(set(found)) == len(found)
+    assert [len(cards[key] & set(words)) for key in found] == want[:count]
+    assert [index.said(key, set(words)) for key in found] == want[:count]
+
+
+def test_many_cards_with_the_same_word_are_all_found() -> None:
+    index = WordIndex()
+    for n in range(2_000):
+        index.put(f"k{n}", ["executor", f"n{n}"])
+    assert len(index.most(["executor"], 5_000)) == 2_000
+    assert index.most(["executor", "n1777"], 2)[0] == "k1777"
+    assert index.most(["nobody", "says"], 5) == []
+
+
+async def test_hardware_region_and_modules_are_found_and_typing_errors_forgiven() -> None:
+    cid = cid_of_digest(bytes(range(32)))
+    cards = {
+        "pi": replace(card("attic"), hardware="Raspberry Pi 4", region="Oslo"),
+        "amd": replace(card("rack"), hardware="AMD Ryzen 7 5800X", region="Berlin", modules=(cid,)),
+        **{f"other{n}": replace(card(f"box-{n}"), hardware="Intel N100", region="Lagos") for n in range(20)},
+    }
+    search = PeerSearch(Bus(), known=lambda: list(cards), card_of=cards.get)
+    await search.start()
+    for text, peer in (("raspbery pi", "pi"), ("5800x", "amd"), ("oslo", "pi"), (f"who has {cid}", "amd")):
+        assert search.like(text)[0][0] == peer, text
+    assert all(0 < similarity <= 1 for _, similarity in search.like("ryzen berlin executor"))
+    await search.stop()
+
+
+async def test_an_index_that_was_held_back_catches_up() -> None:
+    index = CapabilityIndex()
+    index.hold()
+    for n in range(1_000):
+        index.put(f"k{n}", embed([f"word{n}"]))
+    assert index._building is None
+    index.release()
+    index.put("late", embed(["late"]))
+    await index.settled()
+    assert index._fresh <= {"late"}
+    assert index.search(embed(["late"]), 1)[0][0] == "late"
+    await index.stop()

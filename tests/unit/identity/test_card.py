@@ -8,7 +8,17 @@ import msgspec
 import pytest
 
 from zstui.engine.errors import ProtocolError
-from zstui.engine.identity.card import MAX_CARD, MAX_NAME, Card, capabilities, read_card
+from zstui.engine.identity.card import (
+    MAX_CARD,
+    MAX_HARDWARE,
+    MAX_MODULE,
+    MAX_MODULES,
+    MAX_NAME,
+    MAX_REGION,
+    Card,
+    capabilities,
+    read_card,
+)
 from zstui.engine.identity.envelope import Body, seal
 from zstui.engine.identity.keys import Identity
 
@@ -25,6 +35,8 @@ def test_a_signed_card_is_read_back() -> None:
 
 
 def test_what_screens_see() -> None:
+    place = capabilities(read_card(changed(hardware="Ryzen", region="Oslo", modules=("bafk",)), ME.peer_id))
+    assert (place.hardware, place.region, place.modules) == ("Ryzen", "Oslo", ("bafk",))
     view = capabilities(CARD)
     assert (view.executor, view.cores, view.memory_mib, view.timeout_s) == (True, 8, 512, 60)
     assert (view.price_per_second_nano, view.price_per_mib_nano, view.tags) == (10_000_000, 100_000, ("arm", "ssd"))
@@ -48,11 +60,21 @@ def test_text_is_cleaned() -> None:
     card = read_card(changed(name="\x1b[31mred\u202e" + "x" * 80, tags=("a\x07b", "\x00", "[bold]")), ME.peer_id)
     assert card.name == ("[31mred" + "x" * 80)[:MAX_NAME]
     assert card.tags == ("ab", "[bold]")
+    card = read_card(changed(hardware="a\x1b" * 99, region="b\u202e" * 99, modules=("c\n" * 99,)), ME.peer_id)
+    assert (card.hardware, card.region) == ("a" * MAX_HARDWARE, "b" * MAX_REGION)
+    assert len(card.modules[0]) <= MAX_MODULE
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"cores": -1}, {"price_per_second_nano": -1}, {"memory_mib": 2**53}, {"issued_us": -5}, {"tags": ("t",) * 17}],
+    [
+        {"cores": -1},
+        {"price_per_second_nano": -1},
+        {"memory_mib": 2**53},
+        {"issued_us": -5},
+        {"tags": ("t",) * 17},
+        {"modules": ("m",) * (MAX_MODULES + 1)},
+    ],
 )
 def test_values_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match="out of range"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from statistics import median_low
@@ -17,6 +18,8 @@ from zstui.engine.routing.model import Result
 
 TYPICAL_OF = 50
 """Finished jobs that an estimate looks at."""
+USUAL_OF = 500
+"""Jobs run for others that tell which modules are usual here."""
 
 
 class Standing:
@@ -74,6 +77,12 @@ class Standing:
         if job is None or not (job.mine and job.state == "done" and job.agreed_us):
             return None
         return Result(job.module_cid, job.executor, job.finished_us - job.agreed_us, job.duration_us)
+
+    def usual_modules(self, count: int) -> tuple[str, ...]:
+        """CIDs of the modules that were run most here for others lately, most first; they are compiled already."""
+        latest_runs = islice((j for j in self._room.records if not j.mine and j.state == "done"), USUAL_OF)
+        runs = Counter(j.module_cid for j in latest_runs)
+        return tuple(cid for cid, _ in runs.most_common(count))
 
     def _finished(self, module_cid: str) -> Iterator[Job]:
         return (j for j in self._room.records if j.mine and j.state == "done" and j.module_cid == module_cid)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 
 from annoy import AnnoyIndex
 
@@ -12,8 +13,8 @@ from zstui.engine.search.embedding import DIMENSIONS
 
 Vector = Sequence[float]
 EXACT_UP_TO = 200
-"""So many vectors, or a hundredth of all if that is more, are compared one by one; more are worth a new index."""
-TREES = 24
+"""So many vectors, or one in 400 if that is more, are compared one by one; more are worth a new index."""
+TREES = 32
 SEARCH_NODES = 6_000
 """Candidates that a query looks at: recall against time."""
 _ADD_AT_ONCE = 500
@@ -28,23 +29,36 @@ class CapabilityIndex:
         """Keys whose vector is not the one in the index."""
         self._annoy: AnnoyIndex | None = None
         self._keys: list[str] = []
+        self._changed: set[str] = set()
+        """Keys that changed since the build under way began."""
+        self._held = False
         self._building: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._vectors)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._vectors)
+
     def put(self, key: str, vector: Vector) -> None:
         """Add or replace. Call it on the event loop."""
+        vector = array("f", vector)
         if self._vectors.get(key) == vector:
             return
         self._vectors[key] = vector
         self._fresh.add(key)
-        if len(self._fresh) > max(EXACT_UP_TO, len(self._vectors) // 100) and self._building is None:
-            self._building = asyncio.create_task(self._build(), name="capability index")
+        self._changed.add(key)
+        self._catch_up()
 
     def remove(self, key: str) -> None:
         self._vectors.pop(key, None)
         self._fresh.discard(key)
+        self._changed.discard(key)
+
+    def similarity(self, vector: Vector, key: str) -> float:
+        """Cosine; 0 for a key that is not here."""
+        known = self._vectors.get(key)
+        return 0.0 if known is None else _dot(vector, known)
 
     def search(self, vector: Vector, count: int) -> list[tuple[str, float]]:
         """The ``count`` nearest keys with their cosine similarity, best first; equal ones in order of their keys."""
@@ -54,6 +68,14 @@ class CapabilityIndex:
             candidates.update(self._keys[item] for item in found)
         scored = ((-_dot(vector, self._vectors[k]), k) for k in candidates if k in self._vectors)
         return [(key, -score) for score, key in heapq.nsmallest(count, scored)]
+
+    def hold(self) -> None:
+        """Build nothing until ``release``: many vectors are about to come."""
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
+        self._catch_up()
 
     async def settled(self) -> None:
         """Return once no build is under way."""
@@ -66,21 +88,29 @@ class CapabilityIndex:
             self._building.cancel()
             await asyncio.gather(self._building, return_exceptions=True)
 
+    def _catch_up(self) -> None:
+        wanted = len(self._fresh) > max(EXACT_UP_TO, len(self._vectors) // 400)
+        if wanted and self._building is None and not self._held:
+            self._building = asyncio.create_task(self._build(), name="capability index")
+
     async def _build(self) -> None:
         try:
-            snapshot = dict(self._vectors)
+            self._changed.clear()
             index = AnnoyIndex(DIMENSIONS, "angular")
             index.set_seed(1)
-            keys = list(snapshot)
-            for start in range(0, len(keys), _ADD_AT_ONCE):
-                for item in range(start, min(start + _ADD_AT_ONCE, len(keys))):
-                    index.add_item(item, snapshot[keys[item]])
-                await asyncio.sleep(0)
+            keys: list[str] = []
+            for number, key in enumerate(tuple(self._vectors), 1):
+                if key in self._vectors:
+                    index.add_item(len(keys), self._vectors[key])
+                    keys.append(key)
+                if number % _ADD_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             await asyncio.to_thread(index.build, TREES)
             self._annoy, self._keys = index, keys
-            self._fresh = {key for key, vector in self._vectors.items() if snapshot.get(key) is not vector}
+            self._fresh, self._changed = self._changed, set()
         finally:
             self._building = None
+        self._catch_up()
 
 
 def _dot(a: Vector, b: Vector) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable, Iterable
 
 from zstui.engine.bus import Bus, Subscription
@@ -11,7 +12,10 @@ from zstui.engine.identity.card import Card
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.search.embedding import card_words, embed, query_words
 from zstui.engine.search.index import CapabilityIndex
+from zstui.engine.search.words import MAX_WORDS, WordIndex
 
+CANDIDATES = 3
+"""Times as many as asked for that say most of the words are compared by their vectors."""
 TURN = 32
 """Cards read before others on the loop get their turn."""
 
@@ -25,17 +29,19 @@ class PeerSearch:
         self._bus = bus
         self._known = known
         self._card_of = card_of
-        self._index = CapabilityIndex()
-        self._words: dict[PeerId, tuple[str, ...]] = {}
+        self.index = CapabilityIndex()
+        self._said = WordIndex()
         self._changes: Subscription[PeerChanged] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._changes = self._bus.subscribe(PeerChanged)
+        self.index.hold()
         for number, peer in enumerate(tuple(self._known()), 1):
             self._take(peer)
             if number % TURN == 0:
                 await asyncio.sleep(0)
+        self.index.release()
         self._task = asyncio.create_task(self._follow(self._changes), name="peer search")
 
     async def stop(self) -> None:
@@ -44,14 +50,28 @@ class PeerSearch:
             self._changes.close()
             await self._task
             self._task = None
-        await self._index.stop()
+        await self.index.stop()
+
+    async def settled(self) -> None:
+        """Return once the index has caught up with what was told of cards."""
+        await self.index.settled()
 
     def like(self, text: str, count: int = 20) -> list[tuple[PeerId, float]]:
-        """Peers whose cards are most like ``text``, best first, with a similarity above 0 and up to 1."""
-        words = query_words(text)
+        """Peers whose cards are most like ``text``, best first, with a similarity above 0 and up to 1.
+
+        Those that say more of its words come first; of equals, and for words that nobody says so, the nearer vector.
+        """
+        words = tuple(dict.fromkeys(query_words(text)))[:MAX_WORDS]
         if not words:
             return []
-        return [(peer, similarity) for peer, similarity in self._index.search(embed(words), count) if similarity > 0]
+        vector = embed(words)
+        saying = self._said.most(words, CANDIDATES * count)
+        near = {peer: self.index.similarity(vector, peer) for peer in saying}
+        if len(saying) < count or self._said.said(saying[count - 1], words) < len(words):
+            near.update(self.index.search(vector, count))
+        rated = ((self._said.said(peer, words) + max(0.0, min(1.0, cosine)), peer) for peer, cosine in near.items())
+        best = heapq.nsmallest(count, ((-rate, peer) for rate, peer in rated if rate > 0))
+        return [(peer, -rate / (len(words) + 1)) for rate, peer in best]
 
     async def _follow(self, changes: Subscription[PeerChanged]) -> None:
         async for change in changes:
@@ -59,12 +79,12 @@ class PeerSearch:
 
     def _take(self, peer: PeerId) -> None:
         card = self._card_of(peer)
-        words = () if card is None else card_words(card)
-        if words == self._words.get(peer, ()):
+        words = () if card is None else tuple(dict.fromkeys(card_words(card)))
+        if words == self._said.words(peer):
             return
         if words:
-            self._words[peer] = words
-            self._index.put(peer, embed(words))
+            self._said.put(peer, words)
+            self.index.put(peer, embed(words))
         else:
-            del self._words[peer]
-            self._index.remove(peer)
+            self._said.remove(peer)
+            self.index.remove(peer)
