@@ -492,6 +492,7 @@ class Node:
             cores_of=cores_of,
             known=lambda: {p.peer_id for p in net.views()},
         )
+        net.choose_relays(routing)
         market = Market(
             jobs=jobs.standing,
             guilds=guilds,

@@ -52,20 +52,20 @@ async def test_results_and_bids_are_learned_and_outlast_a_restart(tmp_path: Path
     assert slow is not None
     assert (fast.expected_us, fast.samples) == (2 * US, 1)
     assert (slow.expected_us, slow.samples) == (8 * US, 1)
-    assert routing.best_via("cid", ["slow", "fast"]) == "fast"
+    assert routing.in_order("cid", ["slow", "fast"]) == ["fast", "slow"]
     # The fast one says that 40 jobs wait: on two cores, a second each.
     bus.publish(BidReceived("j3", "fast", "cid", 40))
     await asyncio.sleep(0.01)
     fast = routing.learned("cid", "fast")
     assert fast is not None
     assert (fast.expected_us, fast.waiting, fast.samples) == ((2 * US + 21 * US) // 2, 40, 2)
-    assert routing.best_via("cid", ["slow", "fast"]) == "slow"
+    assert routing.in_order("cid", ["slow", "fast"]) == ["slow", "fast"]
     await routing.stop()
     await routing.stop()
 
     again = make(db, bus, clock, known=lambda: {"slow"})
     await again.start()
-    assert again.best_via("cid", ["slow", "fast"]) == "slow"
+    assert again.in_order("cid", ["fast", "slow"]) == ["slow", "fast"]
     await again.stop()
     gone = make(db, bus, clock)
     await gone.start()
@@ -91,4 +91,18 @@ async def test_what_a_stranger_claims_is_bounded(tmp_path: Path) -> None:
     assert fast.waiting == 0
     assert routing.learned("cid", "p599") is None, "a bid alone says nothing of a peer whose run times are not known"
     await routing.stop()
+    await db.close()
+
+
+async def test_relays_that_answered_soonest_come_first_and_say_so(tmp_path: Path) -> None:
+    clock, bus = ManualClock(), Bus()
+    db = await Database.open(tmp_path / "db", store.SCHEMA)
+    routing = make(db, bus, clock)
+    assert routing.in_order("peer", ["a", "b", "c"]) == ["a", "b", "c"]
+    routing.tried("peer", "a", 31 * US)
+    routing.tried("peer", "b", US // 10)
+    assert routing.in_order("peer", ["a", "b"]) == ["b", "a"]
+    assert routing.in_order("peer", ["a", "b", "c"]) == ["c", "b", "a"], "what was never tried is tried once"
+    assert routing.why("peer", "b") == "reached in 0.10 s that way, learned from one dial"
+    assert routing.why("peer", "c") == ""
     await db.close()

@@ -28,6 +28,7 @@ from zstui.engine.net.links import Links
 from zstui.engine.net.multiaddr import Multiaddr, parse_address, parse_multiaddr
 from zstui.engine.net.peers import PeerBook, PeerRecord, short_id
 from zstui.engine.net.presence import Presence
+from zstui.engine.net.relay.choice import RelayChoice
 from zstui.engine.net.relay.service import Relaying
 from zstui.engine.net.resolver import ip_targets
 from zstui.engine.net.router import Router
@@ -382,6 +383,10 @@ class NetService:
             if not await self.find(peer) or not set(self.known_addresses(peer)) - set(known):
                 raise
             await self._reach(peer, self.known_addresses(peer), timeout)
+
+    def choose_relays(self, choice: RelayChoice) -> None:
+        """Try relays to a peer in this order, and tell how it went. Call it before the start."""
+        self._relaying.choice = choice
 
     async def _reach(self, peer: PeerId, known: tuple[Multiaddr, ...], timeout: float) -> None:
         circuits = [a for a in known if a.relay is not None]

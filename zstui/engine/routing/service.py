@@ -91,9 +91,18 @@ class Routing:
         weighed = self._table.expected(module_cid, executor, self._clock.now_us())
         return Learned(round(known.q), round(weighed), known.samples, self._waiting.get(executor, 0))
 
-    def best_via(self, destination: str, neighbours: Iterable[PeerId]) -> PeerId | None:
-        """The neighbour through which ``destination`` is reached soonest, the first of equals; None of none."""
-        return self._table.best_via(destination, neighbours, self._clock.now_us())
+    def in_order(self, destination: str, neighbours: Iterable[PeerId]) -> list[PeerId]:
+        """``neighbours`` by the time until ``destination`` is reached through each; equal ones as they were given."""
+        now = self._clock.now_us()
+        return sorted(neighbours, key=lambda neighbour: self._table.expected(destination, neighbour, now))
+
+    def why(self, destination: str, neighbour: PeerId) -> str:
+        """What is expected of the way through ``neighbour``, "" if nothing was learned."""
+        known = self._table.get(destination, neighbour)
+        if known is None:
+            return ""
+        times = "one dial" if known.samples == 1 else f"{known.samples} dials"
+        return f"reached in {known.q / US:.2f} s that way, learned from {times}"
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
@@ -102,6 +111,10 @@ class Routing:
         waited, took, ahead = (float(min(max(0, us), MAX_US)) for us in (waited_us, took_us, ahead_us))
         self._table.update(destination, neighbour, q=waited, s=took, t=ahead, at=self._clock.now_us())
         self._changed = True
+
+    def tried(self, destination: str, neighbour: PeerId, took_us: int) -> None:
+        """It took so long to reach ``destination`` through ``neighbour``."""
+        self.observe(destination, neighbour, 0, took_us)
 
     async def _follow(self, news: Subscription[BidReceived | JobMoved]) -> None:
         async for event in news:

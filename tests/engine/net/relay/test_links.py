@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.engine.net.relay.support import confine, triangle
 from tests.support.net import ECHO, fails, net_node, until
 from zstui.engine.errors import StreamClosed, Unreachable
 from zstui.engine.events import PeerDisconnected
+from zstui.engine.identity.keys import Identity
 from zstui.engine.net.link import MAX_FRAME
 from zstui.engine.net.multiaddr import parse_multiaddr
+from zstui.engine.net.relay.choice import FAILED_US
 from zstui.engine.net.relay.server import Meter, RelayLimits
 
 
@@ -166,3 +170,34 @@ async def test_the_meter_keeps_to_its_rate() -> None:
     began = loop.time()
     await asyncio.gather(*(meter.take(50_000) for _ in range(10)))
     assert 0.2 < loop.time() - began < 0.6
+
+
+class Learner:
+    """Prefers the relays in ``first``, and remembers what it was told."""
+
+    def __init__(self, first: str) -> None:
+        self.first = first
+        self.told: list[tuple[str, str, int]] = []
+
+    def in_order(self, destination: str, neighbours: Iterable[str]) -> list[str]:
+        return sorted(neighbours, key=lambda relay: relay != self.first)
+
+    def tried(self, destination: str, neighbour: str, took_us: int) -> None:
+        self.told.append((destination, neighbour, took_us))
+
+    def why(self, destination: str, neighbour: str) -> str:
+        return f"{sum(relay == neighbour for _, relay, _ in self.told)} dials"
+
+
+async def test_relays_are_tried_in_the_order_chosen_and_each_try_is_told(tmp_path: Path) -> None:
+    async with triangle(tmp_path) as t:
+        good = parse_multiaddr(t.circuit)
+        wrong = msgspec.structs.replace(good, relay=Identity.generate().peer_id)
+        assert wrong.relay is not None
+        assert good.relay is not None
+        learner = Learner(first=wrong.relay)
+        t.alpha.net.choose_relays(learner)
+        await t.alpha.net._relaying.dial([good, wrong], None)
+        assert [(peer, relay) for peer, relay, _ in learner.told] == [(t.beta.id, wrong.relay), (t.beta.id, good.relay)]
+        assert learner.told[0][2] >= FAILED_US > learner.told[1][2]
+        assert t.alpha.net.view(t.beta.id).why.endswith("; 1 dials")

@@ -18,6 +18,7 @@ from zstui.engine.net.multiaddr import Multiaddr
 from zstui.engine.net.presence import Presence
 from zstui.engine.net.reachability import AUTONAT_PROTOCOL, Probe, Reachability
 from zstui.engine.net.relay import messages as m
+from zstui.engine.net.relay.choice import FAILED_US, AsGiven, RelayChoice
 from zstui.engine.net.relay.client import RelayClient
 from zstui.engine.net.relay.holepunch import HolePuncher, is_global
 from zstui.engine.net.relay.server import MIB, RelayLimits, RelayServer
@@ -52,6 +53,9 @@ class Relaying:
         changed: Callable[[], None],
         spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
     ) -> None:
+        self.choice: RelayChoice = AsGiven()
+        """Which relays are tried first; set by who learns it."""
+        self._clock = clock
         self._lan_only = settings.lan_only
         self._links = links
         self._presence = presence
@@ -164,7 +168,9 @@ class Relaying:
 
     def why(self, session: Session, relay_name: str) -> str:
         """Why the link of ``session`` goes through a relay."""
-        return f"through {relay_name}: {self._note(session.peer)}"
+        relay = session.connection.relay
+        expected = "" if relay is None else self.choice.why(session.peer, relay)
+        return f"through {relay_name}: {self._note(session.peer)}" + (f"; {expected}" if expected else "")
 
     def _note(self, peer: PeerId) -> str:
         return self._notes.get(peer, "no direct address of the peer answered")
@@ -201,14 +207,19 @@ class Relaying:
         if self._lan_only:
             raise Unreachable("That peer is behind a relay, and this node stays on its local network (lan_only).")
         problem: ZsError = Unreachable("There is no relay to that peer.")
-        for address in addresses:
+        order = self.choice.in_order(peer, dict.fromkeys(a.relay for a in addresses if a.relay is not None))
+        for address in sorted((a for a in addresses if a.relay is not None), key=lambda a: order.index(a.relay or "")):
             if self._session_of(peer) is not None:
                 return peer
+            assert address.relay is not None
+            since = self._clock.monotonic_us()
             try:
                 await self.client.dial(address)
             except (NetError, ProtocolError, Refused) as error:
                 problem = error
+                self.choice.tried(peer, address.relay, self._clock.monotonic_us() - since + FAILED_US)
             else:
+                self.choice.tried(peer, address.relay, self._clock.monotonic_us() - since)
                 return peer
         if self._session_of(peer) is not None:
             return peer
