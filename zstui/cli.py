@@ -25,6 +25,7 @@ from zstui.engine.config import Settings, load
 from zstui.engine.control import ControlClient, ControlServer
 from zstui.engine.errors import CANNOT_WRITE, BadInput, HomeLocked, NotRunning, StoreError, ZsError
 from zstui.engine.home import Home, default_home
+from zstui.engine.identity.text import clean_text
 from zstui.engine.views import BatchView, CalibrationView, JobView, StatementView
 
 
@@ -146,7 +147,8 @@ async def _verify(args: argparse.Namespace) -> int:
     try:
         content = msgspec.json.decode(args.file.read_bytes())
     except (OSError, msgspec.MsgspecError) as error:
-        return _fail(BadInput(f"Cannot read {args.file}: {error}."), 2)
+        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        return _fail(BadInput(f"Cannot read {clean_text(str(args.file), 200)}: {reason}."), 1)
     checks = verify_document(content)
     good = bool(checks) and all(check.ok for check in checks)
     if args.json:

@@ -57,12 +57,13 @@ class NodeProcess:
         clock: Path | None = None,
     ) -> None:
         """In a network ``namespace`` the node listens and discovers as it does by default, else on loopback only. ``clock``:
-        a file that says by how many seconds its clock is shifted."""
+        a file that says by how many seconds its clock is shifted. No job is audited by chance."""
         self.home = home
         self.name = home.name
         self._options = options
         self._program = ZSTUI if clock is None else (sys.executable, "-m", "tests.support.shifted")
-        self._environ = os.environ if clock is None else {**os.environ, "ZSTUI_TEST_CLOCK": str(clock)}
+        shifted = {} if clock is None else {"ZSTUI_TEST_CLOCK": str(clock)}
+        self._environ = {"ZSTUI_AUDIT_SHARE": "0", **os.environ, **shifted}
         self._namespace = namespace
         self._mdns = "127.0.0.1" if mdns else "none"
         self.process: subprocess.Popen[bytes] | None = None

@@ -44,3 +44,11 @@ def test_a_directory_that_is_not_well_formed_is_wrong_usage(text: str) -> None:
     with pytest.raises(SystemExit) as exit_:
         parse(["run", "x.wasm", "--dir", text])
     assert exit_.value.code == 2
+
+
+def test_a_receipt_that_cannot_be_read_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken").write_text("{")
+    for name, reason in (("none", "No such file or directory"), ("broken", "it is not JSON")):
+        path = tmp_path / name
+        assert main(["--home", str(tmp_path / "h"), "receipt", "verify", str(path)]) == 1
+        assert capsys.readouterr().err.strip().endswith(f"Cannot read {path}: {reason}.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,15 +13,20 @@ from hypothesis import strategies as st
 from tests.engine.jobs.docs import agreement
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
 from tests.engine.jobs.test_queue import anywhere, ended, trio
+from zstui.engine.clock import US, ManualClock
 from zstui.engine.errors import BadInput
 from zstui.engine.identity.envelope import open_envelope, seal
+from zstui.engine.jobs import store
 from zstui.engine.jobs.hours import DAY, Hours, format_minute, parse_hours
 from zstui.engine.jobs.manifest import open_manifest
 from zstui.engine.jobs.messages import Accept, Agreed, Bidding, Offer, Refusal
+from zstui.engine.jobs.owner import Owner
 from zstui.engine.jobs.protocol import open_sealed
 from zstui.engine.jobs.receipt import Bid
+from zstui.engine.jobs.slots import Slots
 from zstui.engine.jobs.submission import prepare
 from zstui.engine.net.link import JOB_PROTOCOL
+from zstui.engine.store.database import Database
 
 
 def test_hours_of_the_day() -> None:
@@ -51,6 +58,27 @@ def test_the_next_change_is_the_first_minute_that_differs(start: int, end: int, 
     now = hours.open_at(minute)
     assert hours.open_at((minute + ahead) % DAY) != now
     assert all(hours.open_at((minute + n) % DAY) == now for n in range(ahead))
+
+
+async def test_that_hours_begin_and_end_is_told_within_the_minute(tmp_path: Path) -> None:
+    clock = ManualClock(1_700_000_030 * US)  # half past a minute
+    local = time.localtime(clock.now_us() / US)
+    now = local.tm_hour * 60 + local.tm_min
+    db = await Database.open(tmp_path / "db", store.SCHEMA)
+    owner = Owner(db, clock, Slots(1, clock.monotonic_us), 64)
+    told: list[tuple[int, str]] = []
+    owner.changed = lambda: told.append((clock.monotonic_us() // US, owner.closed()))
+    follow = asyncio.create_task(owner.follow_hours())
+    try:
+        await owner.set_hours(Hours((now + 2) % DAY, (now + 5) % DAY))
+        closed = f"outside its hours, opens at {format_minute((now + 2) % DAY)}"
+        for _ in range(6 * 60):
+            await clock.advance(1)
+    finally:
+        follow.cancel()
+        await db.close()
+    second = 60 - local.tm_sec
+    assert told == [(0, closed), (second + 60, ""), (second + 4 * 60, closed)]
 
 
 async def test_a_closed_executor_ends_what_runs_and_takes_nothing_new(world: World) -> None:

@@ -7,6 +7,7 @@ struct. Received bytes are stored and verified as they came and never encoded ag
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -16,6 +17,8 @@ from zstui.engine.identity.keys import Identity, PeerId, peer_id_of, verify
 
 MAX_ENVELOPE = 64 * 1024
 """Largest envelope in bytes."""
+SMALL = 8 << 10
+"""Envelopes up to this size are remembered once they verified."""
 
 
 class Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -76,6 +79,13 @@ def open_envelope(raw: bytes, signer: PeerId | None = None) -> Signed:
     """Verify and take apart. Raises ProtocolError if malformed, too large, badly signed, or not by ``signer``."""
     if len(raw) > MAX_ENVELOPE:
         raise ProtocolError("A signed message over 64 KiB.")
+    signed = _verified_lately(raw) if len(raw) <= SMALL else _verified(raw)
+    if signer is not None and signed.signer != signer:
+        raise ProtocolError(f"A {signed.kind!r} signed by another peer than expected.")
+    return signed
+
+
+def _verified(raw: bytes) -> Signed:
     try:
         envelope = msgspec.msgpack.decode(raw, type=Envelope)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -84,7 +94,8 @@ def open_envelope(raw: bytes, signer: PeerId | None = None) -> Signed:
         raise ProtocolError("An envelope of an unknown version.")
     if not verify(envelope.signer, _signed_bytes(envelope.type, envelope.body), envelope.sig):
         raise ProtocolError(f"A {envelope.type!r} with a wrong signature.")
-    by = peer_id_of(envelope.signer)
-    if signer is not None and by != signer:
-        raise ProtocolError(f"A {envelope.type!r} signed by another peer than expected.")
-    return Signed(by, envelope.type, envelope.body, raw)
+    return Signed(peer_id_of(envelope.signer), envelope.type, envelope.body, raw)
+
+
+_verified_lately = lru_cache(maxsize=512)(_verified)
+"""The same bytes are looked at several times in a row; those that do not verify are not remembered."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -11,7 +10,7 @@ import msgspec
 from zstui.engine.clock import US, Clock
 from zstui.engine.errors import BadInput
 from zstui.engine.jobs import store
-from zstui.engine.jobs.hours import DAY, Hours, format_minute
+from zstui.engine.jobs.hours import Hours, format_minute
 from zstui.engine.jobs.slots import Slots
 from zstui.engine.store.database import Database
 
@@ -39,6 +38,7 @@ class Owner:
         self._most_jobs = slots.limit
         self._most_memory_mib = memory_mib
         self._wishes = Wishes()
+        self._told_open = True
         self.changed: Callable[[], None] = lambda: None
         """Called after a change, and when hours begin or end."""
 
@@ -51,10 +51,13 @@ class Owner:
     async def follow_hours(self) -> None:
         """Tell when the hours begin and end, until cancelled."""
         while True:
-            minutes = self._wishes.hours.changes_in(self._minute())
-            await asyncio.sleep(min(60, (minutes or DAY) * 60))
-            if minutes == 1:
+            await self._clock.sleep(60 - self._clock.now_us() / US % 60)
+            if self._open() != self._told_open:
+                self._told_open = self._open()
                 self.changed()
+
+    def _open(self) -> bool:
+        return self._wishes.hours.open_at(self._minute())
 
     @property
     def hours(self) -> Hours:
@@ -68,7 +71,7 @@ class Owner:
         """Why nothing is taken now, as the rest of a sentence about this node; "" while it is."""
         if not self._wishes.accept:
             return CLOSED
-        if not self._wishes.hours.open_at(self._minute()):
+        if not self._open():
             return f"outside its hours, opens at {format_minute(self._wishes.hours.start)}"
         return ""
 
@@ -100,6 +103,7 @@ class Owner:
         self.changed()
 
     def _apply(self) -> None:
+        self._told_open = self._open()
         self._slots.limit = min(self._wishes.max_jobs or self._most_jobs, self._most_jobs)
 
     def _minute(self) -> int:

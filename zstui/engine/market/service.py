@@ -112,8 +112,9 @@ class Market:
 
         Raises NoExecutor with every peer's reason where waiting is not wanted or no use, GuildError, UnknownPeer.
         """
-        with contextlib.suppress(InvalidModule):  # said by whoever submits it
-            spec = replace(spec, module=await _cid_of(spec.module))
+        if not spec.executor:
+            with contextlib.suppress(InvalidModule):  # said by whoever submits it
+                spec = replace(spec, module=await _cid_of(spec.module))
         candidates = self.candidates(spec)
         if spec.executor:
             wanted = self._net.resolve(spec.executor)
