@@ -86,7 +86,7 @@ def test_a_payer_without_power_between_note_and_payment_pays_each_slice_once(sta
 
 def test_a_worker_without_power_is_paid_for_nothing_more_and_both_sides_know_what_goes_back(start: Start) -> None:
     pair = Pair(start)
-    job_id = pair.submit("--pay-up-to", "5")
+    job_id = pair.submit("--pay-up-to", "5", "--attempts", "1")
     eventually("a paid slice", lambda: pair.job(pair.payer, job_id)["paid_u"])
     cut(pair.worker)
     eventually("agreement", lambda: pair.agree(job_id), 40)

@@ -514,7 +514,11 @@ async def test_what_waits_after_a_restart_expires_in_time(rig: Rig) -> None:
     await rig.restart()
     assert rig.service.view(view.request_id).state == "waiting"
     await rig.wait(60)
-    rows = await rig.db.read(lambda tx: tx.execute("SELECT state FROM approval_request").fetchall())
+    for _ in range(200):
+        rows = await rig.db.read(lambda tx: tx.execute("SELECT state FROM approval_request").fetchall())
+        if rows != [("waiting",)]:
+            break
+        await asyncio.sleep(0.01)
     assert rows == [("expired",)]
     assert rig.service.view(view.request_id).state == "expired"
 
