@@ -99,11 +99,11 @@ class Puppet:
         )
         return OpenPropose(msgspec.structs.replace(params, **changes))
 
-    async def open(self, victim: Node, mine_u: int = 10_000, theirs_u: int = 0) -> None:
+    async def open(self, victim: Node, mine_u: int = 10_000, theirs_u: int = 0, **changes: Any) -> None:
         """Open a channel as an honest proposer."""
         if self.stream is None:
             await self.dial(victim)
-        await self.send(self.proposal(victim, mine_u, theirs_u))
+        await self.send(self.proposal(victim, mine_u, theirs_u, **changes))
         _, accept = await self.receive(OpenAccept)
         self.ch = channel_id(accept.params)
         self.out = self.seen = Half.start(self.ch)
