@@ -315,6 +315,9 @@ class Node:
             approvals.acknowledged(tx, peer, line)
             jobs.payments.acknowledged(tx, peer, line)
 
+        def on_undone(tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
+            approvals.undone(tx, peer, line)
+
         def on_credit(tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
             jobs.payments.credited(tx, peer, line)
 
@@ -407,6 +410,7 @@ class Node:
             reserved=lambda peer: jobs.standing.reserved(peer),
             on_credit=on_credit,
             on_acknowledged=on_acknowledged,
+            on_undone=on_undone,
             tainted=tainted,
             restored=lambda: vault.restored,
             nominate=lambda peer, wanted, expires_s: disputes.nomination(peer, wanted, expires_s),

@@ -58,6 +58,7 @@ class Node:
         self.wrap: Callable[[MemoryNetwork], Network] = lambda network: network
         self.on_credit: Callable[[Tx, str, PeerId, PayLine], None] = _note("credited")
         self.on_acknowledged: Callable[[Tx, str, PeerId, PayLine], None] = _note("acknowledged")
+        self.on_undone: Callable[[Tx, str, PeerId, PayLine], None] = lambda tx, channel, peer, line: None
 
     async def start(self) -> Node:
         self.db = await Database.open(self.path, self.schema)
@@ -75,6 +76,7 @@ class Node:
             at_risk=lambda peer: 0,
             on_credit=lambda tx, ch, peer, line: self.on_credit(tx, ch, peer, line),
             on_acknowledged=lambda tx, ch, peer, line: self.on_acknowledged(tx, ch, peer, line),
+            on_undone=lambda tx, ch, peer, line: self.on_undone(tx, ch, peer, line),
             tainted=self.tainted,
             restored=lambda: self.restored(),
         )

@@ -113,4 +113,3 @@ async def test_my_own_clock_a_day_ahead_closes_and_forfeits_nothing(
     await puppet.send((await puppet.receive(Settle))[1])
     await until(lambda: record(node, puppet).state is State.CLOSED)
     assert (record(node, puppet).reason, node.service.owed()) == ("cooperative", (100, 0))
-

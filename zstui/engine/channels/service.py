@@ -75,6 +75,7 @@ class ChannelService:
         reserved: Callable[[PeerId], int] = lambda peer: 0,
         on_credit: LineHook,
         on_acknowledged: LineHook,
+        on_undone: LineHook = lambda tx, channel, peer, line: None,
         tainted: bool = False,
         restored: Callable[[], bool] = lambda: False,
         net: str = "zerostate/1",
@@ -83,7 +84,8 @@ class ChannelService:
         action_in_case: Callable[[str], str] = lambda channel_id: "",
     ) -> None:
         """``at_risk`` and ``owed``: work done for a peer, and by it for me, that is not paid, µ. ``on_credit`` and
-        ``on_acknowledged`` run in the channel's transaction, for a line paid to me and for one of mine that the peer holds.
+        ``on_acknowledged`` run in the channel's transaction, for a line paid to me and for one of mine that the peer holds;
+        ``on_undone`` for one of mine that a verdict does not count.
         ``tainted``: the database went back in time since the last start. ``restored``: it may lack channels that its peers
         still have. ``nominate`` finds witnesses for a channel to be, ``agreed_witnesses`` are those agreed on with a peer that
         is about to propose one, and ``action_in_case`` says who must act in a dispute before witnesses."""
@@ -99,7 +101,7 @@ class ChannelService:
         self._tainted = tainted
         self._nominate = nominate
         self._action_in_case = action_in_case
-        context = Context(identity, net, DRIVERS, on_credit, on_acknowledged, restored, agreed_witnesses)
+        context = Context(identity, net, DRIVERS, on_credit, on_acknowledged, on_undone, restored, agreed_witnesses)
         self.books = self._books = Books(context, db, bus, clock, credit_limit)
         self.links = self._links = Links(network, bus, ChannelDesk(identity, db, self._books))
         self._books.links = self._links

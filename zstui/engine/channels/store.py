@@ -383,6 +383,20 @@ def adopt_line(tx: Tx, channel: bytes, seq: int, position: int, line: PayLine) -
     )
 
 
+def drop_line(tx: Tx, line: PayLine) -> None:
+    """It was never paid: it may be."""
+    tx.execute("DELETE FROM channel_lines WHERE agreement = ? AND no = ?", (line.agreement, line.no))
+
+
+def seq_within(tx: Tx, channel: bytes, cum: int) -> int:
+    """The last of my Pays up to which no more than ``cum`` µ were paid; 0 for none."""
+    row = tx.execute(
+        "SELECT coalesce(max(seq), 0) FROM channel_envelopes WHERE channel = ? AND direction = ? AND cum <= ?",
+        (channel, OUT, cum),
+    ).fetchone()
+    return int(row[0])
+
+
 def signed_under(tx: Tx, agreement: bytes) -> int:
     """µ that I ever signed under an agreement, on any channel."""
     row = tx.execute(

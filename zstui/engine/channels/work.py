@@ -36,6 +36,7 @@ class Context(msgspec.Struct, frozen=True):
     """By the word in a channel's params."""
     on_credit: LineHook
     on_acknowledged: LineHook
+    on_undone: LineHook = lambda tx, channel, peer, line: None
     restored: Callable[[], bool] = lambda: False
     """This node may have lost channels that its peers still have."""
     agreed_witnesses: Callable[[PeerId], frozenset[bytes]] = lambda peer: frozenset()
@@ -272,9 +273,7 @@ class Work:
         """Post the balance and release the deposit of a channel that has just entered state closed."""
         driver = self.driver(channel.params)
         paid, received = channel.moved
-        if paid >= channel.out.cum:  # What the peer never acknowledged is booked as paid all the same.
-            for line in store.lines_between(self.tx, channel.id, channel.acked, channel.out.seq):
-                self.context.on_acknowledged(self.tx, channel.id.hex(), channel.peer, line)
+        self._book_unacknowledged(channel, paid)
         driver.settle(
             self.tx,
             Settlement(
@@ -291,6 +290,16 @@ class Work:
         self.out.balances[channel.peer] = owed_by(self.tx, channel.peer)
         self.event(events.ChannelClosed(channel.id.hex(), channel.reason))
         return self.put(channel)
+
+    def _book_unacknowledged(self, channel: Channel, paid_u: int) -> None:
+        """What the peer never acknowledged is paid all the same as far as it counts; the rest of it never was."""
+        key, last = channel.id.hex(), channel.out.seq
+        counted = last if paid_u >= channel.out.cum else store.seq_within(self.tx, channel.id, paid_u)
+        for line in store.lines_between(self.tx, channel.id, channel.acked, counted):
+            self.context.on_acknowledged(self.tx, key, channel.peer, line)
+        for line in store.lines_between(self.tx, channel.id, max(counted, channel.acked), last):
+            store.drop_line(self.tx, line)
+            self.context.on_undone(self.tx, key, channel.peer, line)
 
     def void(self, channel: Channel) -> Channel:
         """End a channel on which nothing was paid."""

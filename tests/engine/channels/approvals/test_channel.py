@@ -27,6 +27,7 @@ class Payer(Node):
         self.schema = (*channel_store.SCHEMA, *SCHEMA)
         await super().start()
         self.on_acknowledged = lambda tx, channel, peer, line: self.approvals.acknowledged(tx, peer, line)
+        self.on_undone = lambda tx, channel, peer, line: self.approvals.undone(tx, peer, line)
         context = Rig(self.path).context
         self.approvals = Approvals(
             self.db,
@@ -127,3 +128,26 @@ async def test_a_closed_channel_settles_what_was_approved(world: World) -> None:
     late = await world.payer.approvals.add(world.request(UNIT))
     assert (late.urgency, late.why) == ("blocked", "no open channel with this peer")
     assert world.payer.approvals.view(request.request_id).state == "paid"
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+async def test_what_a_verdict_does_not_count_is_owed_again(world: World, counted: int) -> None:
+    """Two payments on their way when the witnesses decide; ``counted`` of them are in the verdict."""
+    payer, approvals = world.payer, world.payer.approvals
+    channel = payer.service.views()[0].channel_id
+    payer.hub.cut(payer.id, world.payee.id)
+    requests = [world.request(UNIT) for _ in range(2)]
+    for request in requests:
+        await approvals.add(request)
+        assert (await approvals.pay(request.request_id, UNIT, True)).state == "paying"
+    await payer.service.decide(channel, counted * UNIT, 0)
+    states = ["paid"] * counted + ["failed"] * (2 - counted)
+    ids = [request.request_id for request in requests]
+    await until(lambda: [approvals.view(i).state for i in ids] == states)
+    assert payer.service.owed() == (0, counted * UNIT)
+    payer.hub.link(payer.id, world.payee.id)
+    await world.payee.service.decide(channel, 0, counted * UNIT)
+    await payer.service.open(world.payee.id, 100 * UNIT, 0, 86_400)
+    for i in ids[counted:]:
+        await approvals.reopen(i)
+        assert (await approvals.pay(i, UNIT, True)).state == "paid"

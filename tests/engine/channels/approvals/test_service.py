@@ -332,7 +332,7 @@ async def test_too_many_of_one_peer_decline_the_oldest_which_stay_owed(
 async def test_inside_a_grant_it_is_paid_at_once(rig: Rig) -> None:
     await grant(rig)
     view = await rig.service.add(rig.request(10 * UNIT))
-    assert (view.state, view.why) == ("paid", "paid inside your grant")
+    assert (view.state, view.why) == ("paid", "paid inside your grant for all payments")
     assert rig.told(ApprovalAsked) == []
     assert rig.service.policy().grants[0].spent_day_u == 10 * UNIT
     above = await rig.service.add(rig.request(10 * UNIT + 1))

@@ -167,7 +167,7 @@ def decide(
         return Decision("block", rule, why, "blocked")
     refusal = grants_refuse(request, grants, spent_day_u, now_us)
     if refusal is None:
-        return Decision("auto", "grant", "inside your grant")
+        return Decision("auto", "grant", inside(request, grants, now_us))
     rule, why = refusal
     typed = typed_for(request.amount_u, channel, typed_above_u, first_payment)
     if not typed:
@@ -193,6 +193,16 @@ def _blocked(
     if channel is None or channel.state != "active":
         return "no_channel", "no open channel with this peer"
     return None
+
+
+_GRANTED: dict[Scope, str] = {"job": "this job", "peer": "this peer", "guild": "this guild", "node": "all payments"}
+
+
+def inside(request: PaymentRequest, grants: Sequence[Grant], now_us: int) -> str:
+    """Which grants cover a payment, the narrowest first, in words for a person."""
+    scopes = {g.scope for g in grants if g.live(now_us) and g.covers(request)}
+    names = [name for scope, name in _GRANTED.items() if scope in scopes]
+    return f"inside your grant{'s' if len(names) > 1 else ''} for {' and for '.join(names)}"
 
 
 def grants_refuse(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from zstui.engine.channels.approvals.journal import Past
-from zstui.engine.channels.approvals.model import DAY_US, Grant, GrantKey, grants_refuse
+from zstui.engine.channels.approvals.model import DAY_US, Grant, GrantKey, grants_refuse, inside
 from zstui.engine.views import RehearsedAction, RehearsedCount
 
 EXAMPLES = 5
@@ -74,7 +74,7 @@ def _one(past: Past, held: dict[GrantKey, Grant], day: dict[GrantKey, deque[tupl
     for g in covering:
         held[g.key] = msgspec.structs.replace(g, spent_total_u=g.spent_total_u + request.amount_u)
         day[g.key].append((now_us, request.amount_u))
-    return Rehearsed(past, "auto", "grant", "inside the grants")
+    return Rehearsed(past, "auto", "grant", inside(request, covering, now_us))
 
 
 def _spent(debits: deque[tuple[int, int]], now_us: int) -> int:

@@ -287,6 +287,11 @@ class ApprovalService:
         if store.settle(tx, peer, line, self._clock.now_us()):
             self._desk.refresh_soon(line.ref.hex())
 
+    def undone(self, tx: Tx, peer: PeerId, line: PayLine) -> None:
+        """A payment that I signed counts for nothing after all: it is owed again. In the channel's transaction."""
+        if store.undo(tx, peer, line, self._clock.now_us()):
+            self._desk.refresh_soon(line.ref.hex())
+
     # --- policy ------------------------------------------------------------------------------------------------------
 
     def policy(self) -> PolicyView:

@@ -249,17 +249,9 @@ def set_sequence(tx: Tx, request_id: str, sequence: int) -> None:
 def settle(tx: Tx, peer: PeerId, line: PayLine, now_us: int) -> bool:
     """Mark as paid what the payee acknowledged, whatever this table thought of it; False if there is no such request."""
     record = get(tx, line.ref.hex())
-    if record is None or record.state == "paid":
+    if record is None or record.state == "paid" or not _is_for(line, peer, record.request):
         return False
     r = record.request
-    if (r.peer_id, r.agreement_id, LINE_KINDS[r.kind], r.no, r.amount_u) != (
-        peer,
-        line.agreement.hex(),
-        line.kind,
-        line.no,
-        line.amount_u,
-    ):
-        return False
     tx.execute(
         "UPDATE approval_request SET state = 'paid', debited_us = coalesce(debited_us, ?),"
         " why = CASE WHEN debited_us IS NULL THEN 'found paid at the payee' ELSE why END WHERE request_id = ?",
@@ -267,6 +259,28 @@ def settle(tx: Tx, peer: PeerId, line: PayLine, now_us: int) -> bool:
     )
     log(tx, r, "paid", "acknowledged", "", now_us)
     return True
+
+
+def undo(tx: Tx, peer: PeerId, line: PayLine, now_us: int) -> bool:
+    """Take back a payment that was signed and counts for nothing: it is owed again; False if there is no such request.
+
+    What a grant had spent on it stays spent."""
+    record = get(tx, line.ref.hex())
+    if record is None or record.state != "paying" or not _is_for(line, peer, record.request):
+        return False
+    why = "the witnesses' verdict does not count this payment, so nothing was paid"
+    move(tx, record.request.request_id, "failed", why, now_us, "paying", rule="verdict")
+    tx.execute(
+        "UPDATE approval_request SET debited_us = NULL, automatic = 0 WHERE request_id = ?",
+        (record.request.request_id,),
+    )
+    return True
+
+
+def _is_for(line: PayLine, peer: PeerId, r: PaymentRequest) -> bool:
+    """Whether a line to ``peer`` pays this request."""
+    asked = (r.peer_id, r.agreement_id, LINE_KINDS[r.kind], r.no, r.amount_u)
+    return asked == (peer, line.agreement.hex(), line.kind, line.no, line.amount_u)
 
 
 def expire(tx: Tx, now_us: int) -> list[Record]:
