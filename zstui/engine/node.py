@@ -34,7 +34,7 @@ from zstui.engine.config import Settings
 from zstui.engine.dht import store as dht_store
 from zstui.engine.dht.rendezvous import CARDS, Rendezvous
 from zstui.engine.dht.service import Dht
-from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownPeer, ZsError
+from zstui.engine.errors import ApprovalError, StoreError, UnknownChannel, UnknownGuild, UnknownPeer, ZsError
 from zstui.engine.events import GuildEnded, GuildJoined, Notice, WorkChanged
 from zstui.engine.guilds import store as guild_store
 from zstui.engine.guilds.service import GuildService
@@ -210,7 +210,8 @@ class Node:
             s.reputation,
             s.telemetry,
         ):
-            await service.stop()
+            with contextlib.suppress(StoreError):  # The database takes nothing more; the others must stop all the same.
+                await service.stop()
         if self._projector is not None:
             await self._projector.stop()
         await s.logs.stop()

@@ -59,7 +59,7 @@ async def test_the_service_pays_until_60_s_before_expiry(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "issued_before_ms, arrives_after_s, taken",
+    ("issued_before_ms", "arrives_after_s", "taken"),
     [
         (1, 0, True),
         (1, 300, True),

@@ -65,12 +65,14 @@ class ChannelDesk(Keeper):
             match step:
                 case Pulled():
                     self._pulled(session, step)
-                case Unknown() if len(session.unknown) < MAX_UNKNOWN:
+                case Unknown() if step.channel not in session.asked and len(session.unknown) < MAX_UNKNOWN:
                     session.unknown.add(step.channel)
                 case InStep():
                     await self._follow(session, step)
         if session.unknown and not self.wants(session.peer):
-            lost = session.unknown.pop()  # A pair has one open channel: one that ends first, here, comes first.
+            session.asked.add(
+                lost := session.unknown.pop()
+            )  # A pair has one open channel: one that ends first, here, comes first.
             await self._books.commit(session.peer, lambda work: recovery.pull_opening(work, lost), session)
         for id, link in tuple(session.links.items()):
             if link.recover_to:

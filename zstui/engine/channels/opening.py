@@ -201,6 +201,7 @@ def on_reject(work: Work, peer: PeerId, message: OpenReject) -> None:
     if channel is None or channel.peer != peer or channel.agreed:
         return
     work.forget(channel)
+    store.lower_epoch(work.tx, channel.peer, channel.epoch)
     work.out.answers.append(Answer(channel.id, message.code, next=message.next))
 
 
@@ -226,6 +227,9 @@ def give_up(work: Work, id: bytes) -> None:
         return
     if not channel.agreed:
         work.forget(channel)
+        store.lower_epoch(
+            work.tx, channel.peer, channel.epoch
+        )  # The answer may be lost: the peer may yet show the channel.
         work.out.answers.append(Answer(id, "VOID"))
         return
     work.void(channel)

@@ -128,6 +128,8 @@ class Session:
         """Channels that the peer has re-established, or that became active, on this link."""
         self.unknown: set[bytes] = set()
         """Channels that the peer re-established and I have no record of."""
+        self.asked: set[bytes] = set()
+        """Those of them that the peer was asked to prove, which it is once."""
         self.ended = asyncio.Event()
         self._desk = desk
         self._stream = stream

@@ -440,6 +440,11 @@ def raise_epoch(tx: Tx, peer: str, to: int) -> None:
     )
 
 
+def lower_epoch(tx: Tx, peer: str, epoch: int) -> None:
+    """A proposal of mine with the highest number came to nothing here, so that the number says nothing of a channel."""
+    tx.execute("UPDATE channel_epochs SET high = ?2 - 1 WHERE peer = ?1 AND high = ?2", (peer, epoch))
+
+
 def forget_epoch(tx: Tx, peer: str) -> None:
     """Drop the mark of a peer with which no channel is on record."""
     tx.execute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -191,16 +192,19 @@ async def _run(connection: aiosqlite.Connection, operation: Operation[T]) -> T:
 
 
 def _lengthen_log(tx: Tx, path: Path) -> None:
-    """Give the write-ahead log its later length now. A COMMIT that need not lengthen a file takes half the time.
+    """Give the write-ahead log its later length now, if there is plenty of room. A COMMIT that lengthens no file takes half the
+    time.
 
     SQLite reads its log up to the first page that does not follow on the one before, which zeros never do.
     """
+    if shutil.disk_usage(path.parent).free < 16 * LOG_BYTES:
+        return
     tx.execute("BEGIN IMMEDIATE")  # Nobody else writes to the log.
     try:
         with open(f"{path}-wal", "ab") as log:
             log.write(bytes(max(0, LOG_BYTES - log.tell())))
             log.flush()
-            os.fdatasync(log.fileno())
+            os.fsync(log.fileno())
     finally:
         tx.execute("ROLLBACK")
 

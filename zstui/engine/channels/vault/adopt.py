@@ -147,7 +147,7 @@ def _drop_draft(work: Work, peer: PeerId, params: Params) -> None:
     existing = work.open_with(peer)
     if existing is not None and existing.state is State.OPENING and existing.epoch == params.epoch:
         work.forget(existing)
-        store.forget_epoch(work.tx, peer)
+        store.lower_epoch(work.tx, peer, existing.epoch)
 
 
 def _between(params: Params) -> set[PeerId]:
