@@ -47,7 +47,8 @@ class CapabilityIndex:
             return
         self._vectors[key] = vector
         self._fresh.add(key)
-        self._changed.add(key)
+        if self._building is not None:
+            self._changed.add(key)
         self._catch_up()
 
     def remove(self, key: str) -> None:
