@@ -48,7 +48,7 @@ def online(node: NodeProcess) -> bool:
 
 def test_two_machines_find_each_other_work_and_survive_a_pulled_cable(hosts: tuple[str, str], tmp_path: Path) -> None:
     alpha = NodeProcess(tmp_path / "alpha", namespace=hosts[0], start=False)
-    beta = NodeProcess(tmp_path / "beta", "--executor", namespace=hosts[1], start=False)
+    beta = NodeProcess(tmp_path / "beta", "--executor", "--max-timeout", "120", namespace=hosts[1], start=False)
     try:
         alpha.start()
         beta.start()
@@ -60,14 +60,30 @@ def test_two_machines_find_each_other_work_and_survive_a_pulled_cable(hosts: tup
         job = alpha.ask("job", "submit", "hello", "--guild", guild, "--wait")
         assert (job["state"], job["executor"]) == ("done", beta.peer_id)
 
+        endless = ("misbehave", "--arg", "loop", "--timeout", "120")
+        running = alpha.ask("job", "submit", *endless, "--guild", guild)["job_id"]
+        eventually("a running job", lambda: alpha.ask("job", "show", running)["state"] == "running")
+
         assert ip("-n", hosts[1], "link", "set", hosts[1], "down")
+        cut = time.monotonic()
         eventually("word of the cut", lambda: not online(alpha), 15)
+        eventually(
+            "word on the job",
+            lambda: "beta is unreachable since" in alpha.ask("job", "show", running)["why"],
+            15 - (time.monotonic() - cut),
+        )
         request = alpha.ask("approve", "list")[0]
         paid = alpha.ask("approve", "pay", request["request_id"])
         assert paid["state"] == "paying", "signed and kept, but nobody has acknowledged it"
 
         assert ip("-n", hosts[1], "link", "set", hosts[1], "up")
         eventually("reunion", lambda: online(alpha), 30)
+        eventually("the job's feed", lambda: alpha.ask("job", "show", running)["why"] == "")
+        alpha.ask("job", "cancel", running)
+        ended = eventually("its receipt", lambda: (j := alpha.ask("job", "show", running))["receipt_id"] and j)
+        theirs = beta.ask("job", "show", running)
+        assert ended["state"] == theirs["state"] == "cancelled"
+        assert (ended["receipt_id"], ended["cost_u"]) == (theirs["receipt_id"], theirs["cost_u"])
         eventually("payment", lambda: beta.ask("job", "show", job["job_id"])["paid"] == "paid")
         eventually("acknowledgement", lambda: alpha.ask("job", "show", job["job_id"])["paid"] == "paid")
         assert beta.ask("channel", "list")[0]["mine_u"] == job["cost_u"]
