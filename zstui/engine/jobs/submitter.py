@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 
@@ -17,23 +16,18 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.attempts import FRESH_US, may_move, try_again, worth_another
 from zstui.engine.jobs.dispatch import Candidates, Dispatch
+from zstui.engine.jobs.following import Follower
 from zstui.engine.jobs.manifest import Manifest, open_manifest
 from zstui.engine.jobs.messages import (
     Accept,
-    Ack,
     Agreed,
     Attach,
     Bidding,
     Cancel,
-    Done,
-    Note,
     Offer,
-    Output,
-    Progress,
     Refusal,
 )
 from zstui.engine.jobs.model import Job, agreed_changes, new_job
-from zstui.engine.jobs.notes_meter import Metered
 from zstui.engine.jobs.notes_payer import NotePayer
 from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.ports import FundingPort, PaymentState, RequestPayment
@@ -44,7 +38,6 @@ from zstui.engine.jobs.receipt import (
     Bid,
     open_agreement,
 )
-from zstui.engine.jobs.received import Received
 from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.settling import Settler
@@ -85,7 +78,7 @@ class Submitter:
         self._auditor = auditor
         self._settler = settler
         self.promises = Promises(room, fund)
-        self._received = Received(room)
+        self._follower = Follower(room, self._notes, settler, heard=self._heard, there=lambda j: self._away.discard(j))
         self._dispatch = Dispatch(
             room,
             candidates,
@@ -97,8 +90,6 @@ class Submitter:
         """Monotonic time of the last word from each job's executor."""
         self._away: set[str] = set()
         """Jobs whose executor has been reported unreachable."""
-        self._agreed: dict[str, int] = {}
-        """Monotonic time just before each agreement of this process left."""
         self.linked = Signal()
         """Fired when any peer connects."""
 
@@ -309,7 +300,7 @@ class Submitter:
             if agreed:
                 if room.records[job_id].cancel or room.records[job_id].retried_as:
                     await s.send(Cancel())
-                await self._follow(s, m)
+                await self._follower.follow(s, m)
         finally:
             self._live.pop(job_id, None)
             s.reset()
@@ -331,7 +322,7 @@ class Submitter:
             room.bus.publish(BidReceived(job_id, job.executor, job.module_cid, bid.waiting))
             if room.records[job_id].final:
                 return False
-            self._agreed[job_id] = room.clock.monotonic_us()
+            self._follower.agreeing(job_id)
             await s.send(Accept(mine))
             theirs = (await s.expect(Agreed, room.timing.answer)).agreement
         except RefusedByPeer:
@@ -365,7 +356,9 @@ class Submitter:
 
     async def _attach(self, s: SealedStream, job: Job, mine: bytes) -> bool:
         room, job_id = self._room, job.job_id
-        await s.send(Attach(self._received.size(job_id, "stdout"), self._received.size(job_id, "stderr")))
+        await s.send(
+            Attach(self._follower.received.size(job_id, "stdout"), self._follower.received.size(job_id, "stderr"))
+        )
         message = await s.receive(room.timing.answer)
         self._heard(job_id)
         if isinstance(message, Refusal):
@@ -394,55 +387,3 @@ class Submitter:
 
     def _heard(self, job_id: str) -> None:
         self._contact[job_id] = self._room.clock.monotonic_us()
-
-    # --- following ---------------------------------------------------------------------------------------------------
-
-    async def _follow(self, s: SealedStream, m: Manifest) -> None:
-        room, job_id = self._room, s.job_id
-        while True:
-            message = await s.receive(room.timing.silence)
-            self._heard(job_id)
-            job = room.records[job_id]
-            match message:
-                case Progress():
-                    await self._progress(job, message)
-                case Output():
-                    self._received.take(job_id, m, message)
-                case Note(note=raw):
-                    await self._notes.take(job, m, raw, self._elapsed(job_id))
-                case Done(receipt=raw):
-                    if not job.receipt_id:
-                        elapsed = self._elapsed(job_id)
-                        await self._received.bring_files(job, raw)
-                        await self._settler.finish(room.records[job_id], m, raw, elapsed)
-                        self._agreed.pop(job_id, None)
-                    await s.send(Ack())
-                    await s.close()
-                    self._received.forget(job_id)
-                    with contextlib.suppress(NetError, GuildError, ProtocolError):
-                        await s.receive(2.0)  # the acknowledgement leaves before the stream is dropped
-                    return
-                case _:
-                    raise ProtocolError(f"A {type(message).__name__} while a job runs.")
-
-    def _elapsed(self, job_id: str) -> int | None:
-        """µs since just before my agreement left; None where that was before this process began."""
-        since = self._agreed.get(job_id)
-        return None if since is None else self._room.clock.monotonic_us() - since
-
-    async def _progress(self, job: Job, message: Progress) -> None:
-        room = self._room
-        changes: dict[str, object] = {}
-        self._away.discard(job.job_id)
-        if not job.final:
-            why = "" if message.running or not message.waiting else f"{message.waiting} jobs wait before it."
-            if job.why != why:
-                changes["why"] = why
-            if message.running and job.state == "queued":
-                changes |= {"state": "running", "started_us": room.clock.now_us()}
-            if changes:
-                await room.records.change(job.job_id, **changes)
-        due_u = min(max(0, message.due_u), job.exposure_u)
-        room.records.set_metered(job.job_id, Metered(max(0, message.active_us), due_u, message.paused))
-        if 0 <= message.thousandths <= 1000:
-            room.records.set_progress(job.job_id, message.thousandths / 1000)
