@@ -167,12 +167,15 @@ class Reachability:
 
     async def run(self) -> None:
         """Ask, for ever: soon after the start and after a network change, then once a minute."""
+        pause = _FIRST_S
         while True:
-            await asyncio.sleep(EVERY_S if self._fresh() else _FIRST_S)
+            await asyncio.sleep(pause)
             able = [s for s in self._sessions() if AUTONAT_PROTOCOL in s.protocols and s.connection.relay is None]
             able.sort(key=lambda s: (s.peer in self._seen, self._is_local(s.address.host)))
             await asyncio.gather(*(self._ask_tolerantly(s) for s in able[:MAX_ASKED]))
+            pause = _FIRST_S
             if able:
+                pause = EVERY_S if self._fresh() else PEER_EVERY_S
                 self._changed()
 
     def forget(self) -> None:

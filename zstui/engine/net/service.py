@@ -12,7 +12,7 @@ from zstui.engine.clock import US, Clock
 from zstui.engine.config import Settings
 from zstui.engine.errors import NetError, ProtocolError, Refused, StreamClosed, UnknownPeer, Unreachable
 from zstui.engine.events import AddressesChanged, Notice, PeerChanged, PeerConnected, PeerDisconnected
-from zstui.engine.identity.card import Card, capabilities, read_card
+from zstui.engine.identity.card import Card, read_card
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.cards import CardExchange
 from zstui.engine.net.connection import CLOSE_NORMAL, CLOSE_REFUSED
@@ -26,16 +26,17 @@ from zstui.engine.net.limits import DIAL_S, HEARD_DELAY_S, HEARD_DIAL_S, MAX_ADD
 from zstui.engine.net.link import CARD_PROTOCOL, Handler, Stream
 from zstui.engine.net.links import Links
 from zstui.engine.net.multiaddr import Multiaddr, parse_address, parse_multiaddr
-from zstui.engine.net.peers import PeerBook, PeerRecord, short_id
+from zstui.engine.net.peers import PeerBook, short_id
 from zstui.engine.net.presence import Presence
 from zstui.engine.net.relay.choice import RelayChoice
 from zstui.engine.net.relay.service import Relaying
 from zstui.engine.net.resolver import ip_targets
+from zstui.engine.net.roster import Roster
 from zstui.engine.net.router import Router
 from zstui.engine.net.session import PING_PROTOCOL, Session, answer_pings
 from zstui.engine.net.stream import WireStream
 from zstui.engine.store.database import Database
-from zstui.engine.views import PathKind, PeerState, PeerView
+from zstui.engine.views import PeerView
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,16 @@ class NetService:
             reachable=self._reachable,
             changed=self._addresses_changed,
             spawn=self._spawn,
+        )
+        self._roster = Roster(
+            self._book,
+            self._sessions,
+            self._presence,
+            self._relaying,
+            clock,
+            name_of=self.name_of,
+            admits=admits,
+            is_dialing=self._dialer.is_dialing,
         )
         self._introductions = Introductions(
             identity, self._router, self._directory, self._cards, self._sessions.get, self._relaying.addresses
@@ -291,15 +302,11 @@ class NetService:
 
     def views(self) -> list[PeerView]:
         """Every known peer: connected ones first, then the most recently seen."""
-        records = sorted(self._book, key=lambda r: (r.peer_id not in self._sessions, -r.last_seen_us))
-        return [self._view(record) for record in records]
+        return self._roster.views()
 
     def view(self, peer: PeerId) -> PeerView:
         """Raises UnknownPeer."""
-        record = self._book.get(peer)
-        if record is None:
-            raise UnknownPeer(f"No peer {peer[:60]!r} is known.")
-        return self._view(record)
+        return self._roster.view(peer)
 
     # --- links.Listener ----------------------------------------------------------------------------------------------
 
@@ -446,44 +453,6 @@ class NetService:
         for session in self._sessions.values():
             if PUSH_PROTOCOL in session.protocols:
                 self._spawn(_tolerate(self._introductions.push_identify(session)), "identify push")
-
-    # --- views -------------------------------------------------------------------------------------------------------
-
-    def _path(self, peer: PeerId) -> tuple[PathKind | None, str]:
-        session = self._sessions.get(peer)
-        if session is None:
-            return None, ""
-        if session.connection.relay is not None:
-            return "relay", self._relaying.why(session, self.name_of(session.connection.relay))
-        return self._presence.path_to(session.address.host)
-
-    def _view(self, record: PeerRecord) -> PeerView:
-        peer = record.peer_id
-        session = self._sessions.get(peer)
-        path, why = self._path(peer)
-        state: PeerState
-        if session is not None:
-            state = "online"
-        elif not self._admits(peer):
-            state, why = "blocked", "blocked here"
-        else:
-            state = "connecting" if self._dialer.is_dialing(peer) else "offline"
-            why = record.why or "not seen since the start"
-        rtt = tuple(session.rtt_ms) if session is not None else ()
-        return PeerView(
-            peer_id=peer,
-            name=self.name_of(peer),
-            address=record.address,
-            state=state,
-            path=path,
-            rtt_ms=rtt[-1] if rtt else None,
-            capabilities=capabilities(self.card_of(peer)),
-            rtt_history_ms=rtt,
-            first_seen_at=record.first_seen_us // US,
-            last_seen_at=(self._clock.now_us() if session is not None else record.last_seen_us) // US,
-            agent=record.agent,
-            why=why,
-        )
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,84 @@
+"""The known peers as others are shown them: who is there, over which path, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from zstui.engine.clock import US, Clock
+from zstui.engine.errors import UnknownPeer
+from zstui.engine.identity.card import capabilities
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.net.peers import PeerBook, PeerRecord
+from zstui.engine.net.presence import Presence
+from zstui.engine.net.relay.service import Relaying
+from zstui.engine.net.session import Session
+from zstui.engine.views import PathKind, PeerState, PeerView
+
+
+class Roster:
+    def __init__(
+        self,
+        book: PeerBook,
+        sessions: Mapping[PeerId, Session],
+        presence: Presence,
+        relaying: Relaying,
+        clock: Clock,
+        *,
+        name_of: Callable[[PeerId], str],
+        admits: Callable[[PeerId], bool],
+        is_dialing: Callable[[PeerId], bool],
+    ) -> None:
+        self._book = book
+        self._sessions = sessions
+        self._presence = presence
+        self._relaying = relaying
+        self._clock = clock
+        self._name_of = name_of
+        self._admits = admits
+        self._is_dialing = is_dialing
+
+    def views(self) -> list[PeerView]:
+        """Every known peer: connected ones first, then the most recently seen."""
+        records = sorted(self._book, key=lambda r: (r.peer_id not in self._sessions, -r.last_seen_us))
+        return [self._view(record) for record in records]
+
+    def view(self, peer: PeerId) -> PeerView:
+        """Raises UnknownPeer."""
+        record = self._book.get(peer)
+        if record is None:
+            raise UnknownPeer(f"No peer {peer[:60]!r} is known.")
+        return self._view(record)
+
+    def _path(self, session: Session) -> tuple[PathKind, str]:
+        if session.connection.relay is not None:
+            return "relay", self._relaying.why(session, self._name_of(session.connection.relay))
+        return self._presence.path_to(session.address.host)
+
+    def _view(self, record: PeerRecord) -> PeerView:
+        peer = record.peer_id
+        session = self._sessions.get(peer)
+        path: PathKind | None = None
+        state: PeerState
+        if session is not None:
+            state = "online"
+            path, why = self._path(session)
+        elif not self._admits(peer):
+            state, why = "blocked", "blocked here"
+        else:
+            state = "connecting" if self._is_dialing(peer) else "offline"
+            why = record.why or "not seen since the start"
+        rtt = tuple(session.rtt_ms) if session is not None else ()
+        return PeerView(
+            peer_id=peer,
+            name=self._name_of(peer),
+            address=record.address,
+            state=state,
+            path=path,
+            rtt_ms=rtt[-1] if rtt else None,
+            capabilities=capabilities(self._book.card_of(peer)),
+            rtt_history_ms=rtt,
+            first_seen_at=record.first_seen_us // US,
+            last_seen_at=(self._clock.now_us() if session is not None else record.last_seen_us) // US,
+            agent=record.agent,
+            why=why,
+        )
