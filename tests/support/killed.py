@@ -23,7 +23,8 @@ from typing import Any
 from tests.bench.payments import Node
 from zstui.engine.channels import service
 from zstui.engine.channels.messages import Pay, PayLine, read, take
-from zstui.engine.channels.store import IN, SCHEMA
+from zstui.engine.channels.schema import SCHEMA
+from zstui.engine.channels.store import IN
 from zstui.engine.errors import ZsError
 from zstui.engine.identity.keys import Identity
 from zstui.engine.net import quic, session

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from zstui.engine import projection, verbs
 from zstui.engine.bus import Bus
+from zstui.engine.channels import schema as channel_schema
 from zstui.engine.channels import store as channel_store
 from zstui.engine.channels.approvals import schema as approval_schema
 from zstui.engine.channels.approvals import store as approval_store
@@ -76,7 +77,7 @@ SCHEMA = (
     *meta.SCHEMA,
     *net_store.SCHEMA,
     *guild_store.SCHEMA,
-    *channel_store.SCHEMA,
+    *channel_schema.SCHEMA,
     *dispute_store.SCHEMA,
     *approval_schema.SCHEMA,
     *reputation_store.SCHEMA,

@@ -91,7 +91,9 @@ def live(folder: Path, plan: list[Step], seed: int) -> None:
             await world.end()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "TICK_S", 300.0)  # In a day of virtual time nothing else would be simulated.
+        patch.setattr(
+            service, "TICK_S", 100.0
+        )  # In a day of virtual time nothing else would be simulated; under HEAL_S.
         patch.setattr(links, "AWAY_S", 600.0)
         try:
             loop.run_until_complete(run())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zstui.engine.bus import Bus, Subscription
-from zstui.engine.channels import store
+from zstui.engine.channels import schema, store
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.state import State
@@ -54,7 +54,7 @@ class Node:
         self.limit = 1_000_000_000
         self.tainted = False
         self.restored: Callable[[], bool] = lambda: False
-        self.schema: tuple[Migration, ...] = (*store.SCHEMA, BOOKS)
+        self.schema: tuple[Migration, ...] = (*schema.SCHEMA, BOOKS)
         self.wrap: Callable[[MemoryNetwork], Network] = lambda network: network
         self.on_credit: Callable[[Tx, str, PeerId, PayLine], None] = _note("credited")
         self.on_acknowledged: Callable[[Tx, str, PeerId, PayLine], None] = _note("acknowledged")

@@ -9,7 +9,7 @@ KEYS = (
 
 
 async def test_the_bench_measures_between_two_processes() -> None:
-    figures = await payments.measure(singly=5, many=200, opened=2, idle=50)
+    figures = await payments.measure(singly=5, many=200, opened=2, channels=50)
     assert list(figures) == KEYS.split()
     assert figures["durable"] is True
     assert all(value > 0 for name, value in figures.items() if name != "rss_mib_per_1000_channels")

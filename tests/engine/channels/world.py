@@ -17,7 +17,7 @@ import msgspec
 from tests.engine.channels.rig import BOOKS, identity, line
 from tests.support.virtual import Crash, Disk, VirtualClock, VirtualLoop, Wire, Wires
 from zstui.engine.bus import Bus
-from zstui.engine.channels import store
+from zstui.engine.channels import schema, store
 from zstui.engine.channels.messages import (
     Ack,
     Close,
@@ -81,7 +81,7 @@ def create_template(folder: Path) -> None:
     path = folder / TEMPLATE
 
     async def create() -> None:
-        await (await Database.open(path, (*store.SCHEMA, BOOKS))).close()
+        await (await Database.open(path, (*schema.SCHEMA, BOOKS))).close()
 
     asyncio.run(create())
     connection = sqlite3.connect(path)

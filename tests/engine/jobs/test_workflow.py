@@ -10,7 +10,7 @@ import pytest
 
 from tests.engine.jobs.rig import until
 from zstui.engine.bus import Bus
-from zstui.engine.channels import store as channel_store
+from zstui.engine.channels import schema as channel_schema
 from zstui.engine.channels.approvals import schema as approval_schema
 from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
 from zstui.engine.channels.approvals.service import ApprovalService
@@ -38,7 +38,7 @@ from zstui.engine.views import JobView
 
 SCHEMA = (
     *guild_store.SCHEMA,
-    *channel_store.SCHEMA,
+    *channel_schema.SCHEMA,
     *approval_schema.SCHEMA,
     *reputation_store.SCHEMA,
     *job_store.SCHEMA,

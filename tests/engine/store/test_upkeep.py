@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zstui.engine.channels import store
+from zstui.engine.channels import schema, store
 from zstui.engine.clock import US, ManualClock
 from zstui.engine.store import upkeep
 from zstui.engine.store.database import Database, Tx
@@ -37,7 +37,7 @@ async def test_old_payments_go_and_the_file_shrinks(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(upkeep, "PAGES", 32)
     clock = ManualClock()
     now, old = clock.now_us(), clock.now_us() - KEPT_US
-    db = await Database.open(tmp_path / "db", store.SCHEMA)
+    db = await Database.open(tmp_path / "db", schema.SCHEMA)
     try:
         for number, (state, since) in enumerate(
             [("closed", old - DAY_US), ("closed", now - 380 * DAY_US), ("active", old - DAY_US)]

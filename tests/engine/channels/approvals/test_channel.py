@@ -10,7 +10,7 @@ import pytest
 
 from tests.engine.channels.approvals.support import UNIT, Approvals, Rig
 from tests.engine.channels.rig import Node, until
-from zstui.engine.channels import store as channel_store
+from zstui.engine.channels import schema as channel_schema
 from zstui.engine.channels.approvals.model import PaymentRequest
 from zstui.engine.channels.approvals.schema import SCHEMA
 from zstui.engine.config import Settings
@@ -24,7 +24,7 @@ class Payer(Node):
     approvals: Approvals
 
     async def start(self) -> Payer:
-        self.schema = (*channel_store.SCHEMA, *SCHEMA)
+        self.schema = (*channel_schema.SCHEMA, *SCHEMA)
         await super().start()
         self.on_acknowledged = lambda tx, channel, peer, line: self.approvals.acknowledged(tx, peer, line)
         self.on_undone = lambda tx, channel, peer, line: self.approvals.undone(tx, peer, line)

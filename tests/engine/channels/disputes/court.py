@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.engine.channels.rig import BOOKS, Node, running, until
 from zstui.engine.bus import Bus
-from zstui.engine.channels import store as channel_store
+from zstui.engine.channels import schema as channel_schema
 from zstui.engine.channels.disputes import store
 from zstui.engine.channels.disputes.service import DisputeService
 from zstui.engine.channels.service import ChannelService
@@ -64,7 +64,7 @@ class CourtNode(Node):
         super().__init__(hub, number, folder, ShiftClock())
         self.members = members
         members.append(self.id)
-        self.schema = (*channel_store.SCHEMA, *store.SCHEMA, BOOKS)
+        self.schema = (*channel_schema.SCHEMA, *store.SCHEMA, BOOKS)
         self.blacklisted: dict[PeerId, tuple[int, str]] = {}
 
     async def start(self) -> CourtNode:
