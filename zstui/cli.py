@@ -23,7 +23,7 @@ from zstui.arguments.types import passphrase
 from zstui.engine import commands as c
 from zstui.engine.config import Settings, load
 from zstui.engine.control import ControlClient, ControlServer
-from zstui.engine.errors import CANNOT_WRITE, BadInput, HomeLocked, NotRunning, StoreError, ZsError
+from zstui.engine.errors import CANNOT_WRITE, BadInput, HomeLocked, JobError, NotRunning, StoreError, ZsError
 from zstui.engine.home import Home, default_home
 from zstui.engine.identity.text import clean_text
 from zstui.engine.views import BatchView, CalibrationView, JobView, StatementView
@@ -102,6 +102,8 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
         sys.stderr.buffer.write(result.stderr)
         sys.stderr.buffer.flush()
         print(tables.left_files(result), end="", file=sys.stderr)
+        if result.why:
+            return _fail(JobError(result.why), 1)
     else:
         declared = typing.get_args(type(command).__orig_bases__[0])[0]  # type: ignore[attr-defined]
         print(tables.render(result, next(iter(typing.get_args(declared)), None)))

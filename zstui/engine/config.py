@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Jobs at the same time; 0: one per core."""
     max_queue: Count = 64
     """Accepted jobs that wait; half of them at most for one peer."""
+    outputs_mib: Annotated[int, msgspec.Meta(ge=1)] = 4096
+    """What jobs printed and left is kept up to this much; beyond it the oldest of what is settled goes."""
     note_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] = 60_000
     """A job for others that runs longer is billed each such time; 0: only at its end."""
     accept_ms: Annotated[int, msgspec.Meta(ge=50, le=86_400_000)] = 10_000

@@ -28,6 +28,7 @@ def status(s: Services) -> v.StatusView:
     seen_by, seen_at = s.net.seen_by()
     owed_to_me, i_owe = s.channels.owed()
     closed = s.jobs.owner.closed()
+    warnings = (s.telemetry.notice, s.sandbox.notice, s.vault.warning, s.jobs.retention.notice())
     return v.StatusView(
         peer_id=s.identity.peer_id,
         name=s.profile.name,
@@ -55,7 +56,7 @@ def status(s: Services) -> v.StatusView:
         dht_records=s.dht.records,
         demo=s.settings.demo,
         first_run=not s.profile.chosen,
-        notices=(*s.net.notices(), *filter(None, [s.telemetry.notice, s.sandbox.notice, s.vault.warning])),
+        notices=(*s.net.notices(), *filter(None, warnings)),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -147,6 +148,18 @@ class Outputs:
         """Make a stream's file durable, if there is one."""
         with suppress(FileNotFoundError), self.path(job_id, stream).open("rb+") as file:
             os.fsync(file.fileno())
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes that are stored for each job."""
+        found: Counter[str] = Counter()
+        endings = (*STREAMS, "files")
+        with suppress(FileNotFoundError):
+            for path in self._directory.iterdir():
+                job_id, _, ending = path.name.partition(".")
+                if job_id and ending in endings:
+                    files = path.rglob("*") if ending == "files" else (path,)
+                    found[job_id] += sum(f.stat().st_size for f in files if f.is_file())
+        return dict(found)
 
     def remove(self, job_id: str) -> None:
         for stream in STREAMS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 from importlib.metadata import version
@@ -54,6 +55,7 @@ from zstui.engine.jobs.presence import Presence
 from zstui.engine.jobs.protocol import accept_sealed
 from zstui.engine.jobs.receipt import make_bundle
 from zstui.engine.jobs.records import Records
+from zstui.engine.jobs.retention import Retention
 from zstui.engine.jobs.room import Room, slots_of
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.slots import Slots
@@ -70,6 +72,7 @@ log = logging.getLogger(__name__)
 Followed = PeerConnected | PeerDisconnected | PeerChanged | JobMoved | ApprovalChanged
 MAX_QUEUE_S = 30 * 86_400
 MAX_ATTEMPTS = 10
+NOTHING = hashlib.sha256().hexdigest()
 SWEEP_S = 60.0
 """Between two looks at what may be forgotten."""
 
@@ -138,6 +141,7 @@ class JobService:
             slots=slots,
             owner=self.owner,
         )
+        self.retention = Retention(records, self._room.outputs, settings.outputs_mib)
         auditor = Auditor(self._room)
         self._settler = Settler(
             self._room,
@@ -175,6 +179,7 @@ class JobService:
         await self._flush_outputs()
         await self.owner.load()
         await self._forget()
+        await self._look_at_outputs()
         await self._executor.start()
         self._ready = True
         self._submitter.resume()
@@ -210,12 +215,19 @@ class JobService:
             await asyncio.sleep(SWEEP_S)
             await self._forget()
             await self._flush_outputs()
+            await self._look_at_outputs()
 
     async def _flush_outputs(self) -> None:
         try:
             await flush(self._room.db, self._room.outputs)
         except (JobError, OSError) as error:
             log.error("outputs are not durable yet: %s", error)
+
+    async def _look_at_outputs(self) -> None:
+        try:
+            await self.retention.look()
+        except OSError as error:
+            log.error("outputs cannot be measured: %s", error)
 
     async def _forget(self) -> None:
         gone = self._room.records.beyond(store.RETAIN)
@@ -348,6 +360,7 @@ class JobService:
         job = self._room.records[job_id]
         stdout, stderr = [await self._room.outputs.read(job_id, name) for name in STREAMS]
         path = self._room.outputs.path(job_id, "stdout") if stdout else ""
+        lost = bool(job.receipt_id) and not stdout and job.output_hash != NOTHING
         return JobOutputView(
             job_id=job_id,
             stdout=stdout,
@@ -355,6 +368,7 @@ class JobService:
             complete=job.final,
             path=str(path),
             files=self.view(job_id).outputs,
+            why="Its output is no longer stored here." if lost else "",
         )
 
     async def bundle(self, text: str) -> dict[str, object]:

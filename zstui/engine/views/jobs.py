@@ -103,6 +103,8 @@ class JobOutputView(View, frozen=True, kw_only=True):
     """File in the home that holds stdout, "" if there is none."""
     files: tuple[FileView, ...] = ()
     """What it left in /out."""
+    why: str = ""
+    """Where what it printed is not stored any more."""
 
 
 class CollectedView(View, frozen=True, kw_only=True):
