@@ -73,6 +73,8 @@ def test_of_equals_the_one_that_is_expected_to_be_done_first_comes_first_and_say
     assert [c.name for c in ranked] == ["better", "cheaper", "quick", "busy"]
     assert ranked[2].why == "expected 1.2 s there: 3 jobs wait, learned from 41 bids and results"
     assert ranked[3].why.startswith("expected 2 min there: 12 jobs wait")
+    once = candidate("once", soon=Learned(US, US, 1, 1))
+    assert rank(SPEC, [once])[0].why == "expected 1.0 s there: 1 job waits, learned from one result"
     untried = rank(SPEC, [candidate("tried", soon=soon(2), completed=9), candidate("new")])
     assert [c.name for c in untried] == ["new", "tried"], "what was never tried is tried once"
 

@@ -71,7 +71,8 @@ def expectation(learned: Learned) -> str:
         if learned.waiting == 1
         else f"{learned.waiting} jobs wait"
     )
-    return f"expected {time} there: {wait}, learned from {learned.samples} bids and results"
+    of = "one result" if learned.samples == 1 else f"{learned.samples} bids and results"
+    return f"expected {time} there: {wait}, learned from {of}"
 
 
 def max_cost(spec: JobSpec, per_second_nano: int, per_mib_nano: int) -> int:
