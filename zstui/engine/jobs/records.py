@@ -52,6 +52,8 @@ class Records:
         self._jobs: dict[str, Job] = {}
         self._receipts: dict[str, str] = {}
         self.unsettled = OpenJobs()
+        self.confirmations = 0
+        """Grows whenever a job that witnesses spoke of changes."""
         self._typical_us: dict[str, int] = {}
         """By module: a running mean of how long my jobs with it ran."""
         self._signals: dict[str, Signal] = {}
@@ -249,6 +251,7 @@ class Records:
         known = self._jobs.get(job.job_id)
         if job.mine and job.state == "done" and (known is None or known.state != "done"):
             self._learn(job)
+        self.confirmations += bool(job.attestations)
         self._jobs[job.job_id] = job
         if job.receipt_id:
             self._receipts[job.receipt_id] = job.job_id

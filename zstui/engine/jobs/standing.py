@@ -29,6 +29,8 @@ class Standing:
         self._promises = promises
         self._committed = committed
         self._presence = presence
+        self._speeds: dict[PeerId, tuple[int, float | None]] = {}
+        """By member of a guild: as of so many confirmations."""
 
     # --- money -------------------------------------------------------------------------------------------------------
 
@@ -59,7 +61,11 @@ class Standing:
 
     def speed(self, peer: PeerId) -> float | None:
         """Of ``peer`` over the reference machine, from runs that a witness confirmed; None without any."""
-        return proven_speed(self._room.records, peer)
+        records = self._room.records
+        known = self._speeds.get(peer)
+        if known is None or known[0] != records.confirmations:
+            known = self._speeds[peer] = records.confirmations, proven_speed(records, peer)
+        return known[1]
 
     def typical_gas(self, module_cid: str) -> int | None:
         """Median gas of my latest finished jobs with this module."""
