@@ -133,7 +133,10 @@ class Endpoint:
             connection = next(iter(self._dirty))
             del self._dirty[connection]
             connection.process()
-            connection.transmit_soon()
+            if connection.is_ready:
+                connection.transmit_soon()
+            else:
+                connection.transmit()
 
     def _accept(self, data: bytes, address: Address) -> Connection | None:
         """A new inbound connection for a valid first datagram, while there is room."""
