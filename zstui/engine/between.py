@@ -1,0 +1,196 @@
+"""What a room asks about rooms that it does not know: whom a node admits, trusts and answers for.
+
+The rooms are set one by one as they are built; nothing here is asked before all of them are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+
+from zstui.engine.bus import Bus
+from zstui.engine.channels.approvals.model import PaymentRequest, PeerContext
+from zstui.engine.channels.approvals.service import ApprovalService
+from zstui.engine.channels.disputes.service import DisputeService
+from zstui.engine.channels.messages import PayLine
+from zstui.engine.channels.service import ChannelService
+from zstui.engine.channels.vault.deposit import Extras
+from zstui.engine.channels.vault.model import PeerKept
+from zstui.engine.clock import US, Clock
+from zstui.engine.config import Settings
+from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownPeer
+from zstui.engine.events import WorkChanged
+from zstui.engine.guilds.service import GuildService
+from zstui.engine.hardware import processor_model
+from zstui.engine.home import Home
+from zstui.engine.identity import envelope
+from zstui.engine.identity.card import MAX_HARDWARE, MAX_REGION, Card
+from zstui.engine.identity.keys import Identity, PeerId
+from zstui.engine.identity.text import clean_text
+from zstui.engine.jobs.cost import cost
+from zstui.engine.jobs.sandbox import calibration
+from zstui.engine.jobs.service import JobService
+from zstui.engine.net.service import NetService
+from zstui.engine.reputation.service import ReputationService
+from zstui.engine.services import Profile
+from zstui.engine.store.database import Tx
+from zstui.engine.views import ApprovalState
+
+MAX_PEERS_KEPT = 128
+"""Peers that a deposit names."""
+
+
+class Between:
+    """Each method is handed to a lower room as a function."""
+
+    net: NetService
+    reputation: ReputationService
+    guilds: GuildService
+    channels: ChannelService
+    disputes: DisputeService
+    approvals: ApprovalService
+    jobs: JobService
+
+    def __init__(
+        self, identity: Identity, settings: Settings, home: Home, profile: Profile, clock: Clock, bus: Bus
+    ) -> None:
+        self.identity = identity
+        self.settings = settings
+        self.home = home
+        self.profile = profile
+        self.clock = clock
+        self.bus = bus
+        self.hardware = processor_model() if settings.hardware == "auto" else settings.hardware
+
+    def my_card(self) -> bytes:
+        return envelope.seal(
+            self.identity,
+            Card(
+                name=self.profile.name,
+                executor=self.settings.executor or self.runs_jobs(),
+                cores=os.cpu_count() or 1,
+                memory_mib=self.jobs.owner.memory_mib,
+                timeout_s=self.settings.max_timeout_s,
+                price_per_second_nano=self.settings.price_per_second_nano,
+                price_per_mib_nano=self.settings.price_per_mib_nano,
+                tags=self.settings.tags,
+                issued_us=self.clock.now_us(),
+                closed=self.jobs.owner.closed(),
+                speed=round(1000 * (self.own_speed() or 0)),
+                hardware=clean_text(self.hardware, MAX_HARDWARE),
+                region=clean_text(self.settings.region, MAX_REGION),
+                modules=self.jobs.standing.usual_modules(self.settings.card_modules),
+            ),
+        )
+
+    def own_speed(self) -> float | None:
+        measured = calibration.load(self.home.calibration)
+        return None if measured is None else measured.score
+
+    def runs_jobs(self) -> bool:
+        me = self.identity.peer_id
+        return any(self.guilds.role_of(guild_id, me) == "executor" for guild_id in self.guilds.shared_with(me))
+
+    def admits(self, peer: PeerId) -> bool:
+        return self.reputation.blocked_until(peer) is None
+
+    def credit_limit(self, peer: PeerId) -> int:
+        return 0 if self.disputes.at_fault(peer) else self.approvals.credit_limit(bool(self.guilds.shared_with(peer)))
+
+    def fellow_members(self, peer: PeerId) -> list[PeerId]:
+        """Members of all guilds that ``peer`` and I are in, but for the two."""
+        shared = (self.guilds.members(guild_id) for guild_id in sorted(self.guilds.shared_with(peer)))
+        found = dict.fromkeys(member for members in shared for member in members)
+        return [member for member in found if member not in (peer, self.identity.peer_id)]
+
+    def could_witness(self, peer: PeerId) -> list[PeerId]:
+        """Observers only look on; all other members were told at joining that they may be asked."""
+        roles = {g: self.guilds.members(g) for g in self.guilds.shared_with(peer)}
+        return [
+            member
+            for member in self.fellow_members(peer)
+            if self.admits(member) and any(members.get(member, "observer") != "observer" for members in roles.values())
+        ]
+
+    async def punish(self, peer: PeerId, hours: int, why: str) -> None:
+        until = self.reputation.blocked_until(peer)
+        if until is None or until < self.clock.now_us() // US + hours * 3600:
+            await self.reputation.block(peer, hours, why)
+
+    def on_acknowledged(self, tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
+        self.approvals.acknowledged(tx, peer, line)
+        self.jobs.payments.acknowledged(tx, peer, line)
+
+    def on_undone(self, tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
+        self.approvals.undone(tx, peer, line)
+
+    def on_credit(self, tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
+        self.jobs.payments.credited(tx, peer, line)
+
+    def context(self, request: PaymentRequest) -> PeerContext:
+        peer = request.peer_id
+        first_seen_at, guild_name = 0, ""
+        with contextlib.suppress(UnknownPeer):
+            first_seen_at = self.net.view(peer).first_seen_at
+        with contextlib.suppress(UnknownGuild):
+            guild_name = self.guilds.view(request.guild_id).name
+        return PeerContext(
+            peer_name=self.net.name_of(peer),
+            peer_named=self.net.is_named(peer),
+            first_seen_at=first_seen_at,
+            guild_name=guild_name,
+            my_role=self.guilds.role_of(request.guild_id, self.identity.peer_id) or "",
+            peer_role=self.guilds.role_of(request.guild_id, peer) or "",
+            score=self.reputation.score(peer),
+            completed=self.reputation.completed(peer),
+            blacklisted=not self.admits(peer),
+        )
+
+    def what_else_is_kept(self) -> Extras:
+        known = (p for p in self.net.views() if p.address)
+        return Extras(
+            name=self.profile.name,
+            peers=tuple(
+                PeerKept(p.peer_id, p.name if self.net.is_named(p.peer_id) else "", p.address)
+                for p in itertools.islice(known, MAX_PEERS_KEPT)
+            ),
+            guilds=tuple((g.guild_id, g.name) for g in self.guilds.views() if g.state == "joined"),
+        )
+
+    def due(self, request: PaymentRequest) -> int:
+        if request.kind == "refund":
+            return request.max_cost_u - request.paid_before_u
+        if request.fault in ("executor", "network"):
+            return 0
+        return (
+            cost(
+                request.price_per_second_nano,
+                request.price_per_mib_nano,
+                request.duration_us,
+                request.memory_bytes,
+                request.max_cost_u,
+            ).total_u
+            - request.paid_before_u
+        )
+
+    def payment_state(self, receipt_id: str) -> ApprovalState | None:
+        try:
+            return self.approvals.view(receipt_id).state
+        except ApprovalError:
+            return None
+
+    def named(self, identifier: str) -> str:
+        with contextlib.suppress(UnknownGuild):
+            return self.guilds.view(identifier).name
+        with contextlib.suppress(UnknownChannel):
+            return self.channels.view(identifier).peer_name
+        return self.net.name_of(identifier)
+
+    def offer_changed(self) -> None:
+        self.net.card_changed()
+        self.bus.publish(WorkChanged())
+
+    def cores_of(self, peer: PeerId) -> int:
+        card = self.net.card_of(peer)
+        return 1 if card is None else card.cores
