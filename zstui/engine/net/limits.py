@@ -32,6 +32,8 @@ SEND_BUFFER = 256 * 1024
 SEND_STALL_S = 30.0
 """A stream whose peer takes nothing for this long is reset."""
 NEGOTIATION_S = 10.0
+LINGER_S = 2.0
+"""How long a served stream waits for its peer to end its half, too."""
 MAX_PROPOSALS = 8
 """Protocol proposals on one inbound stream."""
 

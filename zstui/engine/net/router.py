@@ -8,7 +8,7 @@ import logging
 from zstui.engine.bus import Bus
 from zstui.engine.errors import StreamClosed, ZsError
 from zstui.engine.events import Notice
-from zstui.engine.net.limits import MAX_PROPOSALS, NEGOTIATION_S
+from zstui.engine.net.limits import LINGER_S, MAX_PROPOSALS, NEGOTIATION_S
 from zstui.engine.net.link import Handler
 from zstui.engine.net.stream import WireStream
 
@@ -70,6 +70,8 @@ class Router:
 
     @staticmethod
     async def _end(stream: WireStream) -> None:
-        """Let what was sent arrive, and take no more."""
+        """Let what was sent arrive, and take no more. Not at once: a peer that is asked to stop sending while it still reads may
+        drop what it has not read yet (py-libp2p does)."""
         await stream.close()
+        await stream.drain(LINGER_S)
         stream.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -170,6 +171,15 @@ class WireStream:
             self._fin_sent = True
             self._carrier.write(self.stream_id, b"", end=True)
             self._forget_if_over()
+
+    async def drain(self, seconds: float) -> None:
+        """Drop what still comes until the other side has ended its half, for at most ``seconds``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._read_end:
+                    self._take(0, len(self._inbox))
+                    self._readable.clear()
+                    await self._readable.wait()
 
     def reset(self) -> None:
         self._inbox.clear()
