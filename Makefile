@@ -19,7 +19,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/interop
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12 --ignore tests/interop
 
 test-interop: $(STAMP)
 	$(BIN)/python -m tests.interop.prepare

@@ -49,6 +49,7 @@ _AREAS = (
     ("Job", "jobs"),
     ("Batch", "jobs"),
     ("Work", "jobs"),
+    ("Bid", "jobs"),
     ("Execution", "jobs"),
     ("Channel", "channels"),
     ("Payment", "channels"),

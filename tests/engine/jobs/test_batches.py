@@ -28,7 +28,7 @@ async def ended(peer: Peer, view: BatchView) -> BatchView:
 async def test_each_line_is_a_job_and_they_spread_over_all_executors(world: World) -> None:
     alice, bob, carol = await trio(world, max_jobs=1)
     done = await ended(alice, await lines(alice, 12))
-    assert (done.state, done.done, done.total, done.running, done.queued) == ("done", 12, 12, 0, 0)
+    assert (done.state, done.done, done.total, done.running, done.queued) == ("done", 12, 12, 0, 0), done.why
     jobs = [alice.jobs.view(j) for j in done.jobs]
     assert [j.batch_index for j in jobs] == list(range(12))
     assert min(Counter(j.executor for j in jobs).values()) >= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections import OrderedDict
@@ -100,7 +101,10 @@ class Cache:
         return content
 
     def _evict(self, keep: frozenset[str]) -> None:
-        entries = [(p, p.stat()) for p in self._directory.iterdir() if p.is_file()]
+        entries = []
+        for path in self._directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another thread has put its file in place meanwhile
+                entries.append((path, path.stat()))
         total = sum(s.st_size for _, s in entries)
         for path, stat in sorted(entries, key=lambda e: e[1].st_mtime_ns):
             if total <= self._limit:
