@@ -24,7 +24,7 @@ class Pair:
         self.guild = form(self.payer, (self.worker, "executor"))
 
     def submit(self, *options: str) -> str:
-        submit = ("job", "submit", "primes", "--arg", "400000000", "--timeout", "60", "--max-price", "5")
+        submit = ("job", "submit", "primes", "--arg", "1000000000", "--timeout", "60", "--max-price", "5")
         return str(self.payer.ask(*submit, "--guild", self.guild, *options)["job_id"])
 
     def job(self, node: NodeProcess, job_id: str) -> dict[str, Any]:
