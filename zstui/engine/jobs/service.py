@@ -346,10 +346,9 @@ class JobService:
         names: dict[str, str] = {}
         return [job_view(self._room, job, names) for job in self._room.records]
 
-    def active(self) -> list[JobView]:
+    def active(self) -> list[Job]:
         """Those that are queued or running, oldest first."""
-        names: dict[str, str] = {}
-        return [job_view(self._room, job, names) for job in self._room.records.open() if not job.final]
+        return [job for job in self._room.records.open() if not job.final]
 
     def view(self, job_id: str) -> JobView:
         """Raises UnknownJob."""
