@@ -45,7 +45,8 @@ class JobsPane(Pane[Row]):
         "A job is a WebAssembly module that runs in a sandbox on another member's machine, under limits of time, memory "
         "and price that you set. Its receipt is signed; you pay for the time and memory it says, never above the cap. "
         "A batch runs one module over many inputs, on everybody who can take some; e lists its jobs, p shows what they "
-        "made so far; each of its jobs asks to be paid, unless a grant (6, P) covers it. What others run here you can "
+        "made so far; each of its jobs asks to be paid, unless Pay up to in its form or a grant (6, P) covers it. "
+        "What others run here you can "
         "drain (d), stop at once (!) and limit (L)."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
