@@ -128,9 +128,13 @@ async def _wait(client: ControlClient, result: JobView | BatchView) -> JobView |
 
 
 def _undone(result: JobView | BatchView) -> str:
+    how = "was cancelled" if result.state == "cancelled" else result.state
     if isinstance(result, BatchView):
-        return f"The batch {result.state}: {result.failed} of {result.total} jobs failed. {result.why}".strip()
-    return f"The job {result.state}: {result.why or result.fault}"
+        count = f"{result.failed} of {result.total} jobs failed"
+        if result.state == "cancelled":
+            count = f"{result.done} of {result.total} jobs were done"
+        return f"The batch {how}: {count}. {result.why}".strip()
+    return f"The job {how}: {result.why or result.fault}"
 
 
 def _write_statement(args: argparse.Namespace, statement: StatementView) -> int:

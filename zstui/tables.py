@@ -81,7 +81,7 @@ def _job(v: JobView) -> Row:
 
 
 def _batch(v: BatchView) -> Row:
-    counts = f"{v.done}/{v.total}", str(v.failed + v.cancelled), str(v.running), str(v.queued)
+    counts = f"{v.done}/{v.total}", *map(str, (v.failed, v.cancelled, v.running, v.queued))
     return v.batch_id[:8], v.name, v.state, *counts, format_amount(v.cost_u), format_amount(v.max_cost_u), v.why
 
 
@@ -131,7 +131,10 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
     PeerView: (("PEER", "KEY", "ADDRESS", "STATE", "PATH", "RTT", "SCORE", "WHY"), _peer),
     GuildView: (("GUILD", "ID", "ROLE", "MEMBERS", "UNTIL", "STATE"), _guild),
     JobView: (("JOB", "MODULE", "PEER", "STATE", "EXIT", "TIME", "COST", "PAID", "WHY"), _job),
-    BatchView: (("BATCH", "NAME", "STATE", "DONE", "FAILED", "RUNNING", "QUEUED", "COST", "CAP", "WHY"), _batch),
+    BatchView: (
+        ("BATCH", "NAME", "STATE", "DONE", "FAILED", "CANCELLED", "RUNNING", "QUEUED", "COST", "CAP", "WHY"),
+        _batch,
+    ),
     ChannelView: (("CHANNEL", "PEER", "STATE", "MINE", "THEIRS", "SEQ", "UNTIL", "ACTION"), _channel),
     ApprovalView: (
         ("REQUEST", "TO", "JOB", "MODULE", "AMOUNT", "AFTER", "RECEIPT", "STATE", "UNTIL", "WHY"),

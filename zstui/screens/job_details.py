@@ -163,10 +163,9 @@ def _peer_name(bridge: Bridge, peer_id: str) -> str:
 def batch_summary(batch: BatchView, width: int) -> list[Line]:
     """State, bar, counts, time and cost under the one cap."""
     took = (batch.finished_at or int(now())) - batch.created_at
+    span = f" {'for' if batch.finished_at is None else 'after'} {duration(took)}" if took else ""
     lines: list[Line] = [
-        mixed(
-            "State", [Span(batch.state, STATES[batch.state]), Span(f" for {duration(took)}" if took else "", "muted")]
-        ),
+        mixed("State", [Span(batch.state, STATES[batch.state]), Span(span, "muted")]),
         mixed("Progress", [*batch_bar(batch, min(20, width - 22)), Span(f" {share(batch):.0%} of {batch.total:,}")]),
         *_counts(batch, width),
         *field("Cost", cost_words(batch.cost_u, batch.max_cost_u) + " for all", "", width),

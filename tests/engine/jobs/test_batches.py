@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
 from tests.engine.jobs.test_queue import trio
 from zstui.engine.errors import BadInput
+from zstui.engine.jobs import batches
 from zstui.engine.jobs.batch import Item, committed_u, next_cap_u
 from zstui.engine.views import BatchView
 
@@ -129,13 +131,52 @@ async def test_cancelling_keeps_results_and_begins_no_more(world: World) -> None
     bob.sandbox.guests[wasm("tool")] = Guest(hold=hold)
     await asyncio.sleep(0.1)
     cancelled = await alice.jobs.batches.cancel(view.batch_id)
-    assert cancelled.state == "cancelled"
-    await until(lambda: not [v for v in alice.jobs.views() if v.state in ("queued", "running")])
+    assert (cancelled.state, cancelled.running, cancelled.queued, cancelled.failed) == ("cancelled", 0, 0, 0)
+    assert cancelled.done >= 2
+    assert cancelled.done + cancelled.cancelled == 60
+    assert cancelled.finished_at
+    jobs = [alice.jobs.view(j) for j in cancelled.jobs if j]
+    assert {v.state for v in jobs} == {"done", "cancelled"}
+    assert cancelled.cost_u == sum(v.cost_u for v in jobs), "what was metered is shown"
+    assert any(v.state == "cancelled" and v.cost_u for v in jobs)
     begun = len(alice.jobs.views())
     await asyncio.sleep(0.1)
     assert len(alice.jobs.views()) == begun < 60
     with pytest.raises(BadInput, match="ended already"):
         await alice.jobs.batches.cancel(view.batch_id)
+
+
+async def test_cancelling_ends_with_an_executor_that_was_away(world: World) -> None:
+    alice, bob = await world.pair(max_jobs=1)
+    bob.sandbox.guests[wasm("tool")] = Guest(hold=asyncio.Event())
+    view = await lines(alice, 3)
+    await until(lambda: alice.jobs.batches.view(view.batch_id).running)
+    await bob.network.stop()
+    world.hub.remove(bob.id)
+    with patch.object(batches, "CANCEL_S", 0.1):
+        cancelled = await alice.jobs.batches.cancel(view.batch_id)
+    assert (cancelled.state, cancelled.running, cancelled.finished_at) == ("cancelled", 1, None)
+    await alice.kill()
+    await alice.start()
+    assert alice.jobs.batches.view(view.batch_id).finished_at is None
+    await bob.kill()
+    await bob.start()
+    done = await ended(alice, view)
+    assert (done.state, done.cancelled, done.running, done.queued) == ("cancelled", 3, 0, 0), done
+
+
+async def test_a_job_that_would_be_tried_again_is_not_once_its_batch_is_cancelled(world: World) -> None:
+    alice, bob, carol = await trio(world, max_jobs=1)
+    hold = asyncio.Event()
+    for peer in (bob, carol):
+        peer.sandbox.guests[wasm("tool")] = Guest(hold=hold, status="error", fault="executor", exit_code=None)
+    view = await lines(alice, 2)
+    await until(lambda: alice.jobs.batches.view(view.batch_id).running)
+    hold.set()
+    cancelled = await alice.jobs.batches.cancel(view.batch_id)
+    assert (cancelled.cancelled, cancelled.running, cancelled.queued) == (2, 0, 0), cancelled
+    await asyncio.sleep(0.1)
+    assert all(v.state in ("failed", "cancelled") for v in alice.jobs.views())
 
 
 async def test_a_batch_goes_on_after_its_submitter_was_killed(world: World) -> None:

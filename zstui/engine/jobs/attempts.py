@@ -51,7 +51,7 @@ async def try_again(room: Room, job: Job) -> Job | None:
     raw = await room.records.papers.raw(job.job_id, "manifest")
     _, m = open_manifest(raw)
     left = m.terms.max_total_u - max(job.cost_u, job.paid_u)
-    if left <= 0:
+    if left <= 0 or not worth_another(room.records[job.job_id]):
         return None
     now = room.clock.now_us()
     m = replace(m, created_us=now, nonce=os.urandom(16), terms=replace(m.terms, max_total_u=left))

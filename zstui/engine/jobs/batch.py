@@ -77,6 +77,11 @@ def next_cap_u(max_cost_u: int, items: Sequence[Item], full_u: int) -> int | Non
     return max(0, left)
 
 
+def ended(batch: Batch, items: Sequence[Item]) -> bool:
+    """Whether nothing of it goes on. A cancelled batch goes on until its jobs under way have ended, too."""
+    return batch.state != "running" and bool(batch.finished_us) and all(i.state != "begun" for i in items)
+
+
 def outcome(items: Sequence[Item]) -> BatchState:
     """The state of a batch whose items have all ended, and that nobody cancelled."""
     return "done" if all(i.state == "done" for i in items) else "failed"

@@ -7,6 +7,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import batch_store
 from zstui.engine.jobs.attempts import latest, worth_another
-from zstui.engine.jobs.batch import MAX_ITEMS, Batch, Item, MapKind, item_spec, next_cap_u, outcome
+from zstui.engine.jobs.batch import MAX_ITEMS, Batch, Item, MapKind, ended, item_spec, next_cap_u, outcome
 from zstui.engine.jobs.collect import collect
 from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.dispatch import Candidates, depth
@@ -40,6 +41,8 @@ MOST_BEGUN = 256
 KEPT = 200
 """Ended batches that are remembered."""
 LOOK_S = 5.0
+CANCEL_S = 2.0
+"""How long a cancel waits for the jobs under way to end."""
 CAPPED = "The price for the whole batch is used up; what is left was not begun."
 
 
@@ -55,12 +58,14 @@ class Batches:
         """Content id of each running batch's module."""
         self._held: dict[str, str] = {}
         """Why no more jobs are begun now although an executor may be free."""
+        self._changing = asyncio.Lock()
+        """Of one row at a time: two changes at once would undo each other."""
 
     async def start(self) -> None:
         """Load all, and go on with those that had not ended."""
         for batch, items in await self._room.db.read(batch_store.load):
             self._batches[batch.batch_id], self._items[batch.batch_id] = batch, items
-            if batch.state == "running":
+            if not ended(batch, items):
                 self._room.spawn(self._run(batch.batch_id), "a batch", batch.batch_id)
 
     def news(self) -> None:
@@ -111,30 +116,32 @@ class Batches:
         return self.view(batch.batch_id)
 
     async def cancel(self, batch_id: str) -> BatchView:
-        """Begin no more of it and cancel what is under way. Raises BadInput if it has ended."""
+        """Begin no more of it and cancel what is under way; what does not end within a moment ends later, as itself tells.
+
+        Raises BadInput if it was cancelled or has ended.
+        """
         batch = self[batch_id]
         if batch.state != "running":
             raise BadInput(f"The batch has ended already: it is {batch.state}.")
         waiting = [i for i in self._items[batch_id] if i.state == "waiting"]
+        await self._set(batch_id, state="cancelled", why="Cancelled by you.")
         await self._keep(batch_id, *(replace(i, state="cancelled") for i in waiting))
-        for item in [i for i in self._items[batch_id] if i.state == "begun"]:
-            job = self._job(item)
-            if job is not None and not job.final:
-                await self._submitter.cancel(job.job_id)
-        await self._end(batch_id, "cancelled", "Cancelled by you.")
+        self._news.setdefault(batch_id, Signal()).fire()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wait(batch_id), CANCEL_S)
         return self.view(batch_id)
 
     async def wait(self, batch_id: str) -> BatchView:
         """Return when every job of it has ended."""
-        while self[batch_id].state == "running":
+        while not ended(self[batch_id], self._items[batch_id]):
             await self._news.setdefault(batch_id, Signal()).wait()
         return self.view(batch_id)
 
     async def collect(self, batch_id: str, directory: str) -> CollectedView:
         """Copy what has come of its jobs so far to a directory. Raises BadInput."""
         jobs = ((item.number, self._job(item)) for item in self._items[batch_id] if item.job_id)
-        ended = {number: job for number, job in jobs if job is not None and job.final}
-        return await collect(self._room.outputs, batch_id, ended, self[batch_id].total, directory)
+        final = {number: job for number, job in jobs if job is not None and job.final}
+        return await collect(self._room.outputs, batch_id, final, self[batch_id].total, directory)
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
@@ -188,32 +195,44 @@ class Batches:
         return None if job is None else latest(self._room, job)
 
     def _beyond(self) -> list[str]:
-        ended = [b.batch_id for b in self._batches.values() if b.state != "running"]
-        return ended[: max(0, len(ended) + 1 - KEPT)]
+        gone = [b.batch_id for b in self._batches.values() if ended(b, self._items[b.batch_id])]
+        return gone[: max(0, len(gone) + 1 - KEPT)]
 
     # --- one batch ---------------------------------------------------------------------------------------------------
 
     async def _run(self, batch_id: str) -> None:
         news = self._news.setdefault(batch_id, Signal())
-        while self._batches[batch_id].state == "running":
-            await self._take_in(batch_id)
-            more = await self._begin_more(batch_id)
-            if all(i.state not in ("waiting", "begun") for i in self._items[batch_id]):
-                await self._end(batch_id, outcome(self._items[batch_id]), self._batches[batch_id].why)
-            elif not more and self._batches[batch_id].state == "running":
+        items = self._items[batch_id]
+        while not ended(self._batches[batch_id], items):
+            state = self._batches[batch_id].state
+            if state != "running":
+                await self._stop_begun(batch_id)
+            again = await self._take_in(batch_id)
+            if state == "running":
+                again |= await self._begin_more(batch_id)
+            if all(i.state not in ("waiting", "begun") for i in items):
+                await self._end(batch_id)
+            elif not again and self._batches[batch_id].state == state:
                 await news.wait(LOOK_S)
 
-    async def _take_in(self, batch_id: str) -> None:
-        """Keep what came of jobs that have ended."""
-        ended = []
+    async def _take_in(self, batch_id: str) -> bool:
+        """Keep what came of jobs that have ended; whether any had."""
+        came = []
         for item in [i for i in self._items[batch_id] if i.state == "begun"]:
             job = self._job(item)
             if job is None:
-                ended.append(replace(item, state="failed", cost_u=0))
+                came.append(replace(item, state="failed", cost_u=0))
             elif job.final and not worth_another(job):
                 state = "done" if job.state == "done" else "cancelled" if job.cancel else "failed"
-                ended.append(replace(item, state=state, cost_u=self._spent(job)))
-        await self._keep(batch_id, *ended)
+                came.append(replace(item, state=state, cost_u=self._spent(job)))
+        await self._keep(batch_id, *came)
+        return bool(came)
+
+    async def _stop_begun(self, batch_id: str) -> None:
+        """Cancel what is under way, and the next attempt at what failed."""
+        begun = [job for i in self._items[batch_id] if i.state == "begun" and (job := self._job(i))]
+        to_stop = [j for j in begun if not j.cancel and (worth_another(j) or not j.final)]
+        await asyncio.gather(*(self._submitter.cancel(j.job_id) for j in to_stop))
 
     def _spent(self, job: Job) -> int:
         """The receipts of all attempts."""
@@ -315,20 +334,23 @@ class Batches:
 
     async def _say(self, batch_id: str, why: str) -> None:
         if not self._batches[batch_id].why:
-            await self._set(replace(self._batches[batch_id], why=clean_text(why, 300)))
+            await self._set(batch_id, why=clean_text(why, 300))
 
-    async def _end(self, batch_id: str, state: str, why: str) -> None:
-        ended = {"state": state, "why": why, "finished_us": self._room.clock.now_us()}
-        await self._set(replace(self._batches[batch_id], **ended))
+    async def _end(self, batch_id: str) -> None:
+        batch = self._batches[batch_id]
+        state = outcome(self._items[batch_id]) if batch.state == "running" else batch.state
+        await self._set(batch_id, state=state, finished_us=self._room.clock.now_us())
         self._module.pop(batch_id, None)
         signal = self._news.pop(batch_id, None)
         if signal is not None:
             signal.fire()
 
-    async def _set(self, batch: Batch) -> None:
-        await self._room.db.write(lambda tx: batch_store.update(tx, batch))
-        self._batches[batch.batch_id] = batch
-        self._changed(batch.batch_id)
+    async def _set(self, batch_id: str, **changes: object) -> None:
+        async with self._changing:
+            batch = replace(self._batches[batch_id], **changes)
+            await self._room.db.write(lambda tx: batch_store.update(tx, batch))
+            self._batches[batch_id] = batch
+        self._changed(batch_id)
 
     def _changed(self, batch_id: str) -> None:
         self._room.bus.publish(BatchChanged(batch_id))

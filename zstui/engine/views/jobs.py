@@ -178,12 +178,14 @@ class BatchView(View, frozen=True, kw_only=True):
     max_cost_u: int = 0
     """The cap over all of it."""
     state: BatchState = "running"
-    """"done": every job is; "failed": all have ended, and some are not done."""
+    """"done": every job is; "failed": all have ended, and some are not done; "cancelled": as soon as it was asked for, and
+    its jobs under way end after that."""
     jobs: tuple[str, ...] = ()
     """Latest attempt of each, by index, "" where none has begun; left out of lists and the feed."""
     why: str = ""
     created_at: int = 0
     finished_at: int | None = None
+    """When its last job ended."""
 
 
 class WorkView(View, frozen=True, kw_only=True):
