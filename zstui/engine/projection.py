@@ -25,7 +25,7 @@ FEED_LIMIT = 20_000
 
 
 def status(s: Services) -> v.StatusView:
-    seen_by, seen_at = s.net.seen_by()
+    seen_by, seen_at = s.net.status.seen_by()
     owed_to_me, i_owe = s.channels.owed()
     closed = s.jobs.owner.closed()
     warnings = (s.telemetry.notice, s.sandbox.notice, s.vault.warning, s.jobs.retention.notice())
@@ -40,10 +40,10 @@ def status(s: Services) -> v.StatusView:
         owed_to_me_u=owed_to_me,
         i_owe_u=i_owe,
         balance_u=sum(ch.mine_u for ch in s.channels.views() if ch.state in ("active", "closing")),
-        network=s.net.describe(),
+        network=s.net.status.describe(),
         seen_by=seen_by,
         seen_at=seen_at,
-        reachability=s.net.reachability(),
+        reachability=s.net.status.reachability(),
         executor=s.settings.executor,
         accepting=not closed,
         draining_why=closed,
@@ -56,7 +56,7 @@ def status(s: Services) -> v.StatusView:
         dht_records=s.dht.records,
         demo=s.settings.demo,
         first_run=not s.profile.chosen,
-        notices=(*s.net.notices(), *filter(None, warnings)),
+        notices=(*s.net.status.notices(), *filter(None, warnings)),
     )
 
 

@@ -61,8 +61,8 @@ def build(
     market: Market
     net = NetService(identity, settings, db, bus, clock, admits=between.admits, my_card=between.my_card)
     between.net = net
-    dht = Dht(net, net, db, bus, clock, (CARDS,))
-    net.find = dht.find_peer
+    dht = Dht(net, net.contacts, db, bus, clock, (CARDS,))
+    net.contacts.find_with(dht.find_peer)
     reputation = ReputationService(db, bus, clock, name_of=net.name_of)
     between.reputation = reputation
     guilds = GuildService(

@@ -28,8 +28,8 @@ async def ring(home: Path, count: int) -> AsyncIterator[list[tuple[NetNode, Dht]
         nodes: list[tuple[NetNode, Dht]] = []
         for number in range(count):
             node = await stack.enter_async_context(net_node(home, f"n{number}", start=False))
-            dht = Dht(node.net, node.net, node.db, node.bus, node.clock, (CARDS,))
-            node.net.find = dht.find_peer
+            dht = Dht(node.net, node.net.contacts, node.db, node.bus, node.clock, (CARDS,))
+            node.net.contacts.find_with(dht.find_peer)
             await node.net.start()
             await dht.start()
             stack.push_async_callback(dht.stop)
@@ -103,7 +103,7 @@ async def test_contacts_outlive_a_restart(tmp_path: Path) -> None:
         node, dht = nodes[1]
         before = dht.contacts
         await dht.stop()
-        again = Dht(OtherName(node), node.net, node.db, node.bus, node.clock)
+        again = Dht(OtherName(node), node.net.contacts, node.db, node.bus, node.clock)
         await again.start()
         assert again.contacts == before >= 1
         await again.stop()

@@ -133,11 +133,11 @@ async def test_a_flood_of_fake_peers_is_bounded_and_real_ones_get_through(tmp_pa
             announce(zeroconf, f"{n:032d}", (Multiaddr(LOOPBACK, 9, fake),))
         for port, fake in enumerate(fakes[200:], 1):
             a.net._presence._found(fake, (Multiaddr("127.0.0.77", port, fake),))
-        await until(lambda: any(f in a.net._dialer._targets for f in fakes))
-        assert sum(t.kind == "heard" for t in a.net._dialer._targets.values()) <= MAX_CANDIDATES
+        await until(lambda: any(f in a.net._reach.dialer._targets for f in fakes))
+        assert sum(t.kind == "heard" for t in a.net._reach.dialer._targets.values()) <= MAX_CANDIDATES
         assert a.net._presence.discovery is not None
         assert len(a.net._presence.discovery._peers) <= MAX_CANDIDATES
-        assert len(a.net._dialer._tasks) <= MAX_DIALS
+        assert len(a.net._reach.dialer._tasks) <= MAX_DIALS
         assert not any(v.peer_id in fakes for v in a.net.views()), "an announcement makes nobody known"
         await b.net.start()
         await until(lambda: linked(a, b), 10)
@@ -149,10 +149,10 @@ async def test_addresses_off_the_local_network_are_ignored(tmp_path: Path, host:
     async with net_node(tmp_path, "a") as a:
         (stranger,) = strangers(1)
         a.net._presence._found(stranger, (Multiaddr(host, 4433, stranger),))
-        assert a.net._dialer._targets == {}
+        assert a.net._reach.dialer._targets == {}
 
 
 async def test_a_missing_interface_is_told_and_harmless(tmp_path: Path) -> None:
     async with net_node(tmp_path, "a", mdns_interface="192.0.2.77") as a, net_node(tmp_path, "b") as b:
-        assert any("mDNS" in notice for notice in a.net.notices())
+        assert any("mDNS" in notice for notice in a.net.status.notices())
         assert await a.net.connect(b.address) == b.id

@@ -336,8 +336,8 @@ async def test_a_static_peer_that_cannot_be_reached_is_told(tmp_path: Path, monk
         port = deaf.getsockname()[1]
         peers = (f"127.0.0.1:{port}", f"/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{unknown}")
         async with net_node(tmp_path, "a", peers=peers) as a:
-            await until(lambda: a.net.notices())
-            assert "Not connected to /ip4/127.0.0.1" in a.net.notices()[0]
+            await until(lambda: a.net.status.notices())
+            assert "Not connected to /ip4/127.0.0.1" in a.net.status.notices()[0]
             await until(lambda: "No answer" in a.net.view(unknown).why)
             assert a.net.view(unknown).state in ("connecting", "offline")
 
@@ -401,8 +401,8 @@ async def test_a_port_in_use_is_replaced_and_told(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         async with net_node(tmp_path, "a", listen=f"127.0.0.1:{port}") as a:
             assert a.port != port
-            assert a.net.notices() == (f"UDP port {port} is in use; using {a.port}.",)
-            assert a.net.describe().endswith(f"127.0.0.1:{a.port} ok")
+            assert a.net.status.notices() == (f"UDP port {port} is in use; using {a.port}.",)
+            assert a.net.status.describe().endswith(f"127.0.0.1:{a.port} ok")
 
 
 async def test_a_wildcard_advertises_real_addresses(tmp_path: Path) -> None:
@@ -420,12 +420,12 @@ async def test_without_a_network_it_starts_says_why_and_recovers(
     no_such = "192.0.2.123"
     async with net_node(tmp_path, "a", listen=f"{no_such}:0") as a:
         assert a.net.addresses() == ()
-        assert "cannot listen on 192.0.2.123" in a.net.describe()
+        assert "cannot listen on 192.0.2.123" in a.net.status.describe()
         await fails(a.net.connect("127.0.0.1:9"), Unreachable)
         drain(a)
         a.net._presence._host = "127.0.0.1"  # the address appears
         await until(lambda: a.net.addresses())
-        assert "127.0.0.1" in a.net.describe()
+        assert "127.0.0.1" in a.net.status.describe()
         assert AddressesChanged() in drain(a)
         async with net_node(tmp_path, "b") as b:
             assert await b.net.connect(a.address) == a.id
@@ -466,12 +466,12 @@ async def test_changed_interfaces_are_noticed(tmp_path: Path, monkeypatch: pytes
         drain(a)
         shown[0] = (Interface("wlan0", "10.7.7.7", 24), *(i for i in real if i.is_loopback))
         await until(lambda: "10.7.7.7" in "".join(a.net.addresses()))
-        assert a.net.describe() == f"wlan0 10.7.7.7:{a.port} ok"
+        assert a.net.status.describe() == f"wlan0 10.7.7.7:{a.port} ok"
         assert AddressesChanged() in drain(a)
         shown[0] = tuple(i for i in real if i.is_loopback)
-        await until(lambda: "only this machine" in a.net.describe())
+        await until(lambda: "only this machine" in a.net.status.describe())
         shown[0] = ()
-        await until(lambda: "no IP address" in a.net.describe())
+        await until(lambda: "no IP address" in a.net.status.describe())
         assert a.net.addresses() == ()
 
 
@@ -594,9 +594,9 @@ async def test_stop_leaves_nothing_running(tmp_path: Path) -> None:
 async def test_stop_without_start(tmp_path: Path) -> None:
     async with net_node(tmp_path, "a", start=False) as a:
         assert a.net.addresses() == ()
-        assert a.net.notices() == ()
+        assert a.net.status.notices() == ()
         assert a.net.views() == []
-        assert "not started" in a.net.describe()
+        assert "not started" in a.net.status.describe()
         await a.net.disconnect(Identity.generate().peer_id, "nothing")
 
 

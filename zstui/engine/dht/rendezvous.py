@@ -94,7 +94,7 @@ class Rendezvous:
         for peer, raw in zip(found, cards, strict=True):
             if raw is not None:
                 with contextlib.suppress(ProtocolError):
-                    self._net.take_card(peer, raw)
+                    self._net.contacts.take_card(peer, raw)
         return [peer for peer, raw in zip(found, cards, strict=True) if raw is not None]
 
     async def reach_guild(self, guild_id: str) -> bool:

@@ -32,6 +32,9 @@ class Directory:
     async def load(self) -> None:
         self._book.load(await self._db.read(lambda tx: store.load(tx, self._limit)))
 
+    def get(self, peer: PeerId) -> PeerRecord | None:
+        return self._book.get(peer)
+
     def remember(self, peer: PeerId) -> PeerRecord:
         """The record of ``peer``, made now if it is new."""
         record, forgotten = self._book.add(peer, self._clock.now_us())

@@ -58,13 +58,13 @@ class Links:
     def __init__(
         self,
         identity: Identity,
-        listener: Listener,
         admits: Callable[[PeerId], bool],
         reachable: Callable[[str], bool],
     ) -> None:
         self._me = identity.peer_id
-        self._listener = listener
         self._admits = admits
+        self.listener: Listener
+        """Set before the endpoint is opened."""
         self.endpoint = Endpoint(identity, self, reachable)
         self._kept: dict[PeerId, LinkConnection] = {}
         """Authenticated, perhaps not yet accepted by the peer."""
@@ -184,13 +184,13 @@ class Links:
             if dial.expected == peer or connection in dial.attempts:
                 self._end(dial, connection)
         if relayed is None:
-            self._listener.link_up(connection)
+            self.listener.link_up(connection)
         else:
-            self._listener.link_replaced(connection)
+            self.listener.link_replaced(connection)
             relayed.retire()
 
     def inbound(self, connection: LinkConnection, stream: WireStream) -> None:
-        self._listener.stream_opened(stream)
+        self.listener.stream_opened(stream)
 
     def closed(self, connection: LinkConnection) -> None:
         peer = connection.peer
@@ -201,7 +201,7 @@ class Links:
                 self._kept[peer] = relayed
         if peer is not None and self._up.get(peer) is connection:
             del self._up[peer]
-            self._listener.link_down(connection)
+            self.listener.link_down(connection)
         for dial in tuple(self._dials):
             if connection in dial.attempts:
                 dial.attempts.discard(connection)

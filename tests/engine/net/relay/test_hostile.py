@@ -172,14 +172,14 @@ async def test_dial_backs_go_only_to_where_the_asker_is_and_not_often(tmp_path: 
 
         theirs._probe.reaches = note  # type: ignore[method-assign]
         elsewhere = Multiaddr("8.8.8.8", 53)
-        mine._my_addresses = lambda: (elsewhere, *one.net.own_addresses())
+        mine._my_addresses = lambda: (elsewhere, *one.net.contacts.own_addresses())
         await mine.ask(session)
-        assert one.net.seen_by()[0] == 1
+        assert one.net.status.seen_by()[0] == 1
         assert {a.host for a in dialed[0]} == {"127.0.0.1"}
         await mine.ask(session)
         assert len(dialed) == 1, f"refused for {PEER_EVERY_S} s"
         assert set(other.net.connected()) == {one.id}, "a dial-back leaves no link"
-        assert "seen by 1 peer, " in one.net.reachability()
+        assert "seen by 1 peer, " in one.net.status.reachability()
 
 
 async def test_a_node_that_nobody_reaches_knows_it(tmp_path: Path) -> None:
@@ -192,6 +192,6 @@ async def test_a_node_that_nobody_reaches_knows_it(tmp_path: Path) -> None:
 
         other.net._relaying.reachability._probe.reaches = never  # type: ignore[method-assign]
         await one.net._relaying.reachability.ask(session)
-        assert one.net.seen_by() == (0, None)
-        assert one.net.reachability().startswith("not reached by any peer")
+        assert one.net.status.seen_by() == (0, None)
+        assert one.net.status.reachability().startswith("not reached by any peer")
         assert not one.net._relaying.reachability.is_public

@@ -32,7 +32,7 @@ async def test_frames_flow_through_a_relay_and_the_path_says_so(tmp_path: Path) 
             assert "/p2p-circuit/" in view.address
         assert t.relay.net._relaying.server is not None
         assert t.relay.net._relaying.server.circuits == 1
-        assert "relay for 2 peers, 1 in use" in t.relay.net.reachability()
+        assert "relay for 2 peers, 1 in use" in t.relay.net.status.reachability()
         await until(lambda: t.alpha.net.view(t.beta.id).rtt_ms)
         await until(lambda: t.alpha.net.card_of(t.beta.id))
 

@@ -1,0 +1,53 @@
+"""What a distributed hash table and the network tell each other: addresses and cards of peers, and who speaks what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from zstui.engine.identity.card import read_card
+from zstui.engine.identity.keys import PeerId
+from zstui.engine.net.cards import CardExchange
+from zstui.engine.net.directory import Directory
+from zstui.engine.net.multiaddr import Multiaddr
+from zstui.engine.net.reach import Find, Reach
+from zstui.engine.net.session import Session
+
+
+class Contacts:
+    def __init__(
+        self,
+        reach: Reach,
+        sessions: Mapping[PeerId, Session],
+        directory: Directory,
+        cards: CardExchange,
+        own_addresses: Callable[[], tuple[Multiaddr, ...]],
+    ) -> None:
+        self._reach = reach
+        self._sessions = sessions
+        self._directory = directory
+        self._cards = cards
+        self.own_addresses = own_addresses
+        """Where others reach me."""
+
+    def find_with(self, find: Find) -> None:
+        """Ask ``find`` for peers that no known address leads to. Call it before the start."""
+        self._reach.find = find
+
+    def known_addresses(self, peer: PeerId) -> tuple[Multiaddr, ...]:
+        """Where ``peer`` might be dialed, the likeliest first."""
+        return self._reach.known_addresses(peer)
+
+    def learn(self, peer: PeerId, addresses: tuple[Multiaddr, ...]) -> None:
+        """``peer`` might be dialed there, too; nothing proves it."""
+        self._reach.learn(peer, addresses)
+
+    def speaks(self, peer: PeerId, protocol: str) -> bool:
+        """Whether a connected peer said that it speaks ``protocol``."""
+        session = self._sessions.get(peer)
+        return session is not None and protocol in session.protocols
+
+    def take_card(self, peer: PeerId, raw: bytes) -> None:
+        """A signed card that somebody brought: its peer is known from now on. Raises ProtocolError if it is not the peer's."""
+        read_card(raw, peer)
+        self._directory.remember(peer)
+        self._cards.take(peer, raw)
