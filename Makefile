@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Hundreds of processes start in the tests; without bytecode on disk each would compile the whole program again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-interop check lint types unit mutants clean
 

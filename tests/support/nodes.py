@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tests.support import oneshot
 from tests.support.terminal import ZSTUI
 
 T = TypeVar("T")
@@ -33,15 +34,7 @@ def eventually(what: str, probe: Callable[[], T | None], seconds: float = 20.0) 
 def zstui(*args: str, home: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a one-shot command to its end."""
     chosen = ("--home", str(home)) if home is not None else ()
-    return subprocess.run(
-        [*ZSTUI, *chosen, *args],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **env},
-    )
+    return oneshot.run([*chosen, *args], {**os.environ, **env}, timeout=90)
 
 
 class NodeProcess:
