@@ -19,7 +19,7 @@ from zstui.engine.channels.vault.deposit import Extras
 from zstui.engine.channels.vault.model import PeerKept
 from zstui.engine.clock import US, Clock
 from zstui.engine.config import Settings
-from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownGuild, UnknownPeer
+from zstui.engine.errors import UnknownChannel
 from zstui.engine.events import WorkChanged
 from zstui.engine.guilds.service import GuildService
 from zstui.engine.hardware import processor_model
@@ -130,16 +130,11 @@ class Between:
 
     def context(self, request: PaymentRequest) -> PeerContext:
         peer = request.peer_id
-        first_seen_at, guild_name = 0, ""
-        with contextlib.suppress(UnknownPeer):
-            first_seen_at = self.net.view(peer).first_seen_at
-        with contextlib.suppress(UnknownGuild):
-            guild_name = self.guilds.view(request.guild_id).name
         return PeerContext(
             peer_name=self.net.name_of(peer),
             peer_named=self.net.is_named(peer),
-            first_seen_at=first_seen_at,
-            guild_name=guild_name,
+            first_seen_at=self.net.first_seen_at(peer),
+            guild_name=self.guilds.name_of(request.guild_id),
             my_role=self.guilds.role_of(request.guild_id, self.identity.peer_id) or "",
             peer_role=self.guilds.role_of(request.guild_id, peer) or "",
             score=self.reputation.score(peer),
@@ -175,14 +170,12 @@ class Between:
         )
 
     def payment_state(self, receipt_id: str) -> ApprovalState | None:
-        try:
-            return self.approvals.view(receipt_id).state
-        except ApprovalError:
-            return None
+        return self.approvals.state(receipt_id)
 
     def named(self, identifier: str) -> str:
-        with contextlib.suppress(UnknownGuild):
-            return self.guilds.view(identifier).name
+        guild = self.guilds.name_of(identifier)
+        if guild:
+            return guild
         with contextlib.suppress(UnknownChannel):
             return self.channels.view(identifier).peer_name
         return self.net.name_of(identifier)

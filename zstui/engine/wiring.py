@@ -133,7 +133,7 @@ def build(
         db,
         bus,
         clock,
-        channel=channels.active_with,
+        channel=channels.funds_with,
         pay=channels.pay,
         context=between.context,
         due=between.due,

@@ -25,7 +25,7 @@ from zstui.engine.jobs.service import JobService
 from zstui.engine.net.memory import MemoryHub
 from zstui.engine.reputation.score import Outcome
 from zstui.engine.store.database import Database
-from zstui.engine.views import ApprovalState, ApprovalView, ChannelView, ExecutorView, GuildView, JobView, Role
+from zstui.engine.views import ApprovalState, ApprovalView, ChannelView, ExecutorView, JobView, Role
 
 GUILD = "ab" * 32
 QUICK = Timing(
@@ -65,18 +65,8 @@ class GuildDouble:
     def resolve(self, text: str) -> str:
         return GUILD if text in (GUILD, "lab") else text
 
-    def view(self, guild_id: str) -> GuildView:
-        return GuildView(
-            guild_id=GUILD,
-            name="lab",
-            creator=self._me,
-            role=None,
-            members=(),
-            member_count=0,
-            max_members=9,
-            expires_at=0,
-            state="joined",
-        )
+    def name_of(self, guild_id: str) -> str:
+        return "lab"
 
     def role_of(self, guild_id: str, peer: PeerId) -> Role | None:
         return None if self._guild.over or guild_id != GUILD else self._guild.roles.get(peer)
@@ -111,7 +101,7 @@ class ChannelDouble:
     def __init__(self) -> None:
         self.open: dict[PeerId, ChannelView] = {}
 
-    def active_with(self, peer: PeerId) -> ChannelView | None:
+    def funds_with(self, peer: PeerId) -> ChannelView | None:
         return self.open.get(peer)
 
     def set(self, peer: PeerId, mine_u: int, theirs_u: int) -> None:

@@ -12,7 +12,7 @@ class Channels:
         self.mine_u = mine_u
         self.opened: list[tuple[str, int, int]] = []
 
-    def active_with(self, peer: str) -> ChannelView | None:
+    def funds_with(self, peer: str) -> ChannelView | None:
         if self.mine_u is None:
             return None
         return ChannelView(
@@ -31,7 +31,7 @@ class Channels:
     async def open(self, peer: str, mine_u: int, theirs_u: int, expires_s: int) -> ChannelView:
         self.opened.append((peer, mine_u, theirs_u))
         self.mine_u = mine_u
-        view = self.active_with(peer)
+        view = self.funds_with(peer)
         assert view is not None
         return view
 

@@ -21,7 +21,7 @@ from zstui.engine.channels.model import DRIVER, MAX_DEPOSIT_U, Channel, check_te
 from zstui.engine.channels.opening import Panel
 from zstui.engine.channels.payer import Payer
 from zstui.engine.channels.state import CLOSE_TIMEOUT_US, Move, State
-from zstui.engine.channels.views import view
+from zstui.engine.channels.views import funds, view
 from zstui.engine.channels.work import Answer, Context, LineHook, Work
 from zstui.engine.clock import US, Clock
 from zstui.engine.errors import (
@@ -37,7 +37,7 @@ from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.money import format_amount
 from zstui.engine.net.link import Network
 from zstui.engine.store.database import Database, Tx
-from zstui.engine.views import BalancesView, ChannelView, LedgerView
+from zstui.engine.views import BalancesView, ChannelView, Funds, LedgerView
 
 ACK_WAIT_S = 5.0
 """How long ``pay`` and a cooperative ``close`` wait for the peer."""
@@ -226,6 +226,11 @@ class ChannelService:
         """The channel with ``peer`` on which can be paid."""
         found = self._books.open_with(peer)
         return self._view(found) if found is not None and found.state is State.ACTIVE else None
+
+    def funds_with(self, peer: PeerId) -> Funds | None:
+        """The same as a payment needs it: asked for many times a job."""
+        found = self._books.open_with(peer)
+        return funds(found) if found is not None and found.state is State.ACTIVE else None
 
     def views(self) -> list[ChannelView]:
         """All that are not closed, newest first, then the latest closed ones."""

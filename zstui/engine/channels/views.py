@@ -8,10 +8,22 @@ from zstui.engine.channels.closing import resolved_at
 from zstui.engine.channels.model import Channel, closes_at
 from zstui.engine.channels.state import OPEN_TIMEOUT_US, State
 from zstui.engine.channels.work import REASONS
-from zstui.engine.views import ChannelView
+from zstui.engine.views import ChannelView, Funds
 
 SOON_US = 3_600_000_000
 """Expiry is mentioned from an hour before."""
+
+
+def funds(channel: Channel) -> Funds:
+    return Funds(
+        channel_id=channel.id.hex(),
+        peer_id=channel.peer,
+        state=channel.state.value,  # type: ignore[arg-type]
+        mine_u=channel.balance,
+        theirs_u=channel.peer_balance,
+        sequence=channel.out.seq,
+        expires_at=channel.expires_us // 1_000_000,
+    )
 
 
 def view(

@@ -224,6 +224,13 @@ class GuildService:
         """Raises UnknownGuild."""
         return self._catalogue.view(_key(guild_id))
 
+    def name_of(self, guild_id: str) -> str:
+        """ "" for an id that is not known here."""
+        try:
+            return self._catalogue.charter(_key(guild_id)).name
+        except UnknownGuild:
+            return ""
+
     def resolve(self, text: str) -> str:
         """The guild meant by an id, a prefix of at least 4 digits, or a name. Raises UnknownGuild."""
         return self._catalogue.resolve(text).hex()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from zstui.engine.clock import US
-from zstui.engine.errors import UnknownGuild
 from zstui.engine.jobs.cid import digest_of_cid
 from zstui.engine.jobs.model import Job, StoredFile
 from zstui.engine.jobs.room import Room
@@ -31,10 +30,7 @@ def _why(room: Room, job: Job) -> str:
 def job_view(room: Room, job: Job, guild_names: dict[str, str]) -> JobView:
     """``guild_names`` remembers names between the jobs of one listing."""
     if job.guild_id not in guild_names:
-        try:
-            guild_names[job.guild_id] = room.guilds.view(job.guild_id).name
-        except UnknownGuild:
-            guild_names[job.guild_id] = ""
+        guild_names[job.guild_id] = room.guilds.name_of(job.guild_id)
     metered = room.records.metered(job.job_id)
     end = job.finished_us or room.clock.now_us()
     return JobView(

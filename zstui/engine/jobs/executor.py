@@ -133,7 +133,7 @@ class Executor:
         need = self._exposure(m)
         if not need:
             return ""
-        channel = self._room.channels.active_with(peer)
+        channel = self._room.channels.funds_with(peer)
         if channel is None:
             return f"no channel with enough balance: none is open, the job may cost {format_amount(need)}"
         if channel.expires_at * US < self._room.clock.now_us() + m.resources.timeout_us:
@@ -209,7 +209,7 @@ class Executor:
 
     def _bid(self, manifest: bytes, peer: PeerId, m: Manifest) -> Bid:
         room = self._room
-        channel = room.channels.active_with(peer)
+        channel = room.channels.funds_with(peer)
         settings = room.settings
         wanted = NoteTerms(settings.note_ms, settings.accept_ms, settings.exposure_max_u)
         terms = note_terms(m, wanted, settings.price_per_second_nano, settings.price_per_mib_nano)

@@ -9,7 +9,7 @@ from typing import Protocol
 from zstui.engine.errors import InsufficientBalance
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.money import format_amount
-from zstui.engine.views import ChannelView
+from zstui.engine.views import ChannelView, Funds
 
 JOBS_COVERED = 10
 """A channel opened for a job could pay for this many like it."""
@@ -19,7 +19,7 @@ LASTS_S = 86_400
 
 
 class Channels(Protocol):
-    def active_with(self, peer: PeerId) -> ChannelView | None: ...
+    def funds_with(self, peer: PeerId) -> Funds | None: ...
     async def open(self, peer: PeerId, mine_u: int, theirs_u: int, expires_s: int) -> ChannelView: ...
 
 
@@ -55,7 +55,7 @@ class Funding:
                 self._opening.pop(executor, None)
 
     async def _cover(self, executor: PeerId, amount_u: int) -> None:
-        channel = self._channels.active_with(executor)
+        channel = self._channels.funds_with(executor)
         if channel is None:
             deposit = min(max(JOBS_COVERED * amount_u, LEAST_U), self._usual_credit_u)
             await self._channels.open(executor, max(deposit, amount_u), 0, LASTS_S)

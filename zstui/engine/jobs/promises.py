@@ -63,7 +63,7 @@ class Promises:
     def pledge(self, job: Job, a: Agreement) -> None:
         """Promise the job what it may cost, out of what the channel holds and no other job is promised. Raises RefusedByPeer
         ("busy") while there is too little: another job may come to cost less."""
-        channel = self._room.channels.active_with(job.executor) if a.exposure_u else None
+        channel = self._room.channels.funds_with(job.executor) if a.exposure_u else None
         if channel is not None:
             reserved_u = self.reserved(job.executor, job.job_id)
             if channel.mine_u - reserved_u < a.exposure_u:

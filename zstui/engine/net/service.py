@@ -266,6 +266,11 @@ class NetService:
         self._my_name = ""
         self._sessions.push_card()
 
+    def first_seen_at(self, peer: PeerId) -> int:
+        """Unix seconds; 0 for a peer that is not known."""
+        record = self._book.get(peer)
+        return 0 if record is None else record.first_seen_us // US
+
     def views(self) -> list[PeerView]:
         """Every known peer: connected ones first, then the most recently seen."""
         return self._roster.views()

@@ -10,22 +10,27 @@ from zstui.engine.views.jobs import CheckView, Fault
 ChannelStateName = Literal["opening", "active", "closing", "closed", "disputed"]
 
 
-class ChannelView(View, frozen=True, kw_only=True):
+class Funds(View, frozen=True, kw_only=True):
+    """What a payment needs to know of its channel."""
+
     channel_id: str
     peer_id: str
-    peer_name: str = ""
     state: ChannelStateName
+    mine_u: int
+    theirs_u: int
+    sequence: int
+    """My half's sequence number."""
+    expires_at: int
+
+
+class ChannelView(Funds, frozen=True, kw_only=True):
+    peer_name: str = ""
     reason: str = ""
     """Why it is closed or disputed: "cooperative", "void", ..."""
     epoch: int
-    mine_u: int
-    theirs_u: int
     deposit_mine_u: int
     deposit_theirs_u: int
-    sequence: int
-    """My half's sequence number."""
     sequence_theirs: int = 0
-    expires_at: int
     at_risk_u: int = 0
     """Work I did for this peer that is not paid yet, plus payments of mine it has not acknowledged."""
     at_risk_theirs_u: int = 0

@@ -18,7 +18,7 @@ from zstui.engine.events import ApprovalChanged, Notice
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.money import format_amount
 from zstui.engine.store.database import Database, Tx
-from zstui.engine.views import ApprovalView, ChannelView, LogLevel
+from zstui.engine.views import ApprovalView, Funds, LogLevel
 
 
 class Desk:
@@ -32,7 +32,7 @@ class Desk:
         clock: Clock,
         policy: SpendingPolicy,
         *,
-        channel: Callable[[PeerId], ChannelView | None],
+        channel: Callable[[PeerId], Funds | None],
         context: Callable[[PaymentRequest], PeerContext],
         due: Callable[[PaymentRequest], int],
     ) -> None:
@@ -75,17 +75,23 @@ class Desk:
     def late(self, record: Record) -> bool:
         return record.state == "waiting" and self._clock.now_us() >= record.expires_us
 
-    def decide(self, record: Record) -> tuple[Decision, tuple[str, ...]]:
-        """The policy for one request as things stand, and the limits in force for it."""
-        request, now_us = record.request, self._clock.now_us()
-        context = self._context(request)
+    def decide(self, record: Record) -> Decision:
+        """The policy for one request as things stand."""
+        request = record.request
+        return self._decide(request, self._context(request), self._channel(request.peer_id))[0]
+
+    def _decide(
+        self, request: PaymentRequest, context: PeerContext, channel: Funds | None
+    ) -> tuple[Decision, tuple[str, ...]]:
+        """With the limits in force for it."""
+        now_us = self._clock.now_us()
         grants, spent = self._policy.covering(request)
         typed_above_u = self._policy.limits["typed_above_u"]
         decision = decide(
             request,
             due_u=self._due(request),
             blacklisted=context.blacklisted,
-            channel=self._channel(request.peer_id),
+            channel=channel,
             grants=grants,
             spent_day_u=spent,
             typed_above_u=typed_above_u,
@@ -95,11 +101,10 @@ class Desk:
         return decision, limit_lines(request, context, grants, spent, typed_above_u, now_us)
 
     def view(self, record: Record) -> ApprovalView:
-        decision, limits = self.decide(record)
         request = record.request
-        return present(
-            record, self._context(request), self._channel(request.peer_id), decision, limits, self.late(record)
-        )
+        context, channel = self._context(request), self._channel(request.peer_id)
+        decision, limits = self._decide(request, context, channel)
+        return present(record, context, channel, decision, limits, self.late(record))
 
     def title(self, request: PaymentRequest) -> str:
         return f"Payment of {format_amount(request.amount_u)} to {self._context(request).peer_name}"

@@ -23,7 +23,7 @@ import msgspec
 from zstui.engine.clock import US
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.money import MICRO, format_amount
-from zstui.engine.views import ChannelView, CheckView, Fault, PaymentKind, Urgency
+from zstui.engine.views import CheckView, Fault, Funds, PaymentKind, Urgency
 
 ASK_US = 120 * US
 """How long a payment stays payable after it was asked for."""
@@ -152,7 +152,7 @@ def decide(
     *,
     due_u: int,
     blacklisted: bool,
-    channel: ChannelView | None,
+    channel: Funds | None,
     grants: Sequence[Grant],
     spent_day_u: Mapping[GrantKey, int],
     typed_above_u: int,
@@ -175,9 +175,7 @@ def decide(
     return Decision("ask", rule, f"{why}; {typed}", "typed")
 
 
-def _blocked(
-    request: PaymentRequest, due_u: int, blacklisted: bool, channel: ChannelView | None
-) -> tuple[str, str] | None:
+def _blocked(request: PaymentRequest, due_u: int, blacklisted: bool, channel: Funds | None) -> tuple[str, str] | None:
     for check in request.checks:
         if not check.ok:
             return "check", f"{check.name}: {check.detail or 'wrong'}"
@@ -222,7 +220,7 @@ def grants_refuse(
     return None
 
 
-def typed_for(amount_u: int, channel: ChannelView | None, typed_above_u: int, first_payment: bool = False) -> str:
+def typed_for(amount_u: int, channel: Funds | None, typed_above_u: int, first_payment: bool = False) -> str:
     """Why an amount must be typed, "" if one key is enough."""
     if amount_u > typed_above_u:
         return f"above {format_amount(typed_above_u)}"

@@ -12,8 +12,8 @@ from zstui.engine.channels.approvals.store import Record
 from zstui.engine.clock import US
 from zstui.engine.views import (
     ApprovalView,
-    ChannelView,
     DecisionView,
+    Funds,
     GrantView,
     RehearsalView,
     RehearsedPart,
@@ -24,7 +24,7 @@ from zstui.engine.views import (
 def present(
     record: Record,
     context: PeerContext,
-    channel: ChannelView | None,
+    channel: Funds | None,
     decision: Decision,
     limits: tuple[str, ...],
     late: bool,

@@ -39,7 +39,7 @@ from zstui.engine.events import ApprovalAsked, ApprovalChanged
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.money import MAX_AMOUNT_U, format_amount
 from zstui.engine.store.database import Database, Tx
-from zstui.engine.views import ApprovalState, ApprovalView, ChannelView, PolicyView
+from zstui.engine.views import ApprovalState, ApprovalView, Funds, PolicyView
 
 __all__ = ["ApprovalService", "LoggedDecision", "PaymentRequest", "PeerContext"]
 
@@ -75,7 +75,7 @@ class ApprovalService:
         bus: Bus,
         clock: Clock,
         *,
-        channel: Callable[[PeerId], ChannelView | None],
+        channel: Callable[[PeerId], Funds | None],
         pay: Pay,
         context: Callable[[PaymentRequest], PeerContext],
         due: Callable[[PaymentRequest], int],
@@ -129,7 +129,7 @@ class ApprovalService:
             return self.view(request_id)
         request = added.request
         desk.watch_time()
-        decision, _ = desk.decide(desk.book.get(request_id))
+        decision = desk.decide(desk.book.get(request_id))
         if decision.action == "auto":
             try:
                 await self._sign(request_id, automatic=True, why=f"paid {decision.why}")
@@ -140,7 +140,7 @@ class ApprovalService:
                 if desk.book.get(request_id).state != "waiting":
                     return self.view(request_id)
                 desk.notice("warning", f"{desk.title(request)} was not paid automatically: {error}", request_id)
-                decision, _ = desk.decide(desk.book.get(request_id))
+                decision = desk.decide(desk.book.get(request_id))
                 if decision.action == "auto":
                     decision = Decision("ask", "failed", "paying automatically failed")
             else:
@@ -176,7 +176,7 @@ class ApprovalService:
             record = desk.book.get(request_id)
         store.require_waiting(record, now_us)
         request = record.request
-        decision, _ = desk.decide(record)
+        decision = desk.decide(record)
         if decision.action == "block":
             raise ApprovalError(f"This payment is blocked: {decision.why}.")
         if amount_u is not None and amount_u != request.amount_u:
@@ -347,6 +347,13 @@ class ApprovalService:
     def view(self, request_id: str) -> ApprovalView:
         """One request, also one paid lately. Raises ApprovalError."""
         return self._desk.view(self._desk.book.get(request_id))
+
+    def state(self, request_id: str) -> ApprovalState | None:
+        """How one request stands; None where it is not known, or was paid long ago."""
+        record = self._desk.book.find(request_id)
+        if record is None:
+            return None
+        return "expired" if self._desk.late(record) else record.state
 
     def waiting(self) -> int:
         """How many wait for a person."""
