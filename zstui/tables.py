@@ -111,6 +111,9 @@ def _approval(v: ApprovalView) -> Row:
 
 def _rank(v: RankView) -> Row:
     until = f"blacklisted until {clock(v.blacklisted_until)}" if v.blacklisted_until else ""
+    until = "; ".join(
+        filter(None, (until, *(f"in guild {b.guild_id[:8]} until {clock(b.until)}" for b in v.guild_blocks)))
+    )
     cost, average = format_amount(v.avg_cost_u), f"{v.avg_duration_us / 1e6:.2f} s"
     place = "-" if v.rank is None else str(v.rank)
     return place, v.name, short(v.peer_id), f"{v.score:.3f}", str(v.completed), str(v.failed), average, cost, until

@@ -92,8 +92,8 @@ class Between:
         me = self.identity.peer_id
         return any(self.guilds.role_of(guild_id, me) == "executor" for guild_id in self.guilds.shared_with(me))
 
-    def admits(self, peer: PeerId) -> bool:
-        return self.reputation.blocked_until(peer) is None
+    def admits(self, peer: PeerId, guild_id: str = "") -> bool:
+        return self.reputation.blocked_until(peer, guild_id) is None
 
     def credit_limit(self, peer: PeerId) -> int:
         return 0 if self.disputes.at_fault(peer) else self.approvals.credit_limit(bool(self.guilds.shared_with(peer)))
@@ -110,10 +110,22 @@ class Between:
         return [
             member
             for member in self.fellow_members(peer)
-            if self.admits(member) and any(members.get(member, "observer") != "observer" for members in roles.values())
+            if any(
+                members.get(member, "observer") != "observer" and self.admits(member, guild_id)
+                for guild_id, members in roles.items()
+            )
         ]
 
-    async def punish(self, peer: PeerId, hours: int, why: str) -> None:
+    def guilds_of(self, one: PeerId, two: PeerId) -> list[str]:
+        """Guilds of mine that both are in; I may be one of them."""
+        me = self.identity.peer_id
+        others = [peer for peer in (one, two) if peer != me]
+        return sorted(frozenset.intersection(*(frozenset(self.guilds.shared_with(peer)) for peer in others)))
+
+    async def punish(self, peer: PeerId, hours: int, why: str, guild_id: str) -> None:
+        if guild_id:
+            await self.reputation.block_within(guild_id, peer, hours, why)
+            return
         until = self.reputation.blocked_until(peer)
         if until is None or until < self.clock.now_us() // US + hours * 3600:
             await self.reputation.block(peer, hours, why)
@@ -139,7 +151,7 @@ class Between:
             peer_role=self.guilds.role_of(request.guild_id, peer) or "",
             score=self.reputation.score(peer),
             completed=self.reputation.completed(peer),
-            blacklisted=not self.admits(peer),
+            blacklisted=not self.admits(peer),  # a block within a guild stops new jobs, not what is owed
         )
 
     def what_else_is_kept(self) -> Extras:

@@ -112,6 +112,7 @@ def build(
         willing=lambda peer: settings.witness and between.admits(peer) and bool(guilds.shared_with(peer)),
         shares_guild=lambda peer: bool(guilds.shared_with(peer)),
         fellows=lambda peer: between.fellow_members(peer) or between.fellow_members(identity.peer_id),
+        guilds_of=between.guilds_of,
         blacklist=between.punish,
     )
     between.disputes = disputes

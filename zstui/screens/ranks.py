@@ -153,6 +153,10 @@ class RanksPane(Pane[RankView]):
             lines += field(
                 "Blocked", f"until {until(record.blacklisted_until)}: {record.blacklist_reason}", "error", width
             )
+        for block in record.guild_blocks:
+            guild = self.bridge.guilds.get(block.guild_id)
+            where = guild.name if guild is not None else short_id(block.guild_id)
+            lines += field("Blocked", f"in {where} until {until(block.until)}: {block.reason}", "error", width)
         lines += field("Jobs", f"{record.completed} done, {record.failed} failed", "", width)
         lines += field("Average", f"{seconds(record.avg_duration_us)}, {amount(record.avg_cost_u)} a job", "", width)
         lines += field(
@@ -189,7 +193,7 @@ class RanksPane(Pane[RankView]):
         if not (rank := self.need("peer")):
             return
         name = plain(rank.name) or short_peer(rank.peer_id)
-        if rank.blacklisted_until is not None:
+        if rank.blacklisted_until is not None or rank.guild_blocks:
             self.execute(UnblockPeer(peer=rank.peer_id), lambda _: f"{name} is no longer blocked.")
             return
         self.ask(

@@ -270,7 +270,7 @@ class Peer:
             card_of=self.world.card_of,
             request_payment=self.request_payment,
             record_outcome=self.record_outcome,
-            admits=lambda peer: peer not in self.blocked,
+            admits=lambda peer, guild_id: peer not in self.blocked,
             payment_state=self.states.get,
             timing=self.world.timing,
             candidates=lambda spec: self.world.candidates(self, spec),

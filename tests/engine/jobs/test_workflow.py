@@ -114,7 +114,7 @@ class Node:
             card_of=self.card_of,
             request_payment=self.approvals.bill,
             record_outcome=self.reputation.record,
-            admits=lambda peer: self.reputation.blocked_until(peer) is None,
+            admits=lambda peer, guild_id: self.reputation.blocked_until(peer, guild_id) is None,
             payment_state=lambda request_id: self.approvals.view(request_id).state,
         )
         self.market = Market(

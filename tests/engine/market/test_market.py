@@ -191,7 +191,7 @@ class Around:
     def completed(self, peer: PeerId) -> int:
         return 0
 
-    def blocked_until(self, peer: PeerId) -> int | None:
+    def blocked_until(self, peer: PeerId, guild_id: str = "") -> int | None:
         return 1 if peer in self.blocked else None
 
     def connected(self) -> frozenset[PeerId]:

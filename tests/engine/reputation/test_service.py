@@ -190,6 +190,27 @@ async def test_a_peer_never_dealt_with_can_be_blocked(rig: Rig) -> None:
     assert rig.service.rank("blur") == []
 
 
+async def test_a_block_within_a_guild_is_none_elsewhere(rig: Rig) -> None:
+    await rig.outcomes("a", 5, 0)
+    await rig.service.block_within("g1", "a", 24, "it did not return what it owed")
+    end = rig.clock.now_us() // US + 24 * 3600
+    await rig.service.block_within("g1", "a", 2, "never shortened")
+    await rig.restart()
+    assert rig.service.blocked_until("a", "g1") == end
+    assert rig.service.blocked_until("a") is rig.service.blocked_until("a", "g2") is None
+    (block,) = rig.service.view("a").guild_blocks
+    assert (block.guild_id, block.until) == ("g1", end)
+    assert rig.service.top(1) == ["a"], "its rank is that of all guilds"
+    await rig.service.block("a", 100)
+    assert rig.service.blocked_until("a", "g1") == end + 76 * 3600, "the longer of both"
+    await rig.service.unblock("a")
+    assert rig.service.blocked_until("a", "g1") is None
+    await rig.service.block_within("g1", "stranger", 1, "x")
+    assert "stranger" in [v.peer_id for v in rig.service.rank()]
+    await rig.wait(3600)
+    assert rig.service.blocked_until("stranger", "g1") is None
+
+
 @pytest.mark.parametrize("hours", [0, -1, 24 * 365 + 1])
 async def test_senseless_block_times_are_refused(rig: Rig, hours: int) -> None:
     with pytest.raises(BadInput, match="hours"):

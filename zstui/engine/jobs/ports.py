@@ -66,4 +66,5 @@ RequestPayment = Callable[[PaymentRequest], Awaitable[ApprovalView | None]]
 PaymentState = Callable[[str], ApprovalState | None]
 """State of the payment asked for a receipt id, None if it is not known."""
 RecordOutcome = Callable[[Outcome], Awaitable[None]]
-Admits = Callable[[PeerId], bool]
+Admits = Callable[[PeerId, str], bool]
+"""(peer, guild id): False for one that is blocked, everywhere or there."""

@@ -107,7 +107,7 @@ class Room:
 
     def refuses_peer(self, peer: PeerId, guild_id: str) -> str:
         """Why nothing is done for ``peer`` in that guild, "" if it may ask."""
-        if not self.admits(peer):
+        if not self.admits(peer, guild_id):
             return "you are blocked here"
         if self.guilds.role_of(guild_id, self.me) is None:
             return "not a member of the guild, or the guild is over"

@@ -114,7 +114,7 @@ def _check_executor(room: Room, guild_id: str, executor: PeerId) -> None:
         raise BadInput("A node does not run its own jobs; choose another executor.")
     if room.guilds.role_of(guild_id, executor) in (None, "observer"):
         raise NoExecutor(f"{name} is no member of the guild that runs jobs.")
-    if not room.admits(executor):
+    if not room.admits(executor, guild_id):
         raise NoExecutor(f"{name} is blocked.")
 
 

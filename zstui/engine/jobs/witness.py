@@ -201,7 +201,12 @@ class Auditor:
         for peer, role in members.items():
             card = room.card_of(peer)
             consents = role == "executor" or (role != "observer" and card is not None and card.executor)
-            if consents and peer not in (room.me, job.executor) and peer not in heard and room.admits(peer):
+            if (
+                consents
+                and peer not in (room.me, job.executor)
+                and peer not in heard
+                and room.admits(peer, job.guild_id)
+            ):
                 found.append((role == "executor", os.urandom(8), peer))
         return [peer for _, _, peer in sorted(found)]
 

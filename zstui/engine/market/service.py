@@ -32,7 +32,7 @@ class ReputationPort(Protocol):
     def score(self, peer: PeerId) -> float: ...
     def completed(self, peer: PeerId) -> int: ...
     def failed(self, peer: PeerId) -> int: ...
-    def blocked_until(self, peer: PeerId) -> int | None: ...
+    def blocked_until(self, peer: PeerId, guild_id: str = "") -> int | None: ...
 
 
 class NetPort(Protocol):
@@ -84,13 +84,13 @@ class Market:
         self._guilds.require(guild_id, self._net.peer_id, "creator", "executor", "member")
         online = self._net.connected()
         found = (
-            self._candidate(spec.module, peer, role, peer in online)
+            self._candidate(spec.module, guild_id, peer, role, peer in online)
             for peer, role in self._guilds.members(guild_id).items()
             if peer != self._net.peer_id
         )
         return rank(spec, (c for c in found if c.runs_jobs))
 
-    def _candidate(self, module_cid: str, peer: PeerId, role: Role, online: bool) -> Candidate:
+    def _candidate(self, module_cid: str, guild_id: str, peer: PeerId, role: Role, online: bool) -> Candidate:
         card = self._net.card_of(peer)
         return Candidate(
             peer_id=peer,
@@ -103,7 +103,7 @@ class Market:
             failed=self._reputation.failed(peer),
             speed=self._jobs.speed(peer),
             uptime=self._uptime(peer),
-            blocked=self._reputation.blocked_until(peer) is not None,
+            blocked=self._reputation.blocked_until(peer, guild_id) is not None,
             soon=self._soon(module_cid, peer),
         )
 

@@ -21,11 +21,12 @@ from zstui.engine.events import Notice, OutcomeRecorded, ReputationChanged, Trus
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.reputation import store
+from zstui.engine.reputation.guild_blocks import GuildBlocks
 from zstui.engine.reputation.ranking import Ranking
 from zstui.engine.reputation.score import MAX_SAMPLE, MIN_TASKS, Outcome, Tally, order_key, parts, score
 from zstui.engine.reputation.store import OVERALL, RECENT, Block, Recorded
 from zstui.engine.store.database import Database, Tx
-from zstui.engine.views import RankView
+from zstui.engine.views import GuildBlockView, RankView
 
 __all__ = ["Outcome", "ReputationService"]
 
@@ -50,6 +51,7 @@ class ReputationService:
         self._recent: dict[PeerId, deque[tuple[str, float]]] = {}
         self._rankings: dict[str, Ranking] = {OVERALL: Ranking()}
         self._blocks: dict[PeerId, Block] = {}
+        self._in_guilds = GuildBlocks(db, clock)
         self._expiries: SortedList = SortedList()
         """(until_us, peer) of every block."""
         self._lapsed: list[tuple[PeerId, Block]] = []
@@ -61,9 +63,16 @@ class ReputationService:
 
     async def start(self) -> None:
         """Load everything and begin to sweep."""
-        tallies, recent, blocks, high_water = await self._db.read(
-            lambda tx: (list(store.tallies(tx)), list(store.recent(tx)), store.blocks(tx), store.high_water(tx))
+        tallies, recent, blocks, in_guilds, high_water = await self._db.read(
+            lambda tx: (
+                list(store.tallies(tx)),
+                list(store.recent(tx)),
+                store.blocks(tx),
+                store.guild_blocks(tx),
+                store.high_water(tx),
+            )
         )
+        self._in_guilds.load(in_guilds)
         self._high_water_us = self._saved_us = high_water
         for peer, category, tally in tallies:
             self._tallies.setdefault(peer, {})[category] = tally
@@ -143,8 +152,18 @@ class ReputationService:
             self._bus.publish(TrustEvent(peer, "blacklisted"))
         self._bus.publish(ReputationChanged(peer))
 
+    async def block_within(self, guild_id: str, peer: PeerId, hours: int, reason: str) -> None:
+        """Blacklist ``peer`` in one guild for so many hours from now; never shortens what stands. Raises BadInput, StoreError."""
+        if not 1 <= hours <= MAX_BLOCK_HOURS:
+            raise BadInput(f"A peer is blocked for 1 to {MAX_BLOCK_HOURS} hours.")
+        block = Block(self._clock.now_us() + hours * 3600 * US, reason)
+        await asyncio.shield(self._in_guilds.put(guild_id, peer, block))
+        self._bus.publish(ReputationChanged(peer))
+
     async def unblock(self, peer: PeerId) -> RankView:
-        """End a block now. The peer's next outcome is judged as any other. No effect if there is none."""
+        """End all blocks now. The peer's next outcome is judged as any other. No effect if there is none."""
+        if await asyncio.shield(self._in_guilds.clear(peer)):
+            self._bus.publish(ReputationChanged(peer))
         standing = self._standing(peer)
         if standing is not None:
             await asyncio.shield(self._unblock(peer, standing))
@@ -174,10 +193,10 @@ class ReputationService:
         tally = self._tallies.get(peer, {}).get(OVERALL, Tally())
         return tally.tasks - tally.successes
 
-    def blocked_until(self, peer: PeerId) -> int | None:
-        """Unix seconds at which the block ends; None if the peer is not blocked."""
-        block = self._standing(peer)
-        return None if block is None else block.until_us // US
+    def blocked_until(self, peer: PeerId, guild_id: str = "") -> int | None:
+        """Unix seconds at which the block ends, everywhere or in one guild; None if the peer is not blocked."""
+        blocks = (self._standing(peer), self._in_guilds.of(peer).get(guild_id))
+        return max((block.until_us // US for block in blocks if block is not None), default=None)
 
     def blocked(self) -> int:
         """How many peers are blocked."""
@@ -201,7 +220,8 @@ class ReputationService:
         rows = [self._view(peer, wanted, rank) for rank, peer in enumerate(ranked, 1)]
         unranked = (p for p, t in self._tallies.items() if wanted in t and p not in self._blocks and not _ranks(t))
         blocked = (p for p in self._blocks if wanted == OVERALL or wanted in self._tallies.get(p, {}))
-        for others in (unranked, blocked):
+        in_guilds = (p for p in self._in_guilds.peers() if wanted == OVERALL and not self._tallies.get(p))
+        for others in (unranked, blocked, (p for p in in_guilds if p not in self._blocks)):
             chosen: Iterable[PeerId] = islice(others, limit - len(rows))
             rows += [self._view(peer, wanted, None) for peer in chosen]
         return rows
@@ -237,6 +257,10 @@ class ReputationService:
             last_seen_at=tally.updated_us // US,
             trend=tuple(after for _, after in recent),
             receipts=tuple(receipt for receipt, _ in recent),
+            guild_blocks=tuple(
+                GuildBlockView(guild_id=guild_id, until=block.until_us // US, reason=block.reason)
+                for guild_id, block in sorted(self._in_guilds.of(peer).items())
+            ),
         )
 
     # --- state -------------------------------------------------------------------------------------------------------

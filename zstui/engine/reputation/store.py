@@ -59,6 +59,19 @@ SCHEMA: tuple[Migration, ...] = (
         ) STRICT;
         """,
     ),
+    Migration(
+        "reputation",
+        2,
+        """
+        CREATE TABLE reputation_guild_block (
+            guild_id TEXT NOT NULL,
+            peer_id TEXT NOT NULL,
+            until_us INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            PRIMARY KEY (guild_id, peer_id)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 )
 
 OVERALL = ""
@@ -169,6 +182,24 @@ def drop_block(tx: Tx, peer: PeerId, until_us: int) -> None:
 
 def blocks(tx: Tx) -> dict[PeerId, Block]:
     return {peer: Block(until, reason) for peer, until, reason in tx.execute("SELECT * FROM reputation_block")}
+
+
+def put_guild_block(tx: Tx, guild_id: str, peer: PeerId, block: Block, now_us: int) -> None:
+    """Those that have ended are forgotten with it."""
+    tx.execute("DELETE FROM reputation_guild_block WHERE until_us <= ?", (now_us,))
+    tx.execute(
+        "INSERT OR REPLACE INTO reputation_guild_block VALUES (?, ?, ?, ?)",
+        (guild_id, peer, block.until_us, block.reason),
+    )
+
+
+def drop_guild_blocks(tx: Tx, peer: PeerId) -> None:
+    tx.execute("DELETE FROM reputation_guild_block WHERE peer_id = ?", (peer,))
+
+
+def guild_blocks(tx: Tx) -> dict[tuple[str, PeerId], Block]:
+    rows = tx.execute("SELECT guild_id, peer_id, until_us, reason FROM reputation_guild_block")
+    return {(guild_id, peer): Block(until, reason) for guild_id, peer, until, reason in rows}
 
 
 def raise_high_water(tx: Tx, now_us: int) -> None:

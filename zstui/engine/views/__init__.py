@@ -80,7 +80,7 @@ from zstui.engine.views.money import (
 )
 from zstui.engine.views.node import LogLevel, LogLine, Snapshot, StatusView
 from zstui.engine.views.peers import CapabilitiesView, PathKind, PeerState, PeerView
-from zstui.engine.views.reputation import RankView
+from zstui.engine.views.reputation import GuildBlockView, RankView
 from zstui.engine.views.statements import PaymentRow, StatementChannel, StatementDischarge, StatementView
 
 __all__ = [
@@ -118,6 +118,7 @@ __all__ = [
     "FraudView",
     "Funds",
     "GrantView",
+    "GuildBlockView",
     "GuildMemberView",
     "GuildMessage",
     "GuildMessageView",

@@ -5,6 +5,14 @@ from __future__ import annotations
 from zstui.engine.views.base import View
 
 
+class GuildBlockView(View, frozen=True, kw_only=True):
+    """A peer is blacklisted in one guild only, by a verdict of its witnesses."""
+
+    guild_id: str
+    until: int
+    reason: str
+
+
 class RankView(View, frozen=True, kw_only=True):
     rank: int | None
     """None: fewer than five jobs, or blacklisted."""
@@ -29,3 +37,4 @@ class RankView(View, frozen=True, kw_only=True):
     """Scores after each of the last outcomes, oldest first."""
     receipts: tuple[str, ...] = ()
     """Receipt ids behind the latest outcomes."""
+    guild_blocks: tuple[GuildBlockView, ...] = ()

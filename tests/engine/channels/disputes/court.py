@@ -66,6 +66,9 @@ class CourtNode(Node):
         members.append(self.id)
         self.schema = (*channel_schema.SCHEMA, *store.SCHEMA, BOOKS)
         self.blacklisted: dict[PeerId, tuple[int, str]] = {}
+        """Everywhere."""
+        self.blocked: dict[tuple[str, PeerId], tuple[int, str]] = {}
+        """In one guild."""
 
     async def start(self) -> CourtNode:
         self.db = await Database.open(self.path, self.schema)
@@ -102,6 +105,7 @@ class CourtNode(Node):
             willing=lambda peer: self.willing and peer in self.members,
             shares_guild=lambda peer: peer in self.members,
             fellows=lambda peer: [m for m in self.members if m not in (peer, self.id)],
+            guilds_of=lambda one, two: ["guild"] if {one, two} <= set(self.members) else [],
             blacklist=self._blacklist,
         )
         await self.service.start()
@@ -109,8 +113,11 @@ class CourtNode(Node):
         running.append(self)
         return self
 
-    async def _blacklist(self, peer: PeerId, hours: int, why: str) -> None:
-        self.blacklisted[peer] = (hours, why)
+    async def _blacklist(self, peer: PeerId, hours: int, why: str, guild_id: str) -> None:
+        if guild_id:
+            self.blocked[guild_id, peer] = (hours, why)
+        else:
+            self.blacklisted[peer] = (hours, why)
 
     async def stop(self) -> None:
         running.remove(self)

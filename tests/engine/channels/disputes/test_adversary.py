@@ -266,8 +266,10 @@ async def test_a_denied_acknowledgement_is_answered_or_judged(full: Court) -> No
     assert (await who.say(full.witnesses[0].id, who.evidence(denied=false))).kind == "Taken"
     assert len(full.witnesses[0].disputes.verdict(channel).faults) == 1
     full.shift(DAY + 60)
-    await until(lambda: all(full.b.id in w.blacklisted for w in full.witnesses))
-    assert {w.blacklisted[full.b.id][0] for w in full.witnesses} == {24}, "what only a verdict shows weighs less"
+    await until(lambda: all(("guild", full.b.id) in w.blocked for w in full.witnesses))
+    assert {w.blocked["guild", full.b.id][0] for w in full.witnesses} == {24}, "what only a verdict shows weighs less"
+    assert not any(w.blacklisted for w in full.witnesses), "and counts in the guild of the two alone"
+    assert not any(w.disputes.at_fault(full.b.id) for w in full.witnesses)
 
 
 async def test_fraud_is_believed_by_proof_only_and_from_fellows_only(full: Court) -> None:

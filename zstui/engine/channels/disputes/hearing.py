@@ -178,10 +178,9 @@ def blame_judged(unit: Unit, case: Case) -> None:
     raw = next(raw for _, d, raw in store.verdicts(unit.tx, case.id) if d.hex() == digest)
     for fault in verdict_of(raw).faults:
         if fault.kind == "FALSE_ACK":
-            culprit = parties_of(case.opening.params)[fault.side]
-            unit.judge(
-                culprit, fault.kind, case.id, "it acknowledged a payment that was never made, and could not show it"
-            )
+            parties = parties_of(case.opening.params)
+            why = "it acknowledged a payment that was never made, and could not show it"
+            unit.judge(parties[fault.side], fault.kind, case.id, why, parties)
 
 
 def _need_witness(case: Case, peer: PeerId) -> None:

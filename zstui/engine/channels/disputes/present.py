@@ -273,7 +273,7 @@ def _fault(fault: Fault, params: Params, me: PeerId, names: Names) -> str:
 
 
 def fraud_view(row: FaultRow, names: Names, with_file: bool = False) -> FraudView:
-    proof = faults.find(row.docs) if row.docs[0] else None
+    proof = faults.find(row.docs) if row.proven else None
     return FraudView(
         culprit=row.culprit,
         culprit_name=names(row.culprit),

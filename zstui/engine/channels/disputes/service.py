@@ -17,7 +17,7 @@ from zstui.engine.channels.disputes.post import Post
 from zstui.engine.channels.disputes.present import File
 from zstui.engine.channels.disputes.protocol import DisputeProtocol
 from zstui.engine.channels.disputes.store import Letter
-from zstui.engine.channels.disputes.unit import Decision, Outcome, Unit, proof_message
+from zstui.engine.channels.disputes.unit import Decision, Outcome, Penalty, Unit, proof_message
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.state import Move, State
@@ -59,11 +59,12 @@ class DisputeService:
         willing: Callable[[PeerId], bool],
         shares_guild: Callable[[PeerId], bool],
         fellows: Callable[[PeerId], Iterable[PeerId]],
-        blacklist: Callable[[PeerId, int, str], Awaitable[None]],
+        guilds_of: Callable[[PeerId, PeerId], Iterable[str]],
+        blacklist: Callable[[PeerId, int, str, str], Awaitable[None]],
     ) -> None:
         """``candidates``: who could witness between a peer and me. ``willing``: I would witness where it asks.
-        ``shares_guild``: its word is worth checking. ``fellows``: who should hear of its fraud. ``blacklist``: (peer, hours,
-        why), never shortening what stands."""
+        ``shares_guild``: its word is worth checking. ``fellows``: who should hear of its fraud. ``guilds_of``: guilds of
+        mine that both are in. ``blacklist``: (peer, hours, why, guild or "" for everywhere), never shortening what stands."""
         self._identity = identity
         self._network = network
         self._db = db
@@ -73,6 +74,7 @@ class DisputeService:
         self._name_of = name_of
         self._shares_guild = shares_guild
         self._fellows = fellows
+        self._guilds_of = guilds_of
         self._blacklist = blacklist
         self._files: dict[bytes, File] = {}
         self._at_fault: dict[PeerId, int] = {}
@@ -100,7 +102,8 @@ class DisputeService:
             files = {case.id: present.load(unit, case.id) for case in store.cases(tx, SHOWN_ENDED)}
             until: dict[PeerId, int] = {}
             for fault in store.faults(tx):
-                until[fault.culprit] = max(until.get(fault.culprit, 0), fault.until_us)
+                if fault.proven:
+                    until[fault.culprit] = max(until.get(fault.culprit, 0), fault.until_us)
             return {id: file for id, file in files.items() if file is not None}, until
 
         self._files, self._at_fault = await self._db.read(read)
@@ -206,7 +209,7 @@ class DisputeService:
         return present.action(file, self._identity.peer_id, self._name_of, self._clock.now_us())
 
     def at_fault(self, peer: PeerId) -> bool:
-        """Whether a fault on record keeps credit from this peer."""
+        """Whether a proven fault on record keeps credit from this peer."""
         return self._at_fault.get(peer, 0) > self._clock.now_us()
 
     # -- protocol.Desk
@@ -256,9 +259,10 @@ class DisputeService:
             self._spawn(self._decide(decision))
         now = self._clock.now_us()
         for penalty in out.penalties:
-            until = now + penalty.hours * 3600 * US
-            self._at_fault[penalty.peer] = max(self._at_fault.get(penalty.peer, 0), until)
-            self._spawn(self._punish(penalty.peer, penalty.hours, penalty.why))
+            if penalty.parties is None:
+                until = now + penalty.hours * 3600 * US
+                self._at_fault[penalty.peer] = max(self._at_fault.get(penalty.peer, 0), until)
+            self._spawn(self._punish(penalty))
         for proof in out.proofs:
             self._bus.publish(events.FraudProven(proof.culprit, proof.kind, proof.channel.hex()))
             self._spawn(self._spread(proof))
@@ -269,8 +273,9 @@ class DisputeService:
     async def _decide(self, decision: Decision) -> None:
         await self._channels.decide(decision.channel.hex(), decision.paid_u, decision.received_u)
 
-    async def _punish(self, peer: PeerId, hours: int, why: str) -> None:
-        await self._blacklist(peer, hours, why)
+    async def _punish(self, penalty: Penalty) -> None:
+        for guild_id in ("",) if penalty.parties is None else self._guilds_of(*penalty.parties):
+            await self._blacklist(penalty.peer, penalty.hours, penalty.why, guild_id)
 
     async def _spread(self, proof: Proof) -> None:
         """Tell fellow members, who check it themselves."""

@@ -120,6 +120,11 @@ class FaultRow(msgspec.Struct, frozen=True):
     at_us: int
     until_us: int
 
+    @property
+    def proven(self) -> bool:
+        """By two signed documents, to anyone."""
+        return bool(self.docs[0])
+
 
 def digest_of(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()

@@ -10,7 +10,7 @@ import msgspec
 from zstui.engine import events
 from zstui.engine.channels.disputes import faults, store
 from zstui.engine.channels.disputes.faults import Proof
-from zstui.engine.channels.disputes.messages import DisputeOpen, Evidence, FraudProof, Verdict
+from zstui.engine.channels.disputes.messages import DisputeOpen, Evidence, FaultKind, FraudProof, Verdict
 from zstui.engine.channels.disputes.model import (
     JUDGED_HOURS,
     PROVEN_HOURS,
@@ -39,6 +39,8 @@ class Penalty(msgspec.Struct, frozen=True):
     peer: PeerId
     hours: int
     why: str
+    parties: tuple[PeerId, PeerId] | None = None
+    """For a fault that only a verdict shows: it counts in the guilds of these two. None: it is proven, and counts everywhere."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -126,31 +128,32 @@ class Unit:
 
     def convict(self, proof: Proof) -> bool:
         """Hold a proven fault against its maker; False if it is known, or my own."""
-        return self._blame(proof.culprit, proof.kind, proof.channel, proof.docs, PROVEN_HOURS, proof.words, proof)
+        if not self._blame(proof.culprit, proof.kind, proof.channel, proof.docs, PROVEN_HOURS, proof.words, None):
+            return False
+        self.out.proofs.append(proof)
+        return True
 
-    def judge(self, culprit: PeerId, kind: str, channel: bytes, why: str) -> bool:
-        """Hold against a peer what only a verdict shows."""
-        return self._blame(culprit, kind, channel, (b"", b""), JUDGED_HOURS, why, None)
+    def judge(self, culprit: PeerId, kind: FaultKind, case: bytes, why: str, parties: tuple[PeerId, PeerId]) -> bool:
+        """Hold against a peer what only a verdict shows, in the guilds of the two ``parties``."""
+        return self._blame(culprit, kind, case, (b"", b""), JUDGED_HOURS, why, parties)
 
     def _blame(
         self,
         culprit: PeerId,
-        kind: str,
-        channel: bytes,
+        kind: FaultKind,
+        case: bytes,
         docs: tuple[bytes, bytes],
         base: int,
         why: str,
-        proof: Proof | None,
+        parties: tuple[PeerId, PeerId] | None,
     ) -> bool:
-        if culprit == self.me or store.has_fault(self.tx, culprit, kind, channel):
+        if culprit == self.me or store.has_fault(self.tx, culprit, kind, case):
             return False
         hours = penalty_hours(base, store.count_faults(self.tx, culprit))
         until = self.now_us + hours * 3600 * US
-        store.add_fault(self.tx, FaultRow(culprit, kind, channel, docs, self.now_us, until), MAX_FAULTS)
-        self.out.penalties.append(Penalty(culprit, hours, f"{kind.replace('_', ' ').lower()}: {why}"))
-        self.out.changed.add(channel)
-        if proof is not None:
-            self.out.proofs.append(proof)
+        store.add_fault(self.tx, FaultRow(culprit, kind, case, docs, self.now_us, until), MAX_FAULTS)
+        self.out.penalties.append(Penalty(culprit, hours, f"{kind.replace('_', ' ').lower()}: {why}", parties))
+        self.out.changed.add(case)
         return True
 
 
