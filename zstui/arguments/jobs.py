@@ -27,7 +27,7 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
         stdin = Path(args.stdin).read_bytes() if args.stdin else b""
     except OSError as error:
         raise BadInput(f"Cannot read {args.stdin}: {error.strerror}.") from error
-    schema = _text(args.output_schema) if args.output_schema else ""
+    wanted, made = (_text(path) if path else "" for path in (args.input_schema, args.output_schema))
     return c.JobSpec(
         module=module_name(args.module),
         guild=args.guild,
@@ -50,8 +50,10 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
         min_reputation=args.min_reputation,
         max_failure_rate=args.max_failure_rate,
         min_uptime=args.min_uptime,
-        output_format="json" if schema else args.output_format,
-        output_schema=schema,
+        input_format="json" if wanted else args.input_format,
+        input_schema=wanted,
+        output_format="json" if made else args.output_format,
+        output_schema=made,
     )
 
 
@@ -110,8 +112,11 @@ def _job(job: Group, verb: Verb) -> None:
     submit.add_argument("--min-reputation", type=thousandths, default=0, metavar="0..1")
     submit.add_argument("--max-failure-rate", type=thousandths, default=1000, metavar="0..1")
     submit.add_argument("--min-uptime", type=thousandths, default=0, metavar="0..1")
-    submit.add_argument("--output-format", choices=("bytes", "text", "json"), default="bytes")
-    submit.add_argument("--output-schema", metavar="FILE", help="a JSON Schema that stdout has to meet")
+    for way, stream in (("input", "stdin"), ("output", "stdout")):
+        submit.add_argument(f"--{way}-format", choices=("bytes", "text", "json"), default="bytes")
+        submit.add_argument(
+            f"--{way}-schema", metavar="FILE", help=f"a JSON Schema (2020-12) that {stream} has to meet"
+        )
     mapped = submit.add_mutually_exclusive_group()
     mapped.add_argument("--map", metavar="FILE", help="a job for each line: as {} in --arg, else as stdin")
     mapped.add_argument(

@@ -18,7 +18,6 @@ from zstui.engine.jobs.manifest import (
     Sla,
     Terms,
     can_execute,
-    conforms,
     estimate_price,
     manifest_hash,
     open_manifest,
@@ -111,23 +110,6 @@ def test_the_estimate_is_all_of_time_and_memory_under_the_cap() -> None:
 )
 def test_capabilities(changes: dict[str, object], reason: str) -> None:
     assert can_execute(manifest(), replace(OFFER, **changes)) == reason
-
-
-@pytest.mark.parametrize(
-    ("spec", "data", "wrong"),
-    [
-        (DataSpec("bytes", 3), b"\xff\0", ""),
-        (DataSpec("bytes", 1), b"ab", "over the limit"),
-        (DataSpec("text", 9), b"\xff", "not valid UTF-8"),
-        (DataSpec("json", 99), b"{", "not valid JSON"),
-        (DataSpec("json", 99, '{"type": "array"}'), b"{}", "not a JSON array"),
-        (DataSpec("json", 99, '{"type": "object", "required": ["a"]}'), b'{"b": 1}', "lacks 'a'"),
-        (DataSpec("json", 99, '{"type": "object", "required": ["a"]}'), b'{"a": 1}', ""),
-    ],
-)
-def test_data_against_its_spec(spec: DataSpec, data: bytes, wrong: str) -> None:
-    assert wrong in conforms(spec, data)
-    assert bool(wrong) == bool(conforms(spec, data))
 
 
 def test_content_ids() -> None:

@@ -50,10 +50,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Share of the time since this node, in its present run, first saw the executor that it was online, thousandths."""
     input_format: Literal["bytes", "text", "json"] = "bytes"
     input_schema: str = ""
-    """A JSON Schema document for stdin; "" for any."""
+    """A JSON Schema document (draft 2020-12, which refers to nothing outside of itself) for stdin; "" for any."""
     output_format: Literal["bytes", "text", "json"] = "bytes"
     output_schema: str = ""
-    """A JSON Schema document for stdout; a job whose output violates it counts as not delivered."""
+    """The same for stdout; a job whose output violates it counts as not delivered."""
 
 
 class EstimateJob(Command[EstimateView], frozen=True, kw_only=True):

@@ -101,6 +101,7 @@ class Batches:
             created_us=room.clock.now_us(),
         )
         items = [Item(number, text) for number, text in enumerate(inputs)]
+        await room.shapes.check(spec, [item_spec(batch, item, 1).stdin for item in items])
         validate(await prepare(room, item_spec(batch, items[0], max(1, spec.max_price_u)), spec.executor or ""))
         gone = self._beyond()
 

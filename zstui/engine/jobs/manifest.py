@@ -28,8 +28,6 @@ MAX_OUTPUT = MIB
 MAX_ARGUMENTS = 16 * 1024
 """Bytes of all arguments and environment variables together."""
 MAX_SCHEMA = 8 * 1024
-SCHEMA_WORDS = ("type", "required", "title", "description", "$schema")
-"""Of JSON Schema, what ``conforms`` goes by, and what says nothing about the data. A schema with more is refused."""
 MAX_MANIFEST = 40 * 1024
 """Bytes of a signed manifest."""
 MAX_WITNESSES = 16
@@ -82,7 +80,7 @@ class DataSpec(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     format: Literal["bytes", "text", "json"] = "bytes"
     max_bytes: int = MAX_STDIN
     schema: str = ""
-    """A JSON Schema document for format "json"; "" for any."""
+    """A JSON Schema document (draft 2020-12, which refers to nothing outside of itself) for format "json"; "" for any."""
 
 
 class FileRef(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -210,8 +208,8 @@ def validate(m: Manifest) -> None:
         ("reputation", m.sla.min_reputation),
     ):
         _range(f"The {what} asked for", value, 0, 1000, "thousandths")
-    _spec("input", m.input)
-    _spec("output", m.output)
+    check_spec("input", m.input)
+    check_spec("output", m.output)
     check_files("input", m.inputs, MAX_INPUTS, MAX_INPUT_BYTES)
     _range("The priority", m.priority, 0, MAX_PRIORITY, "steps")
     _range("The number of witnesses", m.witnesses, 0, MAX_WITNESSES, "peers")
@@ -250,7 +248,8 @@ def _resources(r: Resources) -> None:
     _range("The output limit", r.output_bytes, 0, MAX_OUTPUT, "bytes")
 
 
-def _spec(what: str, spec: DataSpec) -> None:
+def check_spec(what: str, spec: DataSpec) -> None:
+    """Raises InvalidManifest; whether a schema can be used is for its submitter to check (``shape.py``)."""
     _range(f"The {what} size limit", spec.max_bytes, 0, MAX_STDIN, "bytes")
     _require(len(spec.schema.encode("utf-8", "replace")) <= MAX_SCHEMA, f"The {what} schema is over 8 KiB.")
     if spec.schema:
@@ -260,11 +259,6 @@ def _spec(what: str, spec: DataSpec) -> None:
         except (ValueError, RecursionError):
             schema = None
         _require(isinstance(schema, dict), f"The {what} schema is not a JSON object.")
-        for word in schema:
-            _require(
-                word in SCHEMA_WORDS,
-                f"The {what} schema uses {str(word)[:40]!r}; only {', '.join(SCHEMA_WORDS)} are checked here.",
-            )
 
 
 def _require(ok: bool, sentence: str) -> None:
@@ -308,37 +302,4 @@ def can_execute(m: Manifest, offer: Capabilities) -> str:
     ):
         if offered < asked:
             return f"price too low: asks {format_rate(asked)} per {what}, the job offers {format_rate(offered)}"
-    return ""
-
-
-def conforms(spec: DataSpec, data: bytes) -> str:
-    """What is wrong with ``data`` under ``spec``, "" if nothing. The schema's top-level type and required keys are checked."""
-    if len(data) > spec.max_bytes:
-        return f"{len(data)} bytes are over the limit of {spec.max_bytes}"
-    if spec.format == "bytes":
-        return ""
-    try:
-        text = data.decode()
-        value = json.loads(text) if spec.format == "json" else None
-    except (ValueError, RecursionError):
-        return f"not valid {'JSON' if spec.format == 'json' else 'UTF-8 text'}"
-    if not spec.schema:
-        return ""
-    schema = json.loads(spec.schema)
-    kinds: dict[object, type | tuple[type, ...]] = {
-        "object": dict,
-        "array": list,
-        "string": str,
-        "boolean": bool,
-        "null": type(None),
-        "number": (int, float),
-    }
-    wanted = kinds.get(schema.get("type")) if isinstance(schema.get("type"), str) else None
-    if wanted is not None and not isinstance(value, wanted):
-        return f"not a JSON {schema['type']}"
-    required = schema.get("required", ())
-    if isinstance(value, dict) and isinstance(required, list):
-        missing = [str(k) for k in required if isinstance(k, str) and k not in value]
-        if missing:
-            return f"lacks {missing[0][:60]!r}"
     return ""

@@ -23,6 +23,7 @@ from zstui.engine.jobs.outputs import Outputs
 from zstui.engine.jobs.owner import Owner
 from zstui.engine.jobs.ports import Admits, CardOf, ChannelPort, GuildPort, NameOf, SandboxPort
 from zstui.engine.jobs.records import Records
+from zstui.engine.jobs.shape import Shapes
 from zstui.engine.jobs.slots import Slots
 from zstui.engine.net.link import Network
 from zstui.engine.store.database import Database
@@ -62,6 +63,7 @@ class Room:
     """Runtime and version, as receipts name it."""
     slots: Slots
     owner: Owner
+    shapes: Shapes = field(default_factory=Shapes)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property

@@ -260,6 +260,7 @@ class JobService:
         ``executor`` is asked first and, with ``only``, is the only one; "" is whoever is free. Raises BadInput,
         InvalidModule, InvalidManifest, NoExecutor, GuildError, ChannelError.
         """
+        await self._room.shapes.check(spec, (spec.stdin,))
         manifest = await prepare(self._room, spec, executor if only else "")
         return await self._begin(manifest, executor, spec.queue_s, spec.attempts, only=only)
 

@@ -13,7 +13,7 @@ from zstui.engine.errors import InvalidReceipt, ZsError
 from zstui.engine.events import Notice
 from zstui.engine.jobs import notes_store
 from zstui.engine.jobs.attempts import submission_of
-from zstui.engine.jobs.manifest import Manifest, conforms
+from zstui.engine.jobs.manifest import Manifest
 from zstui.engine.jobs.model import Job, finished_changes, longest_active_us
 from zstui.engine.jobs.output_journal import store_small
 from zstui.engine.jobs.outputs import Printed
@@ -122,7 +122,7 @@ class Settler:
             CheckView(name="not paid yet", ok=job.paid == "" and not job.receipt_id),
         ]
         if r.ok and m.output.format != "bytes":
-            wrong = conforms(m.output, await room.outputs.read(job.job_id, "stdout"))
+            wrong = await room.shapes.conforms(m.output, await room.outputs.read(job.job_id, "stdout"))
             checks.append(CheckView(name=OUTPUT_FORMAT, ok=not wrong, detail=wrong or m.output.format))
         if job.final:
             checks.append(CheckView(name="in time", ok=False, detail="the job had been given up"))
