@@ -35,11 +35,13 @@ class StatementChannel(View, frozen=True, kw_only=True):
     deposit_mine_u: int
     deposit_theirs_u: int
     paid_u: int
+    """What was really moved: where witnesses decided, what they counted, else the sum of the payments."""
     received_u: int
     sequence: int
     sequence_theirs: int
     documents: dict[str, bytes]
-    """Envelopes by name: accept, confirm, close_mine, close_theirs, settle_mine, settle_theirs, ack_theirs."""
+    """Envelopes by name: accept, confirm, close_mine, close_theirs, settle_mine, settle_theirs, ack_theirs, and of a channel
+    that its witnesses decided verdict_1, verdict_2 and so on."""
     pays_mine: tuple[bytes, ...]
     """All of mine from the first on; empty where they were pruned."""
     pays_theirs: tuple[bytes, ...]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from zstui.engine.channels import store
 from zstui.engine.channels.discharges import store as discharge_store
+from zstui.engine.channels.disputes import store as dispute_store
 from zstui.engine.channels.messages import Pay, read, take
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.state import State
@@ -123,6 +124,9 @@ def _channel(tx: Tx, c: Channel) -> StatementChannel:
         raw = store.document(tx, c.id, kind, direction)
         if raw is not None:
             documents[name] = raw
+    if c.decided is not None:
+        documents |= {f"verdict_{n}": raw for n, (_, _, raw) in enumerate(dispute_store.verdicts(tx, c.id), 1)}
+    paid, received = c.moved
     return StatementChannel(
         channel_id=c.id.hex(),
         peer_id=c.peer,
@@ -133,8 +137,8 @@ def _channel(tx: Tx, c: Channel) -> StatementChannel:
         changed_at=c.since_us // 1_000_000,
         deposit_mine_u=c.dep_mine,
         deposit_theirs_u=c.dep_theirs,
-        paid_u=c.out.cum,
-        received_u=c.inn.cum,
+        paid_u=paid,
+        received_u=received,
         sequence=c.out.seq,
         sequence_theirs=c.inn.seq,
         documents=documents,

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from zstui.engine.channels.discharges.messages import Discharge, discharge_id
+from zstui.engine.channels.disputes.messages import Verdict
+from zstui.engine.channels.disputes.model import witnesses_of
 from zstui.engine.channels.messages import (
     Close,
     OpenAccept,
@@ -70,18 +72,21 @@ def _channel(owner: PeerId, c: StatementChannel) -> Iterator[str]:
     _same("the deposits", (c.deposit_mine_u, c.deposit_theirs_u), deposits)
     _same("the channel's number", c.epoch, params.epoch)
     yield "both signed its opening"
-    settle = _settled(id, owner, c)
+    settle, verdict = _settled(id, owner, c), _decided(id, params, c)
+    if verdict is not None:
+        counted = (verdict.cum_lo, verdict.cum_hi) if mine_low else (verdict.cum_hi, verdict.cum_lo)
+        _same("what the witnesses counted", (c.paid_u, c.received_u), counted)
     halves = []
     for who, signer, raws, seq, cum in (
         ("the owner", owner, c.pays_mine, c.sequence, c.paid_u),
         ("the peer", c.peer_id, c.pays_theirs, c.sequence_theirs, c.received_u),
     ):
-        if seq and not raws and settle is not None:
+        if seq and not raws and (settle is not None or verdict is not None):
             yield f"payments of {who} are not in the file"
             halves.append(Half(seq, cum, b""))
             continue
         half = _chain(id, signer, raws)
-        _same(f"what {who} paid", (seq, cum), (half.seq, half.cum))
+        _same(f"what {who} paid", (seq, cum), (half.seq, half.cum if verdict is None else cum))
         halves.append(half)
         yield f"{half.seq} payments of {who}"
     mine, theirs = halves
@@ -90,14 +95,18 @@ def _channel(owner: PeerId, c: StatementChannel) -> Iterator[str]:
             raise BadInput("A side paid more than it had.")
     for name, signer, half in (("close_mine", owner, mine), ("close_theirs", c.peer_id, theirs)):
         raw = c.documents.get(name)
-        if raw is not None:
+        if raw is not None and (half.head or verdict is None):
             close = read(_signed(raw, signer), Close)
             end = (half.seq, half.cum, half.head or close.my_head)
             _same("where a side's Close ends", (close.ch, close.my_seq, close.my_cum, close.my_head), (id, *end))
     if settle is None:
         if c.state == "closed" and c.reason == "cooperative":
             raise BadInput("It is called closed by agreement, and the balances that both signed are missing.")
-        yield "not settled by both"
+        if verdict is None:
+            yield "not settled by both"
+        else:
+            got = verdict.bal_lo if mine_low else verdict.bal_hi
+            yield f"{params.m} of {len(params.witnesses)} witnesses signed {format_amount(got)} as the owner's end balance"
         return
     lo, hi = (mine, theirs) if mine_low else (theirs, mine)
     _same("the final balances", (settle.bal_lo, settle.bal_hi), balances(params.dep_lo, params.dep_hi, lo.cum, hi.cum))
@@ -135,6 +144,25 @@ def _settled(id: bytes, owner: PeerId, c: StatementChannel) -> Settle | None:
     _same("the balances that each side signed", one, two)
     _same("the channel they are for", one.ch, id)
     return one
+
+
+def _decided(id: bytes, params: Params, c: StatementChannel) -> Verdict | None:
+    """What enough of the channel's witnesses signed alike; None for a channel that is not closed by a verdict."""
+    if (c.state, c.reason) != ("closed", "verdict"):
+        return None
+    votes: dict[Verdict, set[PeerId]] = {}
+    for name, raw in c.documents.items():
+        if name.startswith("verdict_"):
+            signed = take(raw)
+            verdict = read(signed, Verdict)
+            if verdict.ch == id and signed.signer in witnesses_of(params):
+                votes.setdefault(verdict, set()).add(signed.signer)
+    for verdict, signers in votes.items():
+        if len(signers) >= params.m:
+            balance = balances(params.dep_lo, params.dep_hi, verdict.cum_lo, verdict.cum_hi)
+            _same("the balances that were decided", (verdict.bal_lo, verdict.bal_hi), balance)
+            return verdict
+    raise BadInput("It is called decided by its witnesses, and too few of their signatures are here.")
 
 
 def _chain(id: bytes, signer: PeerId, raws: tuple[bytes, ...]) -> Half:
