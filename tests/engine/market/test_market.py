@@ -19,7 +19,6 @@ from zstui.engine.identity.card import Card
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cid import cid_of
 from zstui.engine.jobs.model import Job
-from zstui.engine.jobs.presence import Presence
 from zstui.engine.jobs.speed import REFERENCE_GAS_PER_S, proven_speed
 from zstui.engine.market.selection import ALIKE, Candidate, max_cost, prices, rank
 from zstui.engine.market.service import Market
@@ -263,22 +262,6 @@ async def test_an_estimate_is_for_the_executor_that_would_get_it(
     assert view.max_cost_u == 30_000_000, "nobody could: my own prices"
     with pytest.raises(InvalidModule):
         await market.estimate(JobSpec(module="/no/such", guild="g"))
-
-
-def test_presence_counts_what_was_seen() -> None:
-    seen = Presence()
-    assert seen.share("bob", 5) == 1.0
-    seen.connected("bob", 100)
-    assert seen.share("bob", 200) == 1.0
-    seen.disconnected("bob", 200)
-    seen.disconnected("bob", 250)
-    assert seen.share("bob", 300) == 0.5
-    seen.connected("bob", 300)
-    seen.connected("bob", 350)
-    assert seen.share("bob", 500) == 0.75
-    for n in range(5000):
-        seen.connected(f"peer{n}", 600)
-    assert len(seen._first) <= 4096
 
 
 def test_speed_comes_only_from_confirmed_runs_that_are_long_enough() -> None:

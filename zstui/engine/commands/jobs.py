@@ -47,7 +47,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_failure_rate: int = 1000
     """Of the executor's jobs for me, thousandths."""
     min_uptime: int = 0
-    """Share of the time since this node, in its present run, first saw the executor that it was online, thousandths."""
+    """Share of the time since this node first saw the executor, and while it ran, that it was online, thousandths."""
     input_format: Literal["bytes", "text", "json"] = "bytes"
     input_schema: str = ""
     """A JSON Schema document (draft 2020-12, which refers to nothing outside of itself) for stdin; "" for any."""

@@ -19,7 +19,7 @@ from zstui.engine.errors import BadInput, JobError, ProtocolError, UnknownJob
 from zstui.engine.events import ApprovalChanged, JobMoved, PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
-from zstui.engine.jobs import store
+from zstui.engine.jobs import presence_store, store
 from zstui.engine.jobs.artifacts import Artifacts, Cache
 from zstui.engine.jobs.attempts import latest
 from zstui.engine.jobs.batches import Batches
@@ -163,7 +163,7 @@ class JobService:
         self._executor = Executor(self._room, request_payment)
         self._witness = Witness(self._room)
         self.payments = Payments(self._room, payment_state, self._submitter.payment_decided, self._settler.book)
-        self._presence = Presence()
+        self._presence = Presence(clock.monotonic_us())
         self.standing = Standing(self._room, self._submitter.promises, self._executor.committed, self._presence)
         self._events: Subscription[Followed] | None = None
         self._ready = False
@@ -176,6 +176,7 @@ class JobService:
         self.payments.start()
         self._events = self._room.bus.subscribe(PeerConnected, PeerDisconnected, PeerChanged, JobMoved, ApprovalChanged)
         await self._room.records.load()
+        await presence_store.restore(self._room.db, self._presence)
         await self._flush_outputs()
         await self.owner.load()
         await self._forget()
@@ -194,6 +195,7 @@ class JobService:
             self._events.close()
             self._events = None
             await self._executor.stop()
+            await presence_store.save(self._room.db, self._presence, self._room.clock.monotonic_us())
         await self._room.stop_tasks()
 
     async def _follow(self, events: Subscription[Followed]) -> None:
@@ -216,6 +218,7 @@ class JobService:
             await self._forget()
             await self._flush_outputs()
             await self._look_at_outputs()
+            await presence_store.save(self._room.db, self._presence, self._room.clock.monotonic_us())
 
     async def _flush_outputs(self) -> None:
         try:

@@ -56,7 +56,7 @@ class Standing:
         return self._promises.reserved(peer)
 
     def uptime(self, peer: PeerId) -> float:
-        """Share of the time since this node first saw ``peer``, in this run, that it was online."""
+        """Share of the time since this node first saw ``peer``, and while it ran, that it was online."""
         return self._presence.share(peer, self._room.clock.monotonic_us())
 
     def speed(self, peer: PeerId) -> float | None:

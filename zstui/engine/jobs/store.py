@@ -9,7 +9,7 @@ import msgspec
 
 from zstui.engine.errors import StoreError
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.jobs import notes_store, output_journal
+from zstui.engine.jobs import notes_store, output_journal, presence_store
 from zstui.engine.jobs.model import Job, Paid
 from zstui.engine.jobs.receipt import Evidence
 from zstui.engine.store.database import Migration, Tx
@@ -83,6 +83,7 @@ SCHEMA: tuple[Migration, ...] = (
     Migration("jobs", 3, "ALTER TABLE job ADD COLUMN paid_u INTEGER NOT NULL DEFAULT 0"),
     *notes_store.SCHEMA,
     *output_journal.SCHEMA,
+    *presence_store.SCHEMA,
 )
 
 Kind = Literal["manifest", "bid", "agreement", "receipt", "attestation", "checks"]
