@@ -21,7 +21,15 @@ ROOT = Path(__file__).parents[2]
 LIVES = 3_000
 DATABASE = "zstui/engine/store/database.py"
 _COMMIT = '        tx.execute("COMMIT")\n    except sqlite3.Error:\n'
-_LAST = "                pending.future.set_exception(value)\n"
+_TOLD = "        return partial(_tell, group, results)\n"
+_SOON = """
+        def tell_and_commit() -> None:
+            _tell(group, results)
+            with contextlib.suppress(sqlite3.Error):
+                tx.execute("COMMIT")
+
+        return tell_and_commit
+"""
 CHANNELS = "zstui/engine/channels/"
 HUNT = "from tests.engine.channels.lives import hunt; hunt({lives}, 1, {often})"
 
@@ -35,12 +43,7 @@ class Change(msgspec.Struct, frozen=True):
 MUTANTS: dict[str, tuple[Change, ...]] = {
     "send before commit": (
         Change(DATABASE, _COMMIT, "    except sqlite3.Error:\n"),
-        Change(
-            DATABASE,
-            _LAST,
-            _LAST + "        with contextlib.suppress(sqlite3.Error):\n"
-            '            await _run(self._writer, lambda tx: tx.execute("COMMIT"))\n',
-        ),
+        Change(DATABASE, _TOLD, _SOON),
         Change(DATABASE, "import asyncio\n", "import asyncio\nimport contextlib\n"),
     ),
     "ack before commit": (

@@ -16,15 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import aiosqlite
-
 from zstui.engine.bus import Bus
 from zstui.engine.clock import US
 from zstui.engine.errors import DeadlineExceeded, Refused, StreamClosed, Unreachable
 from zstui.engine.events import PeerConnected, PeerDisconnected
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.net.link import Handler
-from zstui.engine.store.database import Database
+from zstui.engine.store.database import Database, Tx
+from zstui.engine.store.thread import Job
 
 Crash = Literal["before", "after"]
 """Around a commit: before it is durable, or after it and before anybody learns of it."""
@@ -84,10 +83,7 @@ class Disk:
     def open(self) -> Database:
         """The database file must exist with its schema."""
         connection = self.connect()
-        return Database(
-            cast(aiosqlite.Connection, _Connection(self, connection, writes=True)),
-            cast(aiosqlite.Connection, _Connection(self, connection, writes=False)),
-        )
+        return Database(_Connection(self, connection, writes=True), _Connection(self, connection, writes=False))
 
     def connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None)
@@ -95,22 +91,24 @@ class Disk:
         connection.execute("PRAGMA journal_mode=MEMORY")
         return connection
 
-    async def run(self, operation: Callable[..., Any], args: tuple[Any, ...], writes: bool) -> Any:
-        await asyncio.sleep(self._chance.choice((0, 0, 0.001, 0.004)))
-        when: Crash | None = None
-        if writes:
-            self.commits += 1
-            if self.crash_at is not None and self.crash_at[0] == self.commits:
-                when = self.crash_at[1]
+    def delay_s(self) -> float:
+        return self._chance.choice((0, 0, 0.001, 0.004))
+
+    def commit(self, commit: Callable[[], Any]) -> None:
+        """Carry it out, unless the power goes before or is gone."""
+        self.commits += 1
+        when = self.crash_at[1] if self.crash_at is not None and self.crash_at[0] == self.commits else None
         if when == "before":
             self.die()
-        if self.dead:
-            raise sqlite3.OperationalError("the power is gone")
-        result = operation(*args)
+        self.check()
+        commit()
         if when == "after":
             self.die()
+            self.check()
+
+    def check(self) -> None:
+        if self.dead:
             raise sqlite3.OperationalError("the power is gone")
-        return result
 
     def die(self) -> None:
         if not self.dead:
@@ -119,18 +117,48 @@ class Disk:
 
 
 class _Connection:
-    """What ``Database`` uses of an aiosqlite connection."""
+    """A ``store.thread.Connection`` without a thread."""
 
     def __init__(self, disk: Disk, connection: sqlite3.Connection, *, writes: bool) -> None:
         self._disk = disk
+        self._connection = connection
         self._writes = writes
-        self._conn = connection
+        self._jobs: deque[Job] = deque()
+        self._running = False
 
-    async def _execute(self, operation: Callable[..., Any], *args: Any) -> Any:
-        return await self._disk.run(operation, args, self._writes)
+    def put(self, job: Job) -> None:
+        self._jobs.append(job)
+        if not self._running:
+            self._running = True
+            asyncio.get_running_loop().call_later(self._disk.delay_s(), self._run)
 
     async def close(self) -> None:
-        self._conn.close()
+        while self._running:  # noqa: ASYNC110  a job has no event
+            await asyncio.sleep(0.001)
+        self._connection.close()
+
+    def _run(self) -> None:
+        reply = None
+        while self._jobs and reply is None:
+            reply = self._jobs.popleft()(cast(Tx, self))
+        if reply is not None:
+            reply()
+        self._running = bool(self._jobs)
+        if self._running:
+            asyncio.get_running_loop().call_later(self._disk.delay_s(), self._run)
+
+    # -- as a connection
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if sql == "COMMIT" and self._writes:
+            return self._disk.commit(lambda: self._connection.execute(sql))
+        if sql != "ROLLBACK":
+            self._disk.check()
+        return self._connection.execute(sql, *parameters)
 
 
 class Wire:

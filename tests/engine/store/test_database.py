@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from zstui.engine.errors import DatabaseTooNew, HomeError
-from zstui.engine.store.database import Database, Migration, Tx
+from zstui.engine.errors import DatabaseTooNew, HomeError, StoreError
+from zstui.engine.store import database
+from zstui.engine.store.database import Database, Migration, Operation, Tx
 
 ONE = Migration("things", 1, "CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;")
 TWO = Migration("things", 2, "ALTER TABLE thing ADD COLUMN size INTEGER NOT NULL DEFAULT 0;")
@@ -80,4 +82,50 @@ async def test_settings_are_durable(tmp_path: Path) -> None:
     db = await Database.open(tmp_path / "z.db", [ONE])
     assert await db.read(lambda tx: tx.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
     assert await db.write(lambda tx: tx.execute("PRAGMA synchronous").fetchone()) == (2,)
+    await db.close()
+
+
+async def test_submissions_are_told_in_order_once_they_are_durable(tmp_path: Path) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE])
+    told: list[object] = []
+    other = sqlite3.connect(tmp_path / "z.db")
+
+    def done(name: str) -> None:
+        there = other.execute("SELECT count(*) FROM thing WHERE name = ?", (name,)).fetchone()[0]
+        told.append((name, there))
+        if name == "b":
+            raise ValueError("a fault of this caller")
+
+    def add(tx: Tx, name: str) -> str:
+        return str(tx.execute("INSERT INTO thing (name) VALUES (?) RETURNING name", (name,)).fetchone()[0])
+
+    for name in ("a", "b", "a", "c"):
+        db.submit(partial(add, name=name), done, told.append)
+    await db.write(lambda tx: None)
+    assert [item if isinstance(item, tuple) else type(item) for item in told] == [
+        ("a", 1),
+        ("b", 1),
+        sqlite3.IntegrityError,
+        ("c", 1),
+    ]
+    other.close()
+    await db.close()
+
+
+async def test_a_failed_commit_stops_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE])
+    run_group = database._run_group
+
+    def full(tx: Tx, operations: list[Operation[object]]) -> list[tuple[bool, object]]:
+        run_group(tx, [lambda tx: None])
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(database, "_run_group", full)
+    writes = [db.write(lambda tx: None) for _ in range(3)]
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    assert all(isinstance(result, StoreError) for result in results)
+    assert db.failed.is_set()
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="disk is full"):
+        await db.write(lambda tx: None)
     await db.close()

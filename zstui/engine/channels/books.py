@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -15,10 +16,13 @@ from zstui.engine.channels.links import Links
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.protocol import Session
 from zstui.engine.channels.settlement import accounts
+from zstui.engine.channels.turns import Turns
 from zstui.engine.channels.work import Answer, Context, Outcome, Work
 from zstui.engine.clock import Clock
+from zstui.engine.errors import StoreError
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.store.database import Database, Tx
+from zstui.engine.store.thread import fail, resolve
 
 T = TypeVar("T")
 
@@ -32,7 +36,7 @@ class _Peer:
     """What one peer's channels need at run time."""
 
     def __init__(self) -> None:
-        self.lock = asyncio.Lock()
+        self.turns = Turns()
         """Held from before a transaction until its frames are queued: frames leave in the order of the commits."""
         self.in_step: set[bytes] = set()
         """Channels on which I may sign."""
@@ -64,7 +68,10 @@ class Books:
         self.credits: dict[PeerId, int] = {}
         """Credit limits that a person set for one peer, µ."""
         self._peers: dict[PeerId, _Peer] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._under_way = 0
+        """Commits that were begun."""
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
 
     async def load(self, tainted: bool) -> None:
         """Read everything; ``tainted``: first mark what is open."""
@@ -79,7 +86,7 @@ class Books:
 
     async def stop(self) -> None:
         """Let what was begun finish."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._at_rest.wait()
 
     # -- reading
 
@@ -126,7 +133,7 @@ class Books:
     def _evict(self) -> None:
         keep = {c.peer for c in self.records.values() if c.open}
         for peer, state in list(self._peers.items()):
-            if peer not in keep and not state.lock.locked() and self.links.get(peer) is None:
+            if peer not in keep and not state.turns.taken and self.links.get(peer) is None:
                 del self._peers[peer]
 
     # -- changing
@@ -136,22 +143,55 @@ class Books:
     ) -> tuple[T, Outcome]:
         """Run ``work`` in one transaction on this peer's channels, then send, remember and tell what follows from it, even
         if the caller goes away meanwhile. ``session``: where the cause came from. What ``work`` raises undoes it all."""
+        future: asyncio.Future[tuple[T, Outcome]] = asyncio.get_running_loop().create_future()
+        self.begin(peer, work, partial(resolve, future), partial(fail, future), session)
+        return await future
 
-        async def run() -> tuple[T, Outcome]:
-            async with self.peer(peer).lock:
-                in_step = frozenset(self.peer(peer).in_step)
+    def begin(
+        self,
+        peer: PeerId,
+        work: Callable[[Work], T],
+        done: Callable[[tuple[T, Outcome]], None],
+        failed: Callable[[Exception], None],
+        session: Session | None = None,
+    ) -> None:
+        """As ``commit``, without a task: one of the two is called in the end, after the frames were queued."""
+        state = self.peer(peer)
 
-                def operation(tx: Tx) -> tuple[T, Outcome]:
-                    unit = Work(tx, self._context, self._clock.now_us(), in_step, self.records)
-                    return work(unit), unit.finish()
+        def start() -> None:
+            in_step = frozenset(state.in_step)
 
-                result, outcome = await self._db.write(operation)
-                self._remember(peer, outcome)
-                self._send(peer, outcome, session)
-                self._tell(peer, outcome)
-                return result, outcome
+            def operation(tx: Tx) -> tuple[T, Outcome]:
+                unit = Work(tx, self._context, self._clock.now_us(), in_step, self.records)
+                return work(unit), unit.finish()
 
-        return await asyncio.shield(self.track(asyncio.create_task(run())))
+            try:
+                self._db.submit(operation, written, end)
+            except StoreError as error:
+                end(error)
+
+        def written(result: tuple[T, Outcome]) -> None:
+            try:
+                self._follow(peer, result[1], session)
+            except Exception as error:  # noqa: BLE001  the outermost edge of a commit; raised again at the caller
+                end(error)
+                return
+            leave()
+            done(result)
+
+        def end(error: Exception) -> None:
+            leave()
+            failed(error)
+
+        def leave() -> None:
+            state.turns.give()
+            self._under_way -= 1
+            if not self._under_way:
+                self._at_rest.set()
+
+        self._under_way += 1
+        self._at_rest.clear()
+        state.turns.take(start)
 
     async def distrust(self) -> None:
         """Sign no Pay and no Close in any channel that is open now."""
@@ -159,16 +199,11 @@ class Books:
             if record.open:
                 await self.commit(record.peer, lambda work, id=record.id: _taint(work, id))  # type: ignore[misc]
 
-    def track(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
-        """``stop`` waits for it."""
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Whoever still waits for it gets it.
+    def _follow(self, peer: PeerId, outcome: Outcome, session: Session | None) -> None:
+        """What follows from a commit."""
+        self._remember(peer, outcome)
+        self._send(peer, outcome, session)
+        self._tell(peer, outcome)
 
     def _remember(self, peer: PeerId, outcome: Outcome) -> None:
         for record in outcome.channels:

@@ -31,7 +31,7 @@ class ChannelDesk(Keeper):
         return self._books.open_with(peer) is not None
 
     async def greet(self, session: Session) -> None:
-        async with self._books.peer(session.peer).lock:
+        async with self._books.peer(session.peer).turns.turn():
             said = await self._db.read(lambda tx: greetings(tx, self._identity, session.peer))
             for channel, raw in said:
                 if channel is not None:
@@ -105,7 +105,7 @@ class ChannelDesk(Keeper):
         link = session.links.setdefault(step.channel, ChannelLink())
         if not link.greeted:
             link.greeted = True
-            async with self._books.peer(session.peer).lock:
+            async with self._books.peer(session.peer).turns.turn():
                 raw = await self._db.read(lambda tx: self._where(tx, step.channel))
                 if raw is not None:
                     session.push(raw)

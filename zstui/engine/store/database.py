@@ -1,36 +1,38 @@
 """The database: one SQLite file, one writer with group commit, one reader, versioned migrations.
 
-``write`` resolves only after the COMMIT that made the change durable (WAL, ``synchronous=FULL``). Waiting writes are drained
-together, at most 64 or 2 ms, each in a SAVEPOINT of its own so that one failing operation undoes only itself. A failed
-COMMIT stops the database: nothing that depended on it was sent, and the node recovers at its next start.
+``write`` resolves only after the COMMIT that made the change durable (WAL, ``synchronous=FULL``). Whatever waits when the writer
+comes free is written together, at most 64 operations, each in a SAVEPOINT of its own so that one failing operation undoes only
+itself; a lone one waits for nothing. A failed COMMIT stops the database: nothing that depended on it was sent, and the node
+recovers at its next start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiosqlite
 import msgspec
 
 from zstui.engine.errors import DatabaseTooNew, HomeError, StoreError
+from zstui.engine.store.thread import Connection, ConnectionThread, Operation, Reply, Tx, fail, resolve, run
+
+__all__ = ["Database", "Migration", "Operation", "Tx"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Tx = sqlite3.Connection
-"""What an operation gets: a plain connection, inside a transaction. It runs in the database thread: no await, no bus."""
-Operation = Callable[[Tx], T]
 
 MAX_GROUP = 64
-MAX_WAIT_S = 0.002
 LOG_BYTES = 1000 * (4096 + 24) + 32
 """What the write-ahead log grows to before SQLite starts it over: 1,000 pages, each with a header, and one for the file."""
-STATEMENTS = 512
-"""Compiled SQL statements that a connection keeps."""
 
 _PRAGMAS = (
     "auto_vacuum=INCREMENTAL",
@@ -51,38 +53,36 @@ class Migration(msgspec.Struct, frozen=True):
     """Statements separated by ";", all tables STRICT."""
 
 
-class _Pending(msgspec.Struct):
+class _Pending(msgspec.Struct, frozen=True):
     operation: Operation[Any]
-    future: asyncio.Future[Any]
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
 
 
 class Database:
-    """Use ``open``; close with ``close``. Both methods below may be called from any task of the loop that opened it."""
+    """Use ``open``; close with ``close``. The methods may be called from any task of the loop that opened it."""
 
-    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+    def __init__(self, writer: Connection, reader: Connection) -> None:
         self._writer = writer
         self._reader = reader
-        self._queue: asyncio.Queue[_Pending | None] = asyncio.Queue(maxsize=10_000)
-        self._failed: StoreError | None = None
+        self._waiting: deque[_Pending] = deque()
+        """Filled by the loop, emptied by the writer's thread."""
+        self._failure: StoreError | None = None
         self._closed = False
-        self._task = asyncio.create_task(self._drain(), name="database writer")
         self.failed = asyncio.Event()
         """Set when a COMMIT failed."""
 
     @classmethod
     async def open(cls, path: Path, migrations: Iterable[Migration]) -> Database:
         """Open or create with mode 0600, and bring the schema up to date. Raises DatabaseTooNew, HomeError."""
+        steps = tuple(migrations)
         writer = None
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its WAL the same mode
-            writer = await aiosqlite.connect(path, isolation_level=None, cached_statements=STATEMENTS)
-            for pragma in _PRAGMAS:
-                await writer.execute(f"PRAGMA {pragma}")
-            await _run(writer, lambda tx: _migrate(tx, tuple(migrations), path))
-            await _run(writer, lambda tx: _lengthen_log(tx, path))
-            reader = await aiosqlite.connect(path, isolation_level=None, cached_statements=STATEMENTS)
-            await reader.execute("PRAGMA busy_timeout=5000")
-            await reader.execute("PRAGMA query_only=ON")
+            writer = await ConnectionThread.open(path, "database writer")
+            await run(writer, lambda tx: _prepare(tx, steps, path))
+            reader = await ConnectionThread.open(path, "database reader")
+            await run(reader, _read_only)
         except (OSError, sqlite3.Error) as error:
             if writer is not None:
                 await writer.close()
@@ -98,86 +98,85 @@ class Database:
 
         What it raises is raised here, with its own changes undone. Raises StoreError if the COMMIT failed.
         """
-        if self._failed is not None:
-            raise self._failed
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.submit(operation, partial(resolve, future), partial(fail, future))
+        return await future
+
+    def submit(self, operation: Operation[T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        """As ``write``, without a task: exactly one of the two is called in the loop, in the order of the submissions.
+
+        Raises StoreError where nothing can be written any more.
+        """
+        if self._failure is not None:
+            raise self._failure
         if self._closed:
             raise StoreError("The database is closed.")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Pending(operation, future))
-        return await future
+        self._waiting.append(_Pending(operation, done, failed))
+        self._writer.put(self._write_some)
 
     async def read(self, operation: Operation[T]) -> T:
         """Run a query on the reader: it sees all that is committed."""
         if self._closed:
             raise StoreError("The database is closed.")
-        return await _run(self._reader, operation)
+        return await run(self._reader, operation)
 
     async def close(self) -> None:
         """Finish what is queued, checkpoint, close. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        await self._queue.put(None)
-        await self._task
         await self._reader.close()
         await self._writer.close()
 
-    async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
-        stopping = False
-        while not stopping:
-            group: list[_Pending] = []
-            item = await self._queue.get()
-            deadline = loop.time() + MAX_WAIT_S
-            while True:
-                if item is None:
-                    stopping = True
-                    break
-                group.append(item)
-                if len(group) >= MAX_GROUP or self._queue.empty() or loop.time() > deadline:
-                    break
-                item = self._queue.get_nowait()
-            if group:
-                await self._commit(group)
-
-    async def _commit(self, group: list[_Pending]) -> None:
-        operations = [p.operation for p in group]
+    def _write_some(self, tx: Tx) -> Reply | None:
+        """Write what waits, in one transaction. Called once for each submission, and mostly finds nothing left."""
+        group: list[_Pending] = []
+        while self._waiting and len(group) < MAX_GROUP:
+            group.append(self._waiting.popleft())
+        if not group:
+            return None
+        if self._failure is not None:
+            return partial(self._refuse, group, self._failure)
         try:
-            if self._failed is not None:
-                raise self._failed
-            results = await _run(self._writer, lambda tx: _run_group(tx, operations))
-        except (sqlite3.Error, StoreError) as error:
-            self._failed = StoreError(
+            results = _run_group(tx, [pending.operation for pending in group])
+        except sqlite3.Error as error:
+            self._failure = StoreError(
                 f"The database could not be written ({error}); the node stops to keep what it has."
             )
-            self.failed.set()
-            for pending in group:
-                if not pending.future.done():
-                    pending.future.set_exception(self._failed)
-            return
-        for pending, (ok, value) in zip(group, results, strict=True):
-            if pending.future.done():
-                continue
-            if ok:
-                pending.future.set_result(value)
-            else:
-                pending.future.set_exception(value)
+            return partial(self._refuse, group, self._failure)
+        return partial(_tell, group, results)
+
+    def _refuse(self, group: list[_Pending], failure: StoreError) -> None:
+        self.failed.set()
+        for pending in group:
+            pending.failed(failure)
+
+
+def _tell(group: list[_Pending], results: list[tuple[bool, Any]]) -> None:
+    for pending, (ok, value) in zip(group, results, strict=True):
+        try:
+            (pending.done if ok else pending.failed)(value)
+        except Exception:  # A fault of one caller must not keep the others waiting.
+            log.exception("What follows from a write failed.")
 
 
 def _run_group(tx: Tx, operations: list[Operation[Any]]) -> list[tuple[bool, Any]]:
+    """(whether it went well, its result or what it raised) of each, in one transaction."""
     results: list[tuple[bool, Any]] = []
     tx.execute("BEGIN IMMEDIATE")
     try:
-        for operation in operations:
-            tx.execute("SAVEPOINT op")
-            try:
-                value = operation(tx)
-            except Exception as error:  # noqa: BLE001  raised again at the caller
-                tx.execute("ROLLBACK TO op")
-                results.append((False, error))
-            else:
-                results.append((True, value))
-            tx.execute("RELEASE op")
+        if len(operations) == 1:
+            results.append(_run_one(tx, operations[0]))
+            if not results[0][0]:
+                tx.execute("ROLLBACK")
+                return results
+        else:
+            for operation in operations:
+                tx.execute("SAVEPOINT op")
+                results.append(_run_one(tx, operation))
+                if not results[-1][0]:
+                    tx.execute("ROLLBACK TO op")
+                tx.execute("RELEASE op")
         tx.execute("COMMIT")
     except sqlite3.Error:
         if tx.in_transaction:
@@ -186,9 +185,23 @@ def _run_group(tx: Tx, operations: list[Operation[Any]]) -> list[tuple[bool, Any
     return results
 
 
-async def _run(connection: aiosqlite.Connection, operation: Operation[T]) -> T:
-    """Run a whole operation in aiosqlite's thread: one hop instead of one a statement."""
-    return await connection._execute(operation, connection._conn)  # type: ignore[no-untyped-call,no-any-return]
+def _run_one(tx: Tx, operation: Operation[Any]) -> tuple[bool, Any]:
+    try:
+        return True, operation(tx)
+    except Exception as error:  # noqa: BLE001  raised again at the caller
+        return False, error
+
+
+def _prepare(tx: Tx, migrations: tuple[Migration, ...], path: Path) -> None:
+    for pragma in _PRAGMAS:
+        tx.execute(f"PRAGMA {pragma}")
+    _migrate(tx, migrations, path)
+    _lengthen_log(tx, path)
+
+
+def _read_only(tx: Tx) -> None:
+    tx.execute("PRAGMA busy_timeout=5000")
+    tx.execute("PRAGMA query_only=ON")
 
 
 def _lengthen_log(tx: Tx, path: Path) -> None:
