@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
+from zstui import network_text
+from zstui.columns import Row, clock, short, table
 from zstui.engine.money import format_amount
 from zstui.engine.views import (
     ApprovalView,
@@ -27,40 +29,18 @@ from zstui.engine.views import (
     JobView,
     KnockView,
     LedgerView,
+    NetworkView,
+    PeerDetailView,
     PeerView,
     PolicyView,
     RankView,
     RehearsalView,
     RehearsedCount,
+    RouteView,
     StatusView,
     VerdictView,
 )
 from zstui.qr import half_blocks
-
-Row = Sequence[str]
-
-
-def short(identifier: str) -> str:
-    """Eight characters that tell an id apart: past the prefix that all peer ids share."""
-    return identifier[8:16] if identifier.startswith("12D3KooW") else identifier[:8]
-
-
-def clock(at: int | None) -> str:
-    """Local wall time of a Unix time, with the date where it is not today."""
-    if not at:
-        return "-"
-    then, now = time.localtime(at), time.localtime()
-    return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)
-
-
-def table(head: Row, rows: Sequence[Row]) -> str:
-    """Columns aligned by spaces; an empty table says so."""
-    if not rows:
-        return "(none)"
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    )
 
 
 def _peer(v: PeerView) -> Row:
@@ -172,6 +152,7 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
     ),
     DisputeView: (("CHANNEL", "WITH", "STATE", "MINE", "UNTIL", "WHO MUST ACT"), _dispute_row),
     FraudView: (("PEER", "FAULT", "CHANNEL", "HOW", "PENALTY UNTIL", "WHAT"), _fraud_row),
+    RouteView: (network_text.ROUTES, network_text.route),
     LedgerView: (
         ("PEER", "OWED TO ME", "I OWE", "CREDIT LIMIT"),
         lambda v: (
@@ -323,6 +304,10 @@ def render(result: object, element: type | None = None) -> str:
         return table(head, [row(v) for v in result])
     if isinstance(result, StatusView):
         return _status(result)
+    if isinstance(result, NetworkView):
+        return network_text.network(result)
+    if isinstance(result, PeerDetailView):
+        return network_text.peer_detail(result)
     if isinstance(result, BackupView):
         return (
             f"{result.path}  {result.size_bytes / 1e6:.1f} MB  {len(result.channels)} open channels\n"

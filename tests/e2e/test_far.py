@@ -40,3 +40,10 @@ def test_peers_executors_and_guilds_are_found_without_having_met(chain: list[Nod
     )
 
     assert alpha.ask("connect", delta.peer_id)["state"] == "online"
+    detail = alpha.ask("peer", "show", delta.peer_id)
+    assert detail["table"] == "contact"
+    assert detail["dialed"] is not None
+    assert detail["peer"]["address"] in detail["addresses"]
+    table = alpha.ask("network")["dht"]
+    assert table["contacts"] == sum(bucket["contacts"] for bucket in table["buckets"]) >= 3
+    assert table["lookups"] >= 1

@@ -24,6 +24,7 @@ from zstui.screens.pay import PayScreen
 from zstui.screens.widgets.bars import GuideBar, HintBar, NoteBar
 from zstui.screens.widgets.lines import LinesView
 from zstui.screens.widgets.table import LineTable
+from zstui.screens.widgets.text import width_of
 
 PANE_KEYS = "1234567"
 CLASSES: tuple[type[Any], ...] = (MainScreen, LineTable, *PANES)
@@ -270,6 +271,31 @@ async def test_copy_shows_the_text_too() -> None:
         await run.settle()
         assert run.app.clipboard == samples.NORTH
         assert samples.NORTH in run.text()
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_a_peer_tells_its_path_its_ways_and_its_place_in_the_hash_table(size: tuple[int, int]) -> None:
+    async with running(size=size) as run:
+        await run.press("/", *"west", "enter", "enter")
+        shown = run.app.screen
+        assert isinstance(shown, TextScreen)
+        await run.settle()
+        shown.update()
+        text = " ".join(shown.view.text.split())
+        assert "Table not heard of there" in text
+        assert "▸ north 0.12 s the least of 2; learned from 3 dials" in text
+        assert "south 2.50 s 2.4 s more than the first" in text
+        assert "Contacts 5 peers in 2 buckets, 1 more wait for a place" in text
+        assert "reached through north" in text
+        assert all(width_of(line) <= shown.view.width for line in shown.view.lines)
+        await run.press("escape", "escape", "f")
+        await run.settle()
+        shown = run.app.screen
+        assert isinstance(shown, TextScreen)
+        shown.update()
+        text = " ".join(shown.view.text.split())
+        assert "Buckets 0:3+1 1:2" in text
+        assert "blur.wasm, run by: ▸ north 20.40 s the only way known" in text
 
 
 async def test_freeze_holds_the_view_but_not_the_badge() -> None:

@@ -146,6 +146,12 @@ class FakeEngine:
                 return self.status
             case c.ListPeers() | c.Discover():
                 return list(self.peers.values())
+            case c.ShowPeer(peer=text):
+                return samples.peer_detail(find(self.peers, text, UnknownPeer))
+            case c.ShowNetwork():
+                return samples.network(self.status)
+            case c.ListRoutes():
+                return list(samples.network(self.status).routes)
             case c.Connect(address=address):
                 peer = next((p for p in self.peers.values() if address in (p.peer_id, p.name, p.address)), None)
                 if peer is None:

@@ -98,6 +98,64 @@ def peers() -> tuple[v.PeerView, ...]:
     )
 
 
+def routes() -> tuple[v.RouteView, ...]:
+    """Two ways to west, and who is soonest with blur."""
+    now = int(time.time())
+    to_west = {"kind": "peer", "destination": WEST, "destination_name": "west", "learned_at": now - 60}
+    blur = {"kind": "module", "destination": "bafkrei" + hex_id("blur.wasm")[:52], "destination_name": "blur.wasm"}
+    rows: tuple[dict[str, object], ...] = (
+        {"via": NORTH, "via_name": "north", "expected_us": 120_000, "samples": 3, "chosen": True, **to_west}
+        | {"why": "the least of 2; learned from 3 dials"},
+        {"via": SOUTH, "via_name": "south", "expected_us": 2_500_000, "samples": 1, **to_west}
+        | {"why": "2.4 s more than the first; learned from one dial"},
+        {"via": NORTH, "via_name": "north", "expected_us": 20_400_000, "samples": 9, "chosen": True, **blur}
+        | {"why": "the only way known; learned from 9 bids and results; 3 jobs wait there"},
+    )
+    return tuple(v.RouteView(**{"weighed_us": row["expected_us"]} | row) for row in rows)  # type: ignore[arg-type]
+
+
+def network(status: v.StatusView) -> v.NetworkView:
+    return v.NetworkView(
+        network=status.network,
+        addresses=status.addresses,
+        reachability=status.reachability,
+        dht=v.DhtView(
+            contacts=5,
+            waiting=1,
+            buckets=(
+                v.BucketView(prefix_bits=0, contacts=3, waiting=1),
+                v.BucketView(prefix_bits=1, contacts=2, waiting=0),
+            ),
+            provider_keys=7,
+            value_keys=4,
+            announced=3,
+            refreshed_at=int(time.time()) - 240,
+            lookups=31,
+            lookup_us=84_000,
+            lookup_asked=5,
+        ),
+        relays=(v.RelayView(peer_id=NORTH, name="north", place=True),),
+        routes=routes(),
+    )
+
+
+def peer_detail(peer: v.PeerView) -> v.PeerDetailView:
+    online = peer.state == "online"
+    return v.PeerDetailView(
+        peer=peer,
+        addresses=(peer.address, f"/ip4/203.0.113.9/udp/4433/quic-v1/p2p/{NORTH}/p2p-circuit/p2p/{peer.peer_id}"),
+        dialed=True if online else None,
+        protocols=("/ipfs/id/1.0.0", "/ipfs/kad/1.0.0", "/ipfs/ping/1.0.0") if online else (),
+        reached_me=True if online else None,
+        reached_me_at=int(time.time()) - 12 if online else None,
+        table="contact" if online else "unknown",
+        prefix_bits=1,
+        table_why="a contact: its key shares 1 bit with mine" if online else "not heard of there",
+        routes=tuple(route for route in routes() if route.destination == peer.peer_id),
+        results=tuple(route for route in routes() if route.kind == "module" and route.via == peer.peer_id),
+    )
+
+
 def member(peer_id: str, role: v.Role, name: str, online: bool = True) -> v.GuildMemberView:
     return v.GuildMemberView(peer_id=peer_id, role=role, name=name, online=online)
 

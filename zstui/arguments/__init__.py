@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     demo = verb(sub, "demo", "a play-money network on loopback: three peers, a guild, sample jobs")
     demo.add_argument("--headless", action="store_true", help="walk the whole workflow and print each step")
 
-    node.add(sub, verb)
+    node.add(sub, family, verb)
     backup.add(sub, verb)
     guilds.add(family("guild", "ephemeral encrypted groups"), verb)
     jobs.add(sub, family, verb)

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import argparse
 
-from zstui.arguments.types import Group, Verb, amount, endpoint, endpoint_or_none, rate
+from zstui.arguments.types import Family, Group, Verb, amount, endpoint, endpoint_or_none, rate
 from zstui.engine import commands as c
 
 
-def add(sub: Group, verb: Verb) -> None:
+def add(sub: Group, family: Family, verb: Verb) -> None:
     _options(verb(sub, "node", "run a node without a screen"))
     verb(sub, "status", "this node at a glance", lambda a: c.Status())
     verb(sub, "peers", "peers known and connected", lambda a: c.ListPeers(like=a.like)).add_argument(
         "--like", default="", metavar="WORDS", help='only peers that offer such a thing, e.g. "executor 8 cores gpu"'
     )
     verb(sub, "discover", "executors beyond those met, from the hash table", lambda a: c.Discover())
+    show = verb(
+        family("peer", "one peer"),
+        "show",
+        "its path, place in the hash table and routes",
+        lambda a: c.ShowPeer(peer=a.peer),
+    )
+    show.add_argument("peer")
+    verb(sub, "network", "how this node is reached, its hash table, relays and routes", lambda a: c.ShowNetwork())
+    routes = verb(
+        sub, "routes", "which way is chosen, and what was learned of each", lambda a: c.ListRoutes(peer=a.peer)
+    )
+    routes.add_argument("peer", nargs="?", default="", help="only ways to it or through it")
     verb(sub, "connect", "connect to a peer", lambda a: c.Connect(address=a.address)).add_argument(
         "address", help="multiaddr, host:port, or a known peer's id or name"
     )

@@ -8,33 +8,26 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from zstui.engine.commands import BlockPeer, Connect, UnblockPeer
-from zstui.engine.money import format_rate
 from zstui.engine.views import PeerView
 from zstui.screens.dialogs import ConfirmScreen, ConnectScreen, InvitesScreen, NamePeerScreen, OpenChannelScreen
 from zstui.screens.guild_rows import runs
+from zstui.screens.network import network_lines
 from zstui.screens.pane import Pane
-from zstui.screens.widgets.lines import field, heading, mixed, paragraph
+from zstui.screens.peer_details import PATHS, STATES, Survey, peer_details
 from zstui.screens.widgets.table import Column
 from zstui.screens.widgets.text import (
     Cell,
     Line,
     Span,
-    bar,
-    clock_time,
-    duration,
     milliseconds,
-    now,
     plain,
-    plot,
     short_address,
     short_peer,
     sparkline,
     until,
 )
 
-STATES = {"online": "ok", "connecting": "info", "offline": "muted", "blocked": "error"}
 ORDER = {"online": 0, "connecting": 1, "offline": 2, "blocked": 3}
-PATHS = {"lan": ("LAN", "ok"), "direct": ("direct", ""), "relay": ("relay", "warn")}
 
 
 def _rtt(peer: PeerView) -> Cell:
@@ -58,7 +51,8 @@ class PeersPane(Pane[PeerView]):
     SORT = "State"
     HELP = (
         "Machines that this node found on the local network or was told about. Each proves its key when it connects. "
-        "LAN, direct and relay say how packets travel; RTT is the time to the peer and back."
+        "LAN, direct and relay say how packets travel; RTT is the time to the peer and back. Enter tells why that path, "
+        "and what was learned of others; f tells how this node is reached and what the hash table and the relays do."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("i", "invite", "Invite", id="peers.invite", tooltip="Make an invite code for one of your guilds"),
@@ -75,6 +69,12 @@ class PeersPane(Pane[PeerView]):
         Binding("o", "channel", "Channel", id="peers.channel", tooltip="Open a payment channel with this peer"),
         Binding("f", "network", "Network", id="peers.network", tooltip="This node's addresses, port and firewall"),
     ]
+
+    def on_mount(self) -> None:
+        self._survey = Survey(self.bridge, self.run_worker, self._seen)
+
+    def _seen(self) -> None:
+        self.post_message(self.Note())
 
     def columns(self) -> Sequence[Column[PeerView]]:
         return (
@@ -129,45 +129,7 @@ class PeersPane(Pane[PeerView]):
         return (status.notices[-1], "warn") if status and status.notices else ("", "")
 
     def details(self, record: PeerView, width: int) -> list[Line]:
-        offer = record.capabilities
-        lines: list[Line] = [
-            *field("Peer", record.name or "no name", "strong", width),
-            *field("State", record.state, STATES[record.state], width),
-        ]
-        if record.path:
-            name, style = PATHS[record.path]
-            lines.append(mixed("Path", [Span(name, style)]))
-        if record.why:
-            lines += field("Why", record.why, "warn", width)
-        lines += field("Id", record.peer_id, "", width)
-        lines += field("Address", record.address or "unknown", "", width)
-        lines.append(mixed("Score", [Span(f"{record.score:.2f} "), *bar(record.score, 10, empty="·")]))
-        lines += field(
-            "Seen",
-            f"first {duration(now() - record.first_seen_at)} ago, last {duration(now() - record.last_seen_at)} ago",
-        )
-        if record.agent:
-            lines += field("Runs", record.agent, "", width)
-        lines += heading("Round trip", width)
-        lines += plot(record.rtt_history_ms, width, 6, "ms") or [(Span("no measurement", "muted"),)]
-        lines += heading("Offers", width)
-        if offer.executor:
-            lines += field(
-                "Runs jobs", f"{offer.cores} cores, {offer.memory_mib} MiB, {offer.timeout_s} s a job", "ok", width
-            )
-            lines += field("Price", f"{format_rate(offer.price_per_second_nano)} a second", "", width)
-            lines += field("", f"{format_rate(offer.price_per_mib_nano)} a MiB", "", width)
-        else:
-            lines += paragraph("Does not run jobs for others.", "muted", width)
-        if offer.hardware:
-            lines += field("Hardware", offer.hardware, "", width)
-        if offer.region:
-            lines += field("Region", offer.region, "", width)
-        if offer.modules:
-            lines += field("Has ready", f"{len(offer.modules)} modules", "", width)
-        if offer.tags:
-            lines += field("Tags", ", ".join(offer.tags), "", width)
-        return lines
+        return peer_details(record, self.bridge, self._survey, width)
 
     def empty(self) -> list[str]:
         network = self.bridge.status.network if self.bridge.status else ""
@@ -228,32 +190,7 @@ class PeersPane(Pane[PeerView]):
     def action_network(self) -> None:
         from zstui.screens.details import TextScreen
 
-        self.app.push_screen(TextScreen("Network", self.network_lines))
+        self.app.push_screen(TextScreen("Network", self._network_lines))
 
-    def network_lines(self, width: int) -> list[Line]:
-        """This node's addresses, and what to do where others cannot reach it."""
-        status = self.bridge.status
-        if status is None:
-            return [(Span("starting", "muted"),)]
-        good = status.network.endswith("ok")
-        lines = [
-            *field("Network", status.network or "none", "ok" if good else "warn", width),
-            *field("Reached", status.reachability or "not known yet", "", width),
-            *field("My id", status.peer_id, "", width),
-        ]
-        for address in status.addresses:
-            lines += field("Address", address, "", width)
-        for notice in status.notices:
-            lines += field("Notice", notice, "warn", width)
-        port = next((a.split("/udp/")[1].split("/")[0] for a in status.addresses if "/udp/" in a), "4433")
-        lines += heading("If nobody finds you", width)
-        for text in (
-            "1. Both machines must be on one network, or one must know the other's address (c connects to it).",
-            f"2. The firewall must let UDP port {port} in, and UDP 5353 for discovery. With ufw: "
-            f"sudo ufw allow {port}/udp; with firewalld: sudo firewall-cmd --add-port={port}/udp.",
-            "3. Guest and hotel networks often keep machines apart, and most homes are behind a NAT. Any peer that both "
-            "reach and that runs zstui node --relay brings the two together: both connect to it, and invites then carry the way.",
-        ):
-            lines += paragraph(text, "", width)
-        lines += [(), (Span(f"As of {clock_time(now())}", "muted"),)]
-        return lines
+    def _network_lines(self, width: int) -> list[Line]:
+        return network_lines(self.bridge.status, self._survey.network(), width)

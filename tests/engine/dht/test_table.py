@@ -50,6 +50,9 @@ def test_who_has_answered_for_long_is_not_displaced_and_the_dead_are_replaced() 
     assert all(table.heard(peer, LAN) for peer in old)
     assert not any(table.heard(peer, LAN) for peer in new)
     assert set(table) == set(old)
+    assert table.buckets() == [(0, K, REPLACEMENTS)]
+    assert (table.waits(new[-1]), table.waits(old[0]), table.waits(new[0])) == (True, False, False)
+    assert table.prefix_bits(old[0]) == 0
     for _ in range(MAX_FAILURES - 1):
         table.failed(old[0])
     assert old[0] in table

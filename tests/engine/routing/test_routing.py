@@ -10,7 +10,7 @@ from zstui.engine.bus import Bus
 from zstui.engine.clock import US, ManualClock
 from zstui.engine.events import BidReceived, JobMoved
 from zstui.engine.routing import store
-from zstui.engine.routing.model import Result
+from zstui.engine.routing.model import Result, comparison
 from zstui.engine.routing.service import Routing
 from zstui.engine.store.database import Database
 
@@ -105,4 +105,15 @@ async def test_relays_that_answered_soonest_come_first_and_say_so(tmp_path: Path
     assert routing.in_order("peer", ["a", "b", "c"]) == ["c", "b", "a"], "what was never tried is tried once"
     assert routing.why("peer", "b") == "reached in 0.10 s that way, learned from one dial"
     assert routing.why("peer", "c") == ""
+    ways = routing.ways("peer", ["c"])
+    assert [way.neighbour for way in ways] == ["c", "b", "a"]
+    assert [comparison(place, ways) for place in range(3)] == [
+        "never tried, so it is tried first",
+        "0.1 s more than the first",
+        "31.0 s more than the first",
+    ]
+    assert comparison(0, ways[1:]) == "the least of 2"
+    assert comparison(0, ways[2:]) == "the only way known"
+    assert routing.through("b") == routing.destinations() == ["peer"]
+    assert routing.through("c") == []
     await db.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zstui.engine.commands.base import Command
-from zstui.engine.views import BackupView, PeerView, RankView, StatusView
+from zstui.engine.views import BackupView, NetworkView, PeerDetailView, PeerView, RankView, RouteView, StatusView
 
 
 class Status(Command[StatusView], frozen=True, kw_only=True):
@@ -17,6 +17,23 @@ class ListPeers(Command[list[PeerView]], frozen=True, kw_only=True):
 
 class Discover(Command[list[PeerView]], frozen=True, kw_only=True):
     """Executors that the hash table knows of, beyond those met: known from then on, and dialed when needed."""
+
+
+class ShowPeer(Command[PeerDetailView], frozen=True, kw_only=True):
+    """One peer with its path, its place in the hash table, and what was learned of ways to it and of jobs there."""
+
+    peer: str
+
+
+class ShowNetwork(Command[NetworkView], frozen=True, kw_only=True):
+    """How this node is reached, its part in the hash table, relays, and routes."""
+
+
+class ListRoutes(Command[list[RouteView]], frozen=True, kw_only=True):
+    """Ways to peers and to results of jobs, with the time learned for each."""
+
+    peer: str = ""
+    """Only those to or through it; "" for all."""
 
 
 class Connect(Command[PeerView], frozen=True, kw_only=True):
@@ -58,4 +75,18 @@ class Rank(Command[list[RankView]], frozen=True, kw_only=True):
     category: str | None = None
 
 
-NodeCommand = Status | ListPeers | Discover | Connect | NamePeer | SetName | BlockPeer | UnblockPeer | Rank | Backup
+NodeCommand = (
+    Status
+    | ListPeers
+    | Discover
+    | ShowPeer
+    | ShowNetwork
+    | ListRoutes
+    | Connect
+    | NamePeer
+    | SetName
+    | BlockPeer
+    | UnblockPeer
+    | Rank
+    | Backup
+)

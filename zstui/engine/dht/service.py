@@ -23,6 +23,7 @@ from zstui.engine.identity.keys import PeerId, base58_decode
 from zstui.engine.net.link import Network, Stream
 from zstui.engine.net.multiaddr import Multiaddr, parse_multiaddr
 from zstui.engine.store.database import Database
+from zstui.engine.views import BucketView, DhtView, TableStanding
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,9 @@ class Dht:
         """What I provide, and when it was last announced."""
         self._my_values: dict[bytes, Callable[[], bytes]] = {}
         self._budgets: dict[PeerId, tuple[float, float]] = {}
+        self._refreshed_us = 0
+        self._lookups, self._lookup_us, self._lookup_asked = 0, 0, 0
+        """How many there were; duration of the latest, and peers it asked."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         network.handle(messages.PROTOCOL, self._serve)
@@ -121,6 +125,32 @@ class Dht:
     def records(self) -> int:
         """Keys and values kept for others."""
         return len(self._providers) + len(self._values)
+
+    def view(self) -> DhtView:
+        """Its state, for people."""
+        buckets = tuple(BucketView(prefix_bits=n, contacts=c, waiting=w) for n, c, w in self._table.buckets())
+        return DhtView(
+            contacts=len(self._table),
+            waiting=sum(bucket.waiting for bucket in buckets),
+            buckets=buckets,
+            provider_keys=len(self._providers),
+            value_keys=len(self._values),
+            announced=len(self._mine) + len(self._my_values),
+            refreshed_at=self._refreshed_us // US or None,
+            lookups=self._lookups,
+            lookup_us=self._lookup_us,
+            lookup_asked=self._lookup_asked,
+        )
+
+    def standing(self, peer: PeerId) -> tuple[TableStanding, int]:
+        """The place of ``peer`` in the table, and the length of the prefix that its key shares with mine."""
+        bits = self._table.prefix_bits(peer)
+        if peer in self._table:
+            return "contact", bits
+        if self._table.waits(peer):
+            return "waiting", bits
+        linked = peer in self._network.connected()
+        return "client" if linked and not self._addresses.speaks(peer, messages.PROTOCOL) else "unknown", bits
 
     async def find_peer(self, peer: PeerId) -> bool:
         """Look for addresses of ``peer`` and let the network learn them; whether any were found."""
@@ -199,7 +229,10 @@ class Dht:
                     self._addresses.learn(node.peer, node.addresses)
             return enough(answer)
 
+        since_us = self._clock.monotonic_us()
         await search(lookup, lambda peer: self._ask(peer, Message(type=kind, key=key)), learned)
+        self._lookups += 1
+        self._lookup_us, self._lookup_asked = self._clock.monotonic_us() - since_us, lookup.asked
         return lookup
 
     async def _ask(self, peer: PeerId, message: Message) -> Message:
@@ -312,7 +345,7 @@ class Dht:
     async def _refresh(self) -> None:
         for key in (base58_decode(self._me), *(os.urandom(32) for _ in range(REFRESHES))):
             await self._closest(key)
-        now_us = self._clock.now_us()
+        now_us = self._refreshed_us = self._clock.now_us()
         for key, announced_us in tuple(self._mine.items()):
             if now_us - announced_us > REPUBLISH_US or announced_us == 0:
                 await self.provide(key)

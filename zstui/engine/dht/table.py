@@ -73,6 +73,19 @@ class RoutingTable:
     def __contains__(self, peer: PeerId) -> bool:
         return peer in self._buckets.get(self._bucket_of(peer_key(peer)), ())
 
+    def buckets(self) -> list[tuple[int, int, int]]:
+        """Of each bucket with anybody in it: length of the shared prefix, contacts, peers that wait; the farthest first."""
+        sizes = ((n, len(self._buckets.get(n, ())), len(self._waiting.get(n, ()))) for n in range(BITS))
+        return [size for size in sizes if size[1] or size[2]]
+
+    def waits(self, peer: PeerId) -> bool:
+        """Whether ``peer`` gets a place once one is free."""
+        return peer in self._waiting.get(self.prefix_bits(peer), ())
+
+    def prefix_bits(self, peer: PeerId) -> int:
+        """Length of the prefix that the key of ``peer`` shares with mine."""
+        return self._bucket_of(peer_key(peer))
+
     def heard(self, peer: PeerId, host: str) -> bool:
         """A peer answered or asked from ``host``: whether it has a place now."""
         key = peer_key(peer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from statistics import median_low
 
@@ -89,6 +89,17 @@ class Standing:
         latest_runs = islice((j for j in self._room.records if not j.mine and j.state == "done"), USUAL_OF)
         runs = Counter(j.module_cid for j in latest_runs)
         return tuple(cid for cid, _ in runs.most_common(count))
+
+    def module_names(self, cids: Iterable[str]) -> dict[str, str]:
+        """What jobs called these modules, the latest of each; those that no job here had are left out."""
+        wanted, found = set(cids), dict[str, str]()
+        for job in self._room.records if wanted else ():
+            if job.module_cid in wanted:
+                wanted.discard(job.module_cid)
+                found[job.module_cid] = job.module
+                if not wanted:
+                    break
+        return found
 
     def _finished(self, module_cid: str) -> Iterator[Job]:
         return (j for j in self._room.records if j.mine and j.state == "done" and j.module_cid == module_cid)

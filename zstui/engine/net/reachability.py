@@ -147,6 +147,11 @@ class Reachability:
         reached = [s.at_us for s in self._fresh() if s.reached]
         return len(reached), max(reached) // US if reached else None
 
+    def found_by(self, peer: PeerId) -> Seen | None:
+        """What ``peer`` found when it last dialed back; None if it did not lately."""
+        self._fresh()
+        return self._seen.get(peer)
+
     @property
     def asked(self) -> int:
         """How many peers tried lately."""

@@ -8,11 +8,12 @@ from zstui.engine.clock import US, Clock
 from zstui.engine.errors import UnknownPeer
 from zstui.engine.identity.card import capabilities
 from zstui.engine.identity.keys import PeerId
+from zstui.engine.net.multiaddr import Multiaddr
 from zstui.engine.net.peers import PeerBook, PeerRecord
 from zstui.engine.net.presence import Presence
 from zstui.engine.net.relay.service import Relaying
 from zstui.engine.net.session import Session
-from zstui.engine.views import PathKind, PeerState, PeerView
+from zstui.engine.views import PathKind, PeerDetailView, PeerState, PeerView
 
 
 class Roster:
@@ -24,6 +25,7 @@ class Roster:
         relaying: Relaying,
         clock: Clock,
         *,
+        known: Callable[[PeerId], tuple[Multiaddr, ...]],
         name_of: Callable[[PeerId], str],
         admits: Callable[[PeerId], bool],
         is_dialing: Callable[[PeerId], bool],
@@ -33,6 +35,7 @@ class Roster:
         self._presence = presence
         self._relaying = relaying
         self._clock = clock
+        self._known = known
         self._name_of = name_of
         self._admits = admits
         self._is_dialing = is_dialing
@@ -48,6 +51,21 @@ class Roster:
         if record is None:
             raise UnknownPeer(f"No peer {peer[:60]!r} is known.")
         return self._view(record)
+
+    def detail(self, peer: PeerId) -> PeerDetailView:
+        """What the link to one peer is, and how else it might be reached. Raises UnknownPeer."""
+        session, seen = self._sessions.get(peer), self._relaying.reachability.found_by(peer)
+        relay = None if session is None else session.connection.relay
+        return PeerDetailView(
+            peer=self.view(peer),
+            addresses=tuple(map(str, self._known(peer))),
+            dialed=None if session is None else session.connection.dialed,
+            relay=relay,
+            relay_name="" if relay is None else self._name_of(relay),
+            protocols=() if session is None else tuple(sorted(session.protocols)),
+            reached_me=None if seen is None else seen.reached,
+            reached_me_at=None if seen is None else seen.at_us // US,
+        )
 
     def _path(self, session: Session) -> tuple[PathKind, str]:
         if session.connection.relay is not None:

@@ -33,7 +33,7 @@ from zstui.engine.net.sessions import Sessions
 from zstui.engine.net.status import NetStatus
 from zstui.engine.net.tasks import Tasks
 from zstui.engine.store.database import Database
-from zstui.engine.views import PeerView
+from zstui.engine.views import PeerDetailView, PeerView
 
 
 class NetService:
@@ -125,12 +125,13 @@ class NetService:
             self._presence,
             self._relaying,
             clock,
+            known=self._reach.known_addresses,
             name_of=self.name_of,
             admits=admits,
             is_dialing=self._reach.dialer.is_dialing,
         )
         self.contacts = Contacts(self._reach, self._sessions, self._directory, self._cards, self._relaying.addresses)
-        self.status = NetStatus(self._presence, self._relaying, self._reach.dialer, clock, self.name_of)
+        self.status = NetStatus(self._presence, self._relaying, self._reach.dialer, self._sessions, clock, self.name_of)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -278,6 +279,10 @@ class NetService:
     def view(self, peer: PeerId) -> PeerView:
         """Raises UnknownPeer."""
         return self._roster.view(peer)
+
+    def detail(self, peer: PeerId) -> PeerDetailView:
+        """Of the link to one peer, and of other ways to it. Raises UnknownPeer."""
+        return self._roster.detail(peer)
 
     # --- what happens ------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,14 @@ class QTable:
     def get(self, destination: str, neighbour: str) -> Estimate | None:
         return self._rows.get(destination, {}).get(neighbour)
 
+    def neighbours(self, destination: str) -> tuple[str, ...]:
+        """Through which it was tried, the latest last."""
+        return tuple(self._rows.get(destination, ()))
+
+    def destinations(self) -> list[str]:
+        """The latest changed last."""
+        return list(self._rows)
+
     def expected(self, destination: str, neighbour: str, now: int = 0) -> float:
         """The estimate as it has faded; 0 for what was never tried."""
         known = self._rows.get(destination, {}).get(neighbour)

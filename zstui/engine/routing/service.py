@@ -15,7 +15,7 @@ from zstui.engine.errors import StoreError
 from zstui.engine.events import BidReceived, JobMoved
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.routing import store
-from zstui.engine.routing.model import Learned, Result
+from zstui.engine.routing.model import Learned, Result, Way
 from zstui.engine.routing.qtable import QTable
 from zstui.engine.store.database import Database
 
@@ -103,6 +103,28 @@ class Routing:
             return ""
         times = "one dial" if known.samples == 1 else f"{known.samples} dials"
         return f"reached in {known.q / US:.2f} s that way, learned from {times}"
+
+    def ways(self, destination: str, also: Iterable[PeerId] = ()) -> list[Way]:
+        """Those through whom something was learned and ``also``, the first choice first."""
+        neighbours = dict.fromkeys((*also, *self._table.neighbours(destination)))
+        return [self._way(destination, neighbour) for neighbour in self.in_order(destination, neighbours)]
+
+    def destinations(self) -> list[str]:
+        """Of which something was learned, the latest last."""
+        return self._table.destinations()
+
+    def through(self, neighbour: PeerId) -> list[str]:
+        """Destinations of which something was learned through ``neighbour``, the latest first."""
+        known = [d for d in self._table.destinations() if self._table.get(d, neighbour) is not None]
+        return known[::-1]
+
+    def _way(self, destination: str, neighbour: PeerId) -> Way:
+        waiting = self._waiting.get(neighbour, 0)
+        known = self._table.get(destination, neighbour)
+        if known is None:
+            return Way(destination, neighbour, 0, 0, 0, 0, waiting)
+        weighed = self._table.expected(destination, neighbour, self._clock.now_us())
+        return Way(destination, neighbour, round(known.q), round(weighed), known.samples, known.at, waiting)
 
     # --- learning ----------------------------------------------------------------------------------------------------
 

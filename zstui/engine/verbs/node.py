@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zstui.engine import commands as c
-from zstui.engine import projection, views
+from zstui.engine import projection, survey, views
 from zstui.engine.backup.restore import backup_view
 from zstui.engine.backup.take import take
 from zstui.engine.errors import BadInput
@@ -27,6 +27,20 @@ async def _peers(s: Services, command: c.ListPeers) -> list[views.PeerView]:
 
 async def _discover(s: Services, _: c.Discover) -> list[views.PeerView]:
     return [projection.peer(s, peer) for peer in await s.rendezvous.executors()]
+
+
+async def _show_peer(s: Services, command: c.ShowPeer) -> views.PeerDetailView:
+    peer = s.net.resolve(command.peer)
+    return survey.peer_detail(s, peer, projection.peer(s, peer))
+
+
+async def _network(s: Services, _: c.ShowNetwork) -> views.NetworkView:
+    return survey.network(s)
+
+
+async def _routes(s: Services, command: c.ListRoutes) -> list[views.RouteView]:
+    peer = s.net.resolve(command.peer) if command.peer else ""
+    return [route for route in survey.routes(s) if not peer or peer in (route.destination, route.via)]
 
 
 async def _connect(s: Services, command: c.Connect) -> views.PeerView:
@@ -93,6 +107,9 @@ VERBS: dict[type, Verb] = {
     c.Status: _status,
     c.ListPeers: _peers,
     c.Discover: _discover,
+    c.ShowPeer: _show_peer,
+    c.ShowNetwork: _network,
+    c.ListRoutes: _routes,
     c.Connect: _connect,
     c.NamePeer: _name,
     c.SetName: _set_name,
