@@ -55,7 +55,8 @@ def result_title(results: Results, job: JobView, name: str) -> str:
     """ "stdout, picture 80 x 50" or "out/a.json, 2 KiB, JSON"."""
     file = file_of(job, name)
     parts = ["Output" if name == STDOUT else f"/out/{clip(plain(name), 30)}", bytes_size(file.size) if file else ""]
-    return ", ".join(part for part in (*parts, results.kind(job, name)) if part)
+    partial = "as it was when stopped" if file and job.state != "done" and job.exit_code is None else ""
+    return ", ".join(part for part in (*parts, results.kind(job, name), partial) if part)
 
 
 def cost_words(cost_u: int, max_cost_u: int) -> str:

@@ -13,6 +13,7 @@ from tests.engine.jobs.docs import PAYER, evidence, manifest
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
 from zstui.engine.errors import BadInput, InvalidManifest, UnknownJob
 from zstui.engine.identity.envelope import Body, open_envelope, seal
+from zstui.engine.jobs.execution import PARTIAL
 from zstui.engine.jobs.manifest import FileRef, Manifest, validate
 from zstui.engine.jobs.receipt import Attestation, Receipt, files_hash, verify_bundle
 
@@ -150,3 +151,27 @@ def test_documents_signed_before_files_existed_still_verify() -> None:
 
 def _word() -> Attestation:
     return open_envelope(evidence(witnessed=True).attestations[0]).decode(Attestation)
+
+
+async def test_what_was_written_until_the_time_was_up_is_kept_and_said(world: World) -> None:
+    alice, bob = await world.pair()
+    bob.sandbox.guests[wasm("tool")] = Guest(status="timeout", fault="payer", exit_code=None, files={"a": b"half"})
+    ended = await alice.run(bob, outputs=True)
+    assert ended.state == "failed"
+    assert ended.why == f"It went wrong. {PARTIAL}"
+    assert await asyncio.to_thread(Path(ended.outputs[0].path).read_bytes) == b"half"
+    assert (await alice.jobs.output(ended.job_id)).stdout == b"hello\n"
+    assert all(c.ok for c in verify_bundle(await alice.jobs.bundle(ended.job_id)))
+
+
+@pytest.mark.parametrize("by", ["submitter", "executor"])
+async def test_what_a_cancelled_job_had_written_is_its_submitters_when_it_asked_for_that(world: World, by: str) -> None:
+    alice, bob = await world.pair()
+    bob.sandbox.guests[wasm("tool")] = Guest(hold=asyncio.Event(), files={"a": b"half"})
+    job = await alice.submit(bob, outputs=True, attempts=1)
+    await until(lambda: alice.jobs.view(job.job_id).state == "running")
+    await (alice if by == "submitter" else bob).jobs.cancel(job.job_id)
+    ended = await asyncio.wait_for(alice.jobs.wait(job.job_id), 10)
+    assert ended.state == "cancelled"
+    assert [f.name for f in ended.outputs] == (["a"] if by == "submitter" else [])
+    assert ended.why.endswith(PARTIAL) == (by == "submitter")

@@ -18,6 +18,8 @@ from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.sandbox.control import RunControl
 from zstui.engine.jobs.sandbox.model import MAX_FILES, Execution, InputFile, Limits, RunResult
 
+PARTIAL = "What it had written to /out until then is kept."
+
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How a job ended, whether or not it got as far as the sandbox."""
@@ -32,13 +34,15 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     results: tuple[str, ...] = ()
     outputs: tuple[FileRef, ...] = ()
+    hand_over: bool = False
+    """Of who cancels a run: whether the submitter gets what it had written to /out until then."""
 
 
 def ended(result: RunResult) -> Ended:
     return Ended(
         status=result.status,
         fault=result.fault,
-        reason=clean_text(result.reason, MAX_REASON),
+        reason=_reason(result),
         exit_code=result.exit_code,
         gas=result.gas,
         gas_exact=result.gas_exact,
@@ -47,6 +51,11 @@ def ended(result: RunResult) -> Ended:
         results=tuple(clean_text(r, 100) for r in result.results[:MAX_RESULTS]),
         outputs=tuple(FileRef(f.name, f.sha256, f.size) for f in result.outputs),
     )
+
+
+def _reason(result: RunResult) -> str:
+    kept = f" {PARTIAL}" if result.status == "timeout" and result.outputs else ""
+    return clean_text(result.reason, MAX_REASON - len(kept)) + kept
 
 
 async def fetch(room: Room, peer: PeerId, job_id: str, m: Manifest) -> Ended | None:

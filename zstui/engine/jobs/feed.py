@@ -107,7 +107,8 @@ class Feeds:
                 continue
             if not isinstance(message, Cancel):
                 raise ProtocolError(f"A {type(message).__name__} while a job runs.")
-            self._runs.cancel(s.job_id, Ended(status="cancelled", fault="payer", reason="Cancelled by its submitter."))
+            by = Ended(status="cancelled", fault="payer", reason="Cancelled by its submitter.", hand_over=True)
+            self._runs.cancel(s.job_id, by)
 
     def _status(self, job: Job) -> Progress:
         progress = self._room.records.progress(job.job_id)

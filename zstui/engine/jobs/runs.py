@@ -13,7 +13,7 @@ from zstui.engine.errors import JobError
 from zstui.engine.events import ExecutionFinished, ExecutionStarted
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.jobs import store
-from zstui.engine.jobs.execution import Ended, fetch, run
+from zstui.engine.jobs.execution import PARTIAL, Ended, fetch, run
 from zstui.engine.jobs.manifest import Manifest, open_manifest
 from zstui.engine.jobs.model import finished_changes
 from zstui.engine.jobs.notes_biller import Biller, biller_of
@@ -163,13 +163,15 @@ class Runs:
         """A cancelled run: whose doing it was, with what it used so far."""
         active = self._room.clock.monotonic_us() - live.began_us if live.began_us else 0
         by = live.ended_by or Ended(status="cancelled", fault="executor", reason="The run was cancelled.")
+        left = how.outputs if how and by.hand_over else ()
         return Ended(
             status="cancelled",
             fault=by.fault,
-            reason=by.reason,
+            reason=f"{by.reason} {PARTIAL}" if left else by.reason,
             gas=how.gas if how else 0,
             active_us=how.active_us if how else active,
             memory_bytes=how.memory_bytes if how else 0,
+            outputs=left,
         )
 
     async def _work(self, live: Run) -> Ended:

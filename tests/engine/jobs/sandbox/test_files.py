@@ -164,6 +164,7 @@ async def test_what_is_written_back_follows_no_link(tmp_path: Path) -> None:
     collected = Collected((HostDir("/data", (), str(inside)),), 100)
     for name in ("file", "hard"):
         collected.take(0, name, b"new")
+    collected.end()
     assert collected.save() == ()
     assert (inside / "file").read_text() == (inside / "hard").read_text() == "new"
     assert (outside / "victim").read_text() == "untouched"
@@ -193,3 +194,17 @@ async def test_a_directory_of_ones_own_is_read_and_where_asked_written_back(tmp_
     assert (source / "a.txt").read_text() == "one"
     with pytest.raises(BadInput, match="not a directory"):
         host_dir(source / "a.txt", "/in", False)
+
+
+async def test_what_a_run_had_written_until_it_was_stopped_is_kept(case: Case) -> None:
+    result = await case.run("misbehave", "leave", limits=Limits(timeout_us=400_000))
+    assert (result.status, [(f.name, f.size) for f in result.outputs]) == ("timeout", [("partial", 17)])
+    assert (case.out / "partial").read_bytes() == b"as far as it got\n"
+
+
+async def test_of_a_worker_that_was_killed_while_it_handed_over_nothing_is_kept(tmp_path: Path) -> None:
+    collected = Collected((HostDir("/out", out_dir=str(tmp_path)),), 1000)
+    collected.take(0, "half", b"x" * 10)
+    assert collected.save() == ()
+    collected.end()
+    assert [f.name for f in collected.save()] == ["half"]

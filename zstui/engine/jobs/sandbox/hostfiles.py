@@ -91,13 +91,14 @@ def _parents(name: str) -> Iterator[str]:
 
 
 class Collected:
-    """What a worker says that the guest left: ``take`` pieces, then ``save``."""
+    """What a worker says that the guest left: ``take`` pieces, ``end``, then ``save``."""
 
     def __init__(self, dirs: tuple[HostDir, ...], limit: int) -> None:
         self._dirs = dirs
         self._room = limit
         self._most = MAX_FILES + sum(len(each.files) for each in dirs if each.out_dir)
         self._files: dict[tuple[int, str], bytearray] = {}
+        self._whole = False
 
     def take(self, mount: int, name: str, data: bytes) -> None:
         """Raises BadInput for what a worker in order does not send."""
@@ -110,9 +111,15 @@ class Collected:
             raise BadInput("it left more files than it may")
         content += data
 
+    def end(self) -> None:
+        """All of it was taken. A worker that was killed before leaves nothing."""
+        self._whole = True
+
     def save(self) -> tuple[OutputFile, ...]:
         """Blocks. Write all of it; returns what was left in /out, sorted by name. Raises JobError."""
-        outputs = []
+        outputs: list[OutputFile] = []
+        if not self._whole:
+            return ()
         for (mount, name), content in sorted(self._files.items()):
             into = self._dirs[mount]
             try:

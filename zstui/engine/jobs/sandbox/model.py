@@ -143,7 +143,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[str, ...] = ()
     """What an exported function returned, as text."""
     outputs: tuple[OutputFile, ...] = ()
-    """What was left in /out, sorted by name; also after a failure."""
+    """What was left in /out, sorted by name; also after a failure, and what a run had written until it was stopped. Empty
+    where its process had to be killed."""
 
 
 class Signature(msgspec.Struct, frozen=True, array_like=True):

@@ -331,8 +331,7 @@ async def _with_files(run: Run, dirs: tuple[HostDir, ...]) -> Run:
 
 
 async def _keep_files(result: RunResult, collected: Collected) -> RunResult:
-    if result.status not in ("success", "failure"):
-        return result
+    """Also of a run that was stopped: what it had written until then."""
     try:
         outputs = await asyncio.to_thread(collected.save)
     except JobError as error:

@@ -316,6 +316,7 @@ class Worker:
         elif isinstance(message, Progress):
             self._tell(job, job.attempt.on_progress, min(max(message.thousandths, 0), 1000) / 1000)
         else:
+            job.attempt.collected.end()
             self._finish(job, message)
 
     def _finish(self, job: _Job, how: Done | Unloadable | None) -> None:

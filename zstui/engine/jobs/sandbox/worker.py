@@ -203,7 +203,7 @@ class Worker:
                 outputs = self._outputs = Outputs(self._channel, message.job, message.limits.output_bytes, self._wake)
                 done = self._run(message, outputs)
                 self._outputs = None
-                if done.status in ("success", "failure"):
+                if done.status != "error":
                     self._send_files(message.job, outputs)
                 self._files = None
                 self._tell_end(done, outputs)
