@@ -46,7 +46,7 @@ async def test_an_endless_loop_runs_out_of_fuel_at_the_same_point_each_time(sand
     for result in results:
         assert (result.status, result.fault, result.gas_exact) == ("failure", "payer", True)
         assert "fuel" in result.reason
-        assert result.gas == limits.fuel + 2 * HOST_CALL_GAS, "its arguments and their sizes"
+        assert result.gas == limits.fuel + 3 * HOST_CALL_GAS, "its arguments, their sizes, and its directories"
     assert results[0].gas == results[1].gas
 
 
