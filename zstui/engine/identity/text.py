@@ -11,7 +11,7 @@ def clean_text(text: str, limit: int) -> str:
     Newlines and tabs become spaces. Characters that a markup language gives a meaning are kept: screens escape them.
     """
     if text.isascii() and text.isprintable():
-        return text.strip()[:limit]
+        return text.strip()[:limit].rstrip()
     out: list[str] = []
     for c in text[: limit * 4]:
         if c in "\n\r\t":
@@ -19,4 +19,4 @@ def clean_text(text: str, limit: int) -> str:
         elif unicodedata.category(c)[0] == "C":
             continue
         out.append(c)
-    return "".join(out).strip()[:limit]
+    return "".join(out).strip()[:limit].rstrip()
