@@ -49,7 +49,8 @@ def _peer(v: PeerView) -> Row:
 
 
 def _guild(v: GuildView) -> Row:
-    return v.name, v.guild_id[:8], v.role or "-", f"{v.member_count}/{v.max_members}", clock(v.expires_at), v.state
+    state = f"{v.state}, heard from the network" if v.state == "seen" and v.heard_at else v.state
+    return v.name, v.guild_id[:8], v.role or "-", f"{v.member_count}/{v.max_members}", clock(v.expires_at), state
 
 
 def _job(v: JobView) -> Row:
@@ -188,6 +189,10 @@ def _status(v: StatusView) -> str:
         f"in channels {format_amount(v.balance_u)}  owed to me {format_amount(v.owed_to_me_u)}  "
         f"I owe {format_amount(v.i_owe_u)}",
         f"hash table {v.dht_contacts} contacts, {v.dht_records} records kept for others",
+        *(
+            f"{t.subject.ljust(12)} announced by {t.authors} peers; {t.mesh} of {t.peers} connected ones in the mesh"
+            for t in v.topics
+        ),
         f"home      {v.home}  (database {v.database_bytes / 1e6:.1f} MB, backed up {backed_up})",
         *(f"note      {n}" for n in v.notices),
     ]

@@ -32,6 +32,7 @@ from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.sandbox import calibration
 from zstui.engine.jobs.service import JobService
 from zstui.engine.net.service import NetService
+from zstui.engine.reputation.score import UNKNOWN
 from zstui.engine.reputation.service import ReputationService
 from zstui.engine.services import Profile
 from zstui.engine.store.database import Tx
@@ -191,6 +192,10 @@ class Between:
         with contextlib.suppress(UnknownChannel):
             return self.channels.view(identifier).peer_name
         return self.net.name_of(identifier)
+
+    def gossip_score(self, peer: PeerId) -> float:
+        """What a peer is worth in passing on announcements, beside how it behaves there."""
+        return 5.0 * bool(self.guilds.shared_with(peer)) + 10.0 * max(0.0, self.reputation.score(peer) - UNKNOWN)
 
     def offer_changed(self) -> None:
         self.net.card_changed()

@@ -37,6 +37,10 @@ class PeerChanged(Event, frozen=True):
     peer_id: str
 
 
+class CardChanged(Event, frozen=True):
+    """My own capability card would say something else now."""
+
+
 class AddressesChanged(Event, frozen=True):
     """My own addresses or network state changed."""
 

@@ -122,7 +122,7 @@ class Node:
             ):
                 await service.start()
             await s.net.start()
-            for finder in (s.dht, s.rendezvous, s.search):
+            for finder in (s.dht, s.rendezvous, s.search, s.announcements):
                 await finder.start()
             self._follower = asyncio.create_task(self._follow_roles(s), name="roles")
         except ZsError:
@@ -173,6 +173,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._dials, return_exceptions=True)
         for service in (
+            s.announcements,
             s.search,
             s.rendezvous,
             s.dht,

@@ -54,6 +54,7 @@ def status(s: Services) -> v.StatusView:
         version=__version__,
         dht_contacts=s.dht.contacts,
         dht_records=s.dht.records,
+        topics=s.announcements.views(),
         demo=s.settings.demo,
         first_run=not s.profile.chosen,
         notices=(*s.net.status.notices(), *filter(None, warnings)),

@@ -22,6 +22,7 @@ from zstui.engine.jobs.service import JobService
 from zstui.engine.logs import LogBook
 from zstui.engine.market.service import Market
 from zstui.engine.net.service import NetService
+from zstui.engine.pubsub.announcements import Announcements
 from zstui.engine.reputation.service import ReputationService
 from zstui.engine.routing.service import Routing
 from zstui.engine.search.service import PeerSearch
@@ -69,5 +70,6 @@ class Services:
     dht: Dht
     rendezvous: Rendezvous
     routing: Routing
+    announcements: Announcements
     telemetry: Telemetry
     logs: LogBook

@@ -19,6 +19,7 @@ from zstui.engine.clock import Clock
 from zstui.engine.config import Settings
 from zstui.engine.dht.rendezvous import CARDS, Rendezvous
 from zstui.engine.dht.service import Dht
+from zstui.engine.events import CardChanged, GuildChanged, GuildCreated
 from zstui.engine.guilds.service import GuildService
 from zstui.engine.home import Home
 from zstui.engine.identity.keys import Identity
@@ -28,6 +29,8 @@ from zstui.engine.jobs.service import JobService
 from zstui.engine.logs import LogBook
 from zstui.engine.market.service import Market
 from zstui.engine.net.service import NetService
+from zstui.engine.pubsub.announcements import Announcements, Subject
+from zstui.engine.pubsub.metrics import PubSubMetrics
 from zstui.engine.reputation.service import ReputationService
 from zstui.engine.routing.service import Routing
 from zstui.engine.search.service import PeerSearch
@@ -184,9 +187,24 @@ def build(
         uptime=jobs.standing.uptime,
         soon=routing.learned,
     )
+    announcements = Announcements(
+        identity,
+        net,
+        net.contacts,
+        bus,
+        clock,
+        settings.network,
+        (
+            Subject("cards", net.contacts.hear_card, between.my_card, (CardChanged,)),
+            Subject("guilds", guilds.heralds.overheard, guilds.heralds.word, (GuildChanged, GuildCreated)),
+        ),
+        app_score=between.gossip_score,
+    )
+    registry = CollectorRegistry()
+    registry.register(PubSubMetrics(announcements))
     telemetry = Telemetry(
         bus,
-        CollectorRegistry(),
+        registry,
         settings,
         guild_sizes=guilds.sizes,
         channel_balances=lambda: {
@@ -226,6 +244,7 @@ def build(
             open_guilds=lambda: [g.guild_id for g in guilds.views() if g.state == "joined" and not g.private],
         ),
         routing=routing,
+        announcements=announcements,
         search=PeerSearch(bus, known=lambda: [p.peer_id for p in net.views()], card_of=net.card_of),
         telemetry=telemetry,
         logs=LogBook(bus, home.logs, clock, between.named),

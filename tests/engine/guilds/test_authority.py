@@ -186,7 +186,7 @@ async def test_an_officer_takes_over_while_the_creator_is_gone(world: World) -> 
     guild = await grown(world, a, b, c, officers=(b, c))
     await seen(d, guild.guild_id)
     await world.advance(1)
-    await until(lambda: len(d.guilds._heralds.seen.all()[0].via) == 3)
+    await until(lambda: len(d.guilds.heralds.seen.all()[0].via) == 3)
     apart(world, (a,), (b, c, d))
     assert b.guilds.view(guild.guild_id).acting == a.id, "not heard of for a moment is not gone"
     for _ in range(5):
@@ -211,7 +211,7 @@ async def test_both_halves_of_a_split_network_go_on_and_grow_together(world: Wor
     for peer in (e, f):
         await seen(peer, guild.guild_id)
     await world.advance(1)
-    await until(lambda: all(len(p.guilds._heralds.seen.all()[0].via) == 2 for p in (e, f)))
+    await until(lambda: all(len(p.guilds.heralds.seen.all()[0].via) == 2 for p in (e, f)))
     apart(world, (a, c, e), (b, d, f))
     await e.guilds.join("farm")
     await f.guilds.join("farm")

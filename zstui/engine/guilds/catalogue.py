@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from zstui.engine.clock import US, Clock
 from zstui.engine.errors import UnknownGuild
 from zstui.engine.guilds import invites
@@ -250,7 +252,8 @@ class Catalogue:
 
     def _seen_view(self, seen: Seen) -> GuildView:
         over = seen.expires_us <= self._clock.now_us()
-        return self._bare(seen.charter, "expired" if over else "seen", seen.members, seen.expires_us)
+        view = self._bare(seen.charter, "expired" if over else "seen", seen.members, seen.expires_us)
+        return view if seen.heard_us is None else msgspec.structs.replace(view, heard_at=seen.heard_us // US)
 
     def _bare(
         self, charter: Charter, state: GuildStateName, members: int = 0, expires_us: int | None = None

@@ -9,7 +9,7 @@ from zstui.engine.errors import NetError, ProtocolError, Refused
 from zstui.engine.events import GuildChanged
 from zstui.engine.guilds.entries import read_entry
 from zstui.engine.guilds.guild import Guild
-from zstui.engine.guilds.messages import MAX_ANNOUNCED, Announce, Announced, Done
+from zstui.engine.guilds.messages import MAX_ANNOUNCED, Announce, Announced, Done, decode_request, encode
 from zstui.engine.guilds.model import CLOCK_SLACK_US, MAX_LIFE_US, Charter, read_charter
 from zstui.engine.guilds.registry import Registry
 from zstui.engine.guilds.replicator import Replicator
@@ -19,6 +19,8 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.net.link import Network
 
 PARALLEL = 16
+MAX_WORD = 12 * 1024
+"""Bytes of what is said to the whole network."""
 
 
 class Heralds:
@@ -67,7 +69,26 @@ class Heralds:
         for peer in missed & self._network.connected():
             self.announce_to(peer)
 
-    def heard(self, peer: PeerId, guilds: tuple[Announced, ...]) -> None:
+    def word(self) -> bytes | None:
+        """What the whole network may hear: my public guilds. None if there are none."""
+        items: list[Announced] = []
+        size = 0
+        for guild in sorted(self._mine(), key=lambda g: g.state != "joined"):
+            item = self._item(guild)
+            size += len(encode(item))
+            if size > MAX_WORD or len(items) == MAX_ANNOUNCED:
+                break
+            items.append(item)
+        return encode(Announce(tuple(items))) if items else None
+
+    def overheard(self, peer: PeerId, word: bytes) -> None:
+        """The ``word`` of ``peer`` came through others. Raises ProtocolError as ``heard`` does."""
+        announced = decode_request(word)
+        if not isinstance(announced, Announce):
+            raise ProtocolError("An announcement that is none.")
+        self.heard(peer, announced.guilds, through_others=True)
+
+    def heard(self, peer: PeerId, guilds: tuple[Announced, ...], *, through_others: bool = False) -> None:
         """Note the guilds that ``peer`` announces. Raises ProtocolError where it is neither creator nor officer."""
         now_us = self._registry.clock.now_us()
         for item in guilds:
@@ -82,7 +103,8 @@ class Heralds:
                 if self.seen.remove(charter.guild_id):
                     self._changed(charter.guild_id)
                 continue
-            seen = Seen(charter, min(item.members, charter.max_members), expires_us, (peer,))
+            members = min(item.members, charter.max_members)
+            seen = Seen(charter, members, expires_us, (peer,), now_us if through_others else None)
             if charter.created_us > now_us + CLOCK_SLACK_US or (known is not None and _same(known, seen)):
                 continue
             for guild_id in dict.fromkeys((charter.guild_id, *self.seen.put(seen))):
@@ -145,4 +167,6 @@ def _check_warrant(charter: Charter, peer: PeerId, item: Announced) -> None:
 
 
 def _same(known: Seen, seen: Seen) -> bool:
-    return (known.members, known.expires_us) == (seen.members, seen.expires_us) and seen.via[0] in known.via
+    """Nothing new is in what is ``seen``; that somebody else said it, too, is nothing new if it came through others."""
+    told = seen.heard_us is not None or known.heard_us is None
+    return (known.members, known.expires_us) == (seen.members, seen.expires_us) and seen.via[0] in known.via and told

@@ -21,6 +21,8 @@ class Seen(msgspec.Struct, frozen=True):
     expires_us: int
     via: tuple[PeerId, ...]
     """Who announced it, the first of them first: its creator or officers."""
+    heard_us: int | None = None
+    """When their word came through other peers; None if one of them told this node."""
 
 
 class SeenTable:
@@ -58,7 +60,8 @@ class SeenTable:
         known = self._guilds.get(guild_id)
         if known is not None:
             via = tuple(dict.fromkeys((*known.via, *seen.via)))[:MAX_VIA]
-            self._guilds[guild_id] = msgspec.structs.replace(seen, via=via)
+            heard_us = None if known.heard_us is None else seen.heard_us
+            self._guilds[guild_id] = msgspec.structs.replace(seen, via=via, heard_us=heard_us)
             return []
         by = seen.via[0]
         gone: list[bytes] = []

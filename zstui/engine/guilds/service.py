@@ -77,23 +77,24 @@ class GuildService:
         writer = Writer(self._registry, self._replicator)
         self._admission = Admission(self._registry, writer, card_of)
         governance = Governance(self._registry, writer)
-        self._heralds = Heralds(self._registry, network, self._replicator, self._tasks, is_known)
+        self.heralds = Heralds(self._registry, network, self._replicator, self._tasks, is_known)
+        """What is told and heard of public guilds."""
         self._joiner = Joiner(self._registry, network, self._replicator, connect)
-        self._catalogue = Catalogue(self._registry, self._heralds.seen, self._joiner.knocking, network)
+        self._catalogue = Catalogue(self._registry, self.heralds.seen, self._joiner.knocking, network)
         self._keeper = Keeper(
             self._registry,
             network,
             self._admission,
             governance,
             self._catalogue,
-            self._heralds,
+            self.heralds,
             self._joiner,
             self._replicator,
             self._tasks,
             connect,
         )
         self.office = Office(
-            self._registry, self._admission, governance, self._catalogue, self._heralds, self._replicator, addresses
+            self._registry, self._admission, governance, self._catalogue, self.heralds, self._replicator, addresses
         )
         """What those who run a guild ask of it."""
         self._ready = asyncio.Event()
@@ -104,7 +105,7 @@ class GuildService:
             self._chat,
             Limits(),
             clock,
-            self._heralds.heard,
+            self.heralds.heard,
             self._keeper.welcomed,
             self._joiner.under_way,
             self._ready,
@@ -137,7 +138,7 @@ class GuildService:
         asked = check_needs(needs.memory_mib, needs.cores, needs.tags)
         guild = await self._admission.create(name, ttl_s, max_members, admission, asked)
         self._bus.publish(GuildCreated(guild.hex))
-        self._heralds.announce()
+        self.heralds.announce()
         return self.view(guild.hex)
 
     async def join(self, guild: str, role: Role = "member") -> GuildView:

@@ -25,11 +25,13 @@ class CardExchange:
         my_card: Callable[[], bytes],
         changed: Callable[[PeerId], None],
         now_s: Callable[[], float],
+        wall_us: Callable[[], int],
     ) -> None:
         self._book = book
         self._my_card = my_card
         self._changed = changed
         self._now = now_s
+        self._wall_us = wall_us
         self._budget: dict[PeerId, tuple[float, float]] = {}
 
     async def serve(self, stream: Stream) -> None:
@@ -55,8 +57,9 @@ class CardExchange:
         self._budget[peer] = (left - 1, now)
         self.take(peer, raw)
 
-    def take(self, peer: PeerId, raw: bytes) -> None:
-        """Keep a card of a known peer if it is newer. Raises ProtocolError if it is not the peer's."""
+    def take(self, peer: PeerId, raw: bytes, *, heard: bool = False) -> None:
+        """Keep a card of a known peer if it is newer; ``heard``: it came through others. Raises ProtocolError if it is not the
+        peer's."""
         if len(raw) > MAX_CARD:
             raise ProtocolError("A card that is too large.")
         card = read_card(raw, peer)
@@ -65,4 +68,5 @@ class CardExchange:
         if record is None or (known is not None and known.issued_us >= card.issued_us):
             return
         record.card = raw
+        record.heard_us = self._wall_us() if heard else 0
         self._changed(peer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 
 from zstui.engine.identity.card import read_card
@@ -45,6 +46,22 @@ class Contacts:
         """Whether a connected peer said that it speaks ``protocol``."""
         session = self._sessions.get(peer)
         return session is not None and protocol in session.protocols
+
+    def origin(self, peer: PeerId) -> tuple[bool, str]:
+        """Whether this node dialed a connected peer, and the IP address it comes from; "" if that tells peers not apart: of a
+        relay, or of this machine."""
+        session = self._sessions.get(peer)
+        if session is None:
+            return False, ""
+        host = session.address.host
+        shared = session.connection.relay is not None or ipaddress.ip_address(host).is_loopback
+        return session.connection.dialed, "" if shared else host
+
+    def hear_card(self, peer: PeerId, raw: bytes) -> None:
+        """A signed card that came through others. Raises ProtocolError if it is not the peer's."""
+        read_card(raw, peer)
+        self._directory.hear(peer)
+        self._cards.take(peer, raw, heard=True)
 
     def take_card(self, peer: PeerId, raw: bytes) -> None:
         """A signed card that somebody brought: its peer is known from now on. Raises ProtocolError if it is not the peer's."""

@@ -43,6 +43,11 @@ class Directory:
             self._bus.publish(PeerChanged(other))
         return record
 
+    def hear(self, peer: PeerId) -> None:
+        """``peer`` was heard of through others. It is not saved before it was met."""
+        for other in self._book.hear(peer, self._clock.now_us()):
+            self._bus.publish(PeerChanged(other))
+
     def changed(self, peer: PeerId) -> None:
         """Save the record of ``peer`` soon, and tell."""
         self._unsaved.add(peer)
@@ -72,7 +77,7 @@ class Directory:
             await self._flush()
 
     async def _flush(self) -> None:
-        records = [r for r in (self._book.get(p) for p in self._unsaved) if r is not None]
+        records = [r for r in (self._book.get(p) for p in self._unsaved) if r is not None and (r.met or not r.heard_us)]
         forgotten = tuple(self._forgotten)
         self._unsaved.clear()
         self._forgotten.clear()

@@ -48,6 +48,8 @@ RTT_HISTORY = 12
 
 MAX_PEERS = 10_000
 """Known peers; past that the least recently seen stranger is forgotten."""
+MAX_HEARD = 1_000
+"""Of these, peers known only by a card that others brought."""
 MAX_ADDRESSES = 8
 """Addresses kept of one peer."""
 MAX_RECONNECTS = 64

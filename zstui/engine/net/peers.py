@@ -10,6 +10,7 @@ from zstui.engine.errors import BadInput, ProtocolError, UnknownPeer
 from zstui.engine.identity.card import MAX_NAME, Card, read_card
 from zstui.engine.identity.keys import PeerId, public_key_of
 from zstui.engine.identity.text import clean_text
+from zstui.engine.net.limits import MAX_HEARD
 from zstui.engine.net.multiaddr import Multiaddr
 
 COMMON_PREFIX = "12D3KooW"
@@ -32,6 +33,13 @@ class PeerRecord(msgspec.Struct):
     """Why there is no link to it."""
     also: tuple[Multiaddr, ...] = ()
     """Other addresses it was heard of at."""
+    heard_us: int = 0
+    """When its card came through others; 0 if it gave the card itself."""
+
+    @property
+    def met(self) -> bool:
+        """It has proven its key here at some time, or I gave it a name."""
+        return self.address != "" or self.name != ""
 
 
 def short_id(peer: PeerId) -> str:
@@ -71,11 +79,33 @@ class PeerBook:
             candidates = [r for r in self._records.values() if r is not record and not self._pinned(r.peer_id)]
             if not candidates:
                 break
-            oldest = min(candidates, key=lambda r: (r.name != "", r.last_seen_us))
-            del self._records[oldest.peer_id]
-            self._cards.pop(oldest.peer_id, None)
+            oldest = min(candidates, key=lambda r: (r.name != "", r.met, r.last_seen_us))
+            self._forget(oldest.peer_id)
             forgotten.append(oldest.peer_id)
         return record, forgotten
+
+    def hear(self, peer: PeerId, now_us: int) -> list[PeerId]:
+        """``peer`` was heard of through others: it gets a record if that takes the place of nobody met, and of those not met
+        the one heard of longest ago gives way. Returns the peers forgotten for it."""
+        known = self._records.get(peer)
+        if known is not None:
+            if not known.met:
+                known.last_seen_us = now_us
+            return []
+        strangers = [r for r in self._records.values() if not r.met and not self._pinned(r.peer_id)]
+        full = len(strangers) >= MAX_HEARD or len(self._records) >= self._limit
+        if full and not strangers:
+            return []
+        self._records[peer] = PeerRecord(peer, first_seen_us=now_us, last_seen_us=now_us)
+        if not full:
+            return []
+        oldest = min(strangers, key=lambda r: r.last_seen_us)
+        self._forget(oldest.peer_id)
+        return [oldest.peer_id]
+
+    def _forget(self, peer: PeerId) -> None:
+        del self._records[peer]
+        self._cards.pop(peer, None)
 
     def card_of(self, peer: PeerId) -> Card | None:
         record = self._records.get(peer)

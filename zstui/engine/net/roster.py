@@ -84,7 +84,8 @@ class Roster:
             state, why = "blocked", "blocked here"
         else:
             state = "connecting" if self._is_dialing(peer) else "offline"
-            why = record.why or "not seen since the start"
+            unmet = "heard of through other peers, never connected" if record.heard_us and not record.met else ""
+            why = record.why or unmet or "not seen since the start"
         rtt = tuple(session.rtt_ms) if session is not None else ()
         return PeerView(
             peer_id=peer,
@@ -99,4 +100,5 @@ class Roster:
             last_seen_at=(self._clock.now_us() if session is not None else record.last_seen_us) // US,
             agent=record.agent,
             why=why,
+            heard_at=record.heard_us // US or None,
         )

@@ -9,7 +9,7 @@ from zstui.engine.bus import Bus
 from zstui.engine.clock import US, Clock
 from zstui.engine.config import Settings
 from zstui.engine.errors import StreamClosed, UnknownPeer, Unreachable
-from zstui.engine.events import AddressesChanged
+from zstui.engine.events import AddressesChanged, CardChanged
 from zstui.engine.identity.card import Card, read_card
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.cards import CardExchange
@@ -63,7 +63,9 @@ class NetService:
         self._links = Links(identity, admits, self._reachable)
         self._book = PeerBook(MAX_PEERS, lambda peer: peer in self._sessions or self._reach.dialer.is_static(peer))
         self._directory = Directory(self._book, MAX_PEERS, db, bus, clock)
-        self._cards = CardExchange(self._book, my_card, self._directory.changed, lambda: clock.monotonic_us() / US)
+        self._cards = CardExchange(
+            self._book, my_card, self._directory.changed, lambda: clock.monotonic_us() / US, clock.now_us
+        )
         self._router = Router(bus)
         self._router.handle(PING_PROTOCOL, answer_pings)
         self._reach = Reach(
@@ -266,6 +268,7 @@ class NetService:
         """My card is a new one: push it to everyone connected."""
         self._my_name = ""
         self._sessions.push_card()
+        self._bus.publish(CardChanged())
 
     def first_seen_at(self, peer: PeerId) -> int:
         """Unix seconds; 0 for a peer that is not known."""

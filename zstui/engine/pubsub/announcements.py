@@ -1,8 +1,8 @@
 """What nodes announce to a whole network: on each subject every node has one word, the latest one.
 
 A newer sequence number replaces an older one, so replayed and reordered messages do no harm, and whoever comes later is told the
-latest words by its neighbours. All words of a topic together shall come to about one a second, however large the network: the more
-authors, the longer until each says its word again.
+latest words by its neighbours. All words of a topic together shall come to about one a second, however large the network: with
+more authors, each waits longer until it says its word again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from zstui.engine.net.link import Network
 from zstui.engine.pubsub.limits import Buckets
 from zstui.engine.pubsub.model import Message, Verdict
 from zstui.engine.pubsub.service import Links, PubSub
+from zstui.engine.views import TopicView
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,19 @@ class Announcements:
         async for event in events:
             self._changed.update(name for name, topic in self._topics.items() if isinstance(event, topic.subject.on))
             self._wake.set()
+
+    def views(self) -> tuple[TopicView, ...]:
+        meshes, now_us = self.pubsub.router.meshes(), self._now()
+        return tuple(
+            TopicView(
+                subject=topic.subject.name,
+                topic=topic.name,
+                peers=len(self.pubsub.router.subscribers(topic.name)),
+                mesh=len(meshes.get(topic.name, ())),
+                authors=topic.authors(now_us),
+            )
+            for topic in self._topics.values()
+        )
 
     def _newcomer(self, peer: PeerId, name: str) -> list[Message]:
         """What a peer is told that has just subscribed."""

@@ -105,8 +105,9 @@ class PeerScores:
         standing = self._peers.get(peer)
         if standing is None:
             return
-        if self.score(peer) >= 0:
-            self._move(peer, standing, "")
+        bad = self.score(peer) < 0
+        self._move(peer, standing, "")
+        if not bad:
             del self._peers[peer]
             return
         for topic in tuple(standing.topics):

@@ -47,18 +47,18 @@ class _Outbox:
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol
         self.task: asyncio.Task[None] | None = None
-        self.dropped = 0
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._ready = asyncio.Event()
 
-    def put(self, frame: bytes) -> None:
+    def put(self, frame: bytes) -> bool:
+        """False if too much waits already."""
         if self._bytes + len(frame) > MAX_WAITING:
-            self.dropped += 1
-            return
+            return False
         self._frames.append(frame)
         self._bytes += len(frame)
         self._ready.set()
+        return True
 
     async def next(self) -> bytes:
         while not self._frames:
@@ -108,6 +108,8 @@ class PubSub:
         self.accepted = 0
         """Messages of others taken in, since the start."""
         self.published = 0
+        self.dropped = 0
+        """Frames not sent, because a peer took too little."""
         for protocol in PROTOCOLS:
             network.handle(protocol, partial(self._serve, protocol))
 
@@ -141,11 +143,6 @@ class PubSub:
         self.published += 1
         self._flush()
         return message
-
-    @property
-    def dropped(self) -> int:
-        """Frames not sent, because a peer took too little."""
-        return sum(outbox.dropped for outbox in self._outboxes.values())
 
     # --- peers -------------------------------------------------------------------------------------------------------
 
@@ -246,7 +243,7 @@ class PubSub:
             outbox = self._outboxes.get(peer)
             if outbox is not None:
                 for frame in encode(rpc):
-                    outbox.put(frame)
+                    self.dropped += not outbox.put(frame)
 
     def _now(self) -> int:
         return self._clock.monotonic_us()

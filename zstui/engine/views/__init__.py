@@ -88,7 +88,7 @@ from zstui.engine.views.network import (
     RouteView,
     TableStanding,
 )
-from zstui.engine.views.node import LogLevel, LogLine, Snapshot, StatusView
+from zstui.engine.views.node import LogLevel, LogLine, Snapshot, StatusView, TopicView
 from zstui.engine.views.peers import CapabilitiesView, PathKind, PeerState, PeerView
 from zstui.engine.views.reputation import GuildBlockView, RankView
 from zstui.engine.views.statements import PaymentRow, StatementChannel, StatementDischarge, StatementView
@@ -180,6 +180,7 @@ __all__ = [
     "StatusUpdated",
     "StatusView",
     "TableStanding",
+    "TopicView",
     "Urgency",
     "VerdictView",
     "View",

@@ -76,6 +76,8 @@ class GuildView(View, frozen=True, kw_only=True):
     """What to be wary of, e.g. a creator who showed members different histories."""
     why: str = ""
     """Why it is over for this node."""
+    heard_at: int | None = None
+    """When its announcement came through other peers; None if its creator or an officer told this node."""
 
     @property
     def private(self) -> bool:

@@ -13,6 +13,20 @@ from zstui.engine.views.peers import PeerView
 from zstui.engine.views.reputation import RankView
 
 
+class TopicView(View, frozen=True, kw_only=True):
+    """What is announced to the whole network on one subject."""
+
+    subject: str
+    topic: str
+    """Its name on the wire (gossipsub)."""
+    peers: int
+    """Connected peers that take part."""
+    mesh: int
+    """Of these, so many pass everything on to this node at once, and it to them."""
+    authors: int
+    """Peers whose word came lately, connected or not."""
+
+
 class StatusView(View, frozen=True, kw_only=True):
     peer_id: str
     name: str
@@ -46,6 +60,7 @@ class StatusView(View, frozen=True, kw_only=True):
     """Peers in the routing table of the hash table."""
     dht_records: int = 0
     """Keys and values kept there for others."""
+    topics: tuple[TopicView, ...] = ()
     demo: bool = False
     first_run: bool = False
     """The owner has not chosen a name yet."""

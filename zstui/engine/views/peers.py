@@ -53,3 +53,5 @@ class PeerView(View, frozen=True, kw_only=True):
     why: str = ""
     """Why the peer is not online, or why this path was chosen; "" if there is nothing to say."""
     blocked_until: int | None = None
+    heard_at: int | None = None
+    """When its offer came through other peers, signed by it; None if it gave it here itself."""
