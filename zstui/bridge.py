@@ -81,6 +81,7 @@ class Bridge:
         self.batches: dict[str, BatchView] = {}
         self.channels: dict[str, ChannelView] = {}
         self.disputes: dict[str, DisputeView] = {}
+        """By the channel whose balances are disputed, or the id of the case about an output."""
         """Of my channels, and cases of others that this node witnesses."""
         self.approvals: dict[str, ApprovalView] = {}
         self.ranks: tuple[RankView, ...] = ()
@@ -119,7 +120,7 @@ class Bridge:
         self.jobs = {v.job_id: v for v in snapshot.jobs}
         self.batches = {v.batch_id: v for v in snapshot.batches}
         self.channels = {v.channel_id: v for v in snapshot.channels}
-        self.disputes = {v.channel_id: v for v in snapshot.disputes}
+        self.disputes = {v.key: v for v in snapshot.disputes}
         self.approvals = {v.request_id: v for v in snapshot.approvals}
         self.ranks = snapshot.ranks
         self.log.extend(snapshot.log)
@@ -168,8 +169,8 @@ class Bridge:
                 self.channels[view.channel_id] = view
                 self._mark("channels", view.channel_id)
             case DisputeUpdated(view=view):
-                self.disputes[view.channel_id] = view
-                self._mark("disputes", view.channel_id)
+                self.disputes[view.key] = view
+                self._mark("disputes", view.key)
             case ApprovalUpdated(view=view):
                 self.approvals[view.request_id] = view
                 self._mark("approvals", view.request_id)

@@ -101,9 +101,10 @@ def _rank(v: RankView) -> Row:
 
 
 def _dispute_row(v: DisputeView) -> Row:
+    about = f"output of {v.module}" if v.kind == "output" else f"channel {v.channel_id[:8]}"
     role = f"witness ({v.filed_by_name} against {v.peer_name})" if v.role == "witness" else v.peer_name
-    mine = "-" if v.mine_u is None else format_amount(v.mine_u)
-    return v.channel_id[:8], role, v.state, mine, clock(v.act_by or v.deadline_at), v.must_act or "nobody"
+    mine = format_amount(v.refund_u) if v.kind == "output" else "-" if v.mine_u is None else format_amount(v.mine_u)
+    return v.key[:8], about, role, v.state, mine, clock(v.act_by or v.deadline_at), v.must_act or "nobody"
 
 
 def _fraud_row(v: FraudView) -> Row:
@@ -151,7 +152,7 @@ _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
             v.action,
         ),
     ),
-    DisputeView: (("CHANNEL", "WITH", "STATE", "MINE", "UNTIL", "WHO MUST ACT"), _dispute_row),
+    DisputeView: (("CASE", "ABOUT", "WITH", "STATE", "AMOUNT", "UNTIL", "WHO MUST ACT"), _dispute_row),
     FraudView: (("PEER", "FAULT", "CHANNEL", "HOW", "PENALTY UNTIL", "WHAT"), _fraud_row),
     RouteView: (network_text.ROUTES, network_text.route),
     LedgerView: (
@@ -277,8 +278,9 @@ _WOULD = {"auto": "paid", "ask": "asked", "block": "blocked"}
 
 
 def _dispute(v: DisputeView) -> str:
+    about = f"case {v.case_id[:16]}" if v.kind == "output" else f"channel {v.channel_id[:16]}"
     lines = [
-        f"channel {v.channel_id[:16]}  {'witnessed here' if v.role == 'witness' else f'with {v.peer_name}'}  {v.state}",
+        f"{about}  {'witnessed here' if v.role == 'witness' else f'with {v.peer_name}'}  {v.state}",
         *filter(None, [v.reason]),
         v.text,
     ]

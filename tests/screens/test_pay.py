@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
@@ -16,8 +15,6 @@ from tests.support import money_samples, samples
 from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.engine.errors import ApprovalError
-from zstui.screens import dialog
-from zstui.screens.dialog import ARM_DELAY
 from zstui.screens.pay import PayScreen
 
 ASK, TYPED, BLOCKED = (msgspec.structs.replace(a, expires_at=a.created_at + 3000) for a in samples.approvals())
@@ -44,23 +41,11 @@ def signed(s: Stage) -> list[c.PayApproval]:
     return cast("list[c.PayApproval]", s.engine.commands(c.PayApproval))
 
 
-@pytest.fixture(autouse=True)
-def arms_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine no window may arm between two steps of a test."""
-    monkeypatch.setattr(dialog, "ARM_DELAY", 60.0)
-
-
-@pytest.fixture
-def arms_soon(arms_late: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialog, "ARM_DELAY", ARM_DELAY)
-
-
 # --- what it shows ---------------------------------------------------------------------------------------------------
 
 
 async def test_every_line_of_a_request_is_there() -> None:
-    ask = msgspec.structs.replace(ASK, expires_at=round(time.time()) + 2990)
-    async with pay(waiting=(ask, TYPED, BLOCKED)) as s:
+    async with pay() as s:
         await s.arm()
         await s.pilot.pause()
         text = s.text()
@@ -90,7 +75,6 @@ async def test_a_name_that_i_gave_is_said_to_be_mine() -> None:
         assert "(named by you, first seen" in s.text()
 
 
-@pytest.mark.usefixtures("arms_soon")
 async def test_p_pays_the_amount_that_was_shown_once_armed() -> None:
     async with pay() as s:
         await s.press("p")
@@ -107,7 +91,6 @@ async def test_p_pays_the_amount_that_was_shown_once_armed() -> None:
 # --- rules of the interface ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("arms_soon")
 async def test_rule_1_the_burst_enter_p_p_never_signs() -> None:
     async with pay(opened=False) as s:
         for key in ("enter", "p", "p"):
@@ -117,10 +100,9 @@ async def test_rule_1_the_burst_enter_p_p_never_signs() -> None:
         assert not signed(s)
 
 
-async def test_rule_1_a_key_held_down_never_signs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialog, "ARM_DELAY", 2.0)
+async def test_rule_1_a_key_held_down_never_signs() -> None:
     async with pay() as s:
-        until = time.monotonic() + 2.5
+        until = time.monotonic() + 1.5
         while time.monotonic() < until:
             await s.pilot.press("p")
             await s.pilot.pause(0.05)
@@ -198,7 +180,9 @@ async def test_rule_5_nothing_but_its_own_keys_signs_or_quits() -> None:
         await s.arm()
         for key in ("enter", "q", "ctrl+q", "ctrl+p", "f9", "f10", "ctrl+c", "tab", "space", "P", "ctrl+s"):
             await s.press(key)
-        await s.click_at(*itertools.product(range(0, 80, 7), range(24)))
+        for x in range(0, 80, 7):
+            for y in range(24):
+                await s.pilot.click(offset=(x, y))
         assert isinstance(s.screen, PayScreen)
         assert not signed(s)
         assert s.app.quits == s.app.intruded == 0
@@ -219,7 +203,8 @@ async def test_rule_6_hostile_names_neither_crash_nor_emit_control_bytes(name: s
         assert "PAY 12.500" in text
         assert not [x for x in text if (ord(x) < 32 and x != "\n") or 0x7F <= ord(x) < 0xA0]
         assert not set(text) & set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u200b\u200d")
-        await s.click_at(*((column, 6) for column in range(0, 80, 9)))
+        for column in range(0, 80, 9):
+            await s.pilot.click(offset=(column, 6))
         assert s.app.quits == 0
 
 

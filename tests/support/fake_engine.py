@@ -24,7 +24,7 @@ EVENTS: dict[str, str] = {
     "jobs": "job_id",
     "batches": "batch_id",
     "channels": "channel_id",
-    "disputes": "channel_id",
+    "disputes": "key",
     "approvals": "request_id",
 }
 
@@ -48,7 +48,7 @@ class FakeEngine:
         self.batches = {view.batch_id: view for view in start.batches}
         self.work = v.WorkView(accepting=True, max_jobs=2, memory_mib=128)
         self.channels = {view.channel_id: view for view in start.channels}
-        self.disputes = {view.channel_id: view for view in start.disputes}
+        self.disputes = {view.key: view for view in start.disputes}
         self.approvals = {view.request_id: view for view in start.approvals}
         self.discharges = {view.discharge_id: view for view in (money_samples.discharge("1"),)}
         self.ranks = start.ranks

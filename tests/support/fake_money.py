@@ -10,7 +10,7 @@ import msgspec
 from tests.support import money_samples, samples
 from zstui.engine import commands as c
 from zstui.engine import views as v
-from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownPeer, ZsError
+from zstui.engine.errors import ApprovalError, UnknownChannel, UnknownJob, UnknownPeer, ZsError
 
 if TYPE_CHECKING:
     from tests.support.fake_engine import FakeEngine
@@ -45,9 +45,15 @@ def answer(engine: FakeEngine, command: c.Command[Any]) -> object:
             return money_samples.balances(find(engine.channels, text, UnknownChannel))
         case c.ListDisputes():
             return list(engine.disputes.values())
+        case c.ShowDispute(channel=text) if text in engine.disputes:
+            return engine.disputes[text]
         case c.ShowDispute(channel=text):
             channel = find(engine.channels, text, UnknownChannel)
             return engine.disputes.get(channel.channel_id) or money_samples.no_dispute(channel)
+        case c.DisputeOutput(job=text):
+            filed = money_samples.complaint(find(engine.jobs, text, UnknownJob), "filed")
+            engine.push(v.DisputeUpdated(view=filed))
+            return filed
         case c.DisputeChannel(channel=text):
             return _dispute(engine, find(engine.channels, text, UnknownChannel))
         case c.SubmitEvidence(channel=text):

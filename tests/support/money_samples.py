@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import Literal
 
@@ -58,6 +59,42 @@ def no_dispute(channel: v.ChannelView) -> v.DisputeView:
                 cost_u=0,
             ),
         ),
+    )
+
+
+def complaint(job: v.JobView, state: v.DisputeState) -> v.DisputeView:
+    """About the output of a job: of mine as its payer, of another's as its executor."""
+    now = int(time.time())
+    choices: tuple[v.ChoiceView, ...] = ()
+    if not job.mine and state == "upheld":
+        choices = (
+            v.ChoiceView(key="refund", title="Return 1.200", text="A payment.", mine_u=0, cost_u=1_200_000),
+            v.ChoiceView(key="refuse", title="Return nothing", text="A fault.", mine_u=1_200_000, cost_u=0),
+        )
+    return v.DisputeView(
+        kind="output",
+        channel_id="c1" * 32,
+        case_id=hashlib.sha256(job.job_id.encode()).hexdigest(),
+        job_id=job.job_id,
+        module=job.module,
+        refund_u=1_200_000,
+        request_id="9e" * 32 if choices else "",
+        role="party",
+        peer_id=(job.executor or "") if job.mine else job.submitter,
+        peer_name=job.executor_name if job.mine else job.submitter_name,
+        filed_by=job.submitter,
+        filed_by_name=job.submitter_name,
+        filed_by_me=job.mine,
+        state=state,
+        reason=f"the output of {job.module} is said to be wrong",
+        filed_at=now - 60,
+        deadline_at=now + 80_000 if state == "filed" else None,
+        must_act="3 more of 4 witnesses must run it again and agree" if state == "filed" else "you must return 1.200",
+        act_by=now + 80_000,
+        text="The witnesses run the job again by themselves.",
+        choices=choices,
+        witnesses=tuple(v.WitnessView(peer_id=f"w{n}", name=f"witness{n}", state="heard") for n in range(4)),
+        needed=3,
     )
 
 

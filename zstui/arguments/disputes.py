@@ -29,20 +29,35 @@ def evidence(args: argparse.Namespace) -> c.SubmitEvidence:
     return c.SubmitEvidence(channel=args.channel, documents=documents(args.file))
 
 
+def dispute(args: argparse.Namespace) -> c.DisputeChannel | c.DisputeOutput:
+    """Raises BadInput unless it is a channel or a job."""
+    if bool(args.channel) == bool(args.job):
+        raise BadInput("Name the channel whose balances you dispute, or with --job the job whose output is wrong.")
+    return c.DisputeOutput(job=args.job) if args.job else c.DisputeChannel(channel=args.channel)
+
+
 def add(channel: Group, verb: Verb) -> None:
-    verb(
+    filing = verb(
         channel,
         "dispute",
-        "stop using a channel and bring it before its witnesses; it cannot be taken back",
-        lambda a: c.DisputeChannel(channel=a.channel),
-    ).add_argument("channel")
+        "stop using a channel and bring it before its witnesses, which cannot be taken back; or with --job dispute the output of "
+        "a job that was paid",
+        dispute,
+    )
+    filing.add_argument("channel", nargs="?", default="")
+    filing.add_argument(
+        "--job",
+        default="",
+        metavar="ID",
+        help="its output is wrong: the witnesses of the channel on which it was paid run it again; the channel stays in use",
+    )
     disputes = verb(
         channel,
         "disputes",
         "disputed channels and cases that this node witnesses: who must act, by when, what each choice costs",
         lambda a: c.ShowDispute(channel=a.channel) if a.channel else c.ListDisputes(),
     )
-    disputes.add_argument("channel", nargs="?", help="one in full; of a channel in use, what a dispute would mean")
+    disputes.add_argument("channel", nargs="?", help="one in full; of a channel in use, what it would mean")
     shown = verb(channel, "evidence", "show the witnesses what this node holds, or the documents in a file", evidence)
     shown.add_argument("channel")
     shown.add_argument("file", nargs="?", type=Path, help='JSON with "documents", as a proof of fraud has them')

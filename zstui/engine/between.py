@@ -18,8 +18,9 @@ from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.vault.deposit import Extras
 from zstui.engine.channels.vault.model import PeerKept
 from zstui.engine.clock import US, Clock
+from zstui.engine.complaints.service import ComplaintService
 from zstui.engine.config import Settings
-from zstui.engine.errors import UnknownChannel
+from zstui.engine.errors import UnknownChannel, UnknownGuild
 from zstui.engine.events import WorkChanged
 from zstui.engine.guilds.service import GuildService
 from zstui.engine.hardware import processor_model
@@ -52,6 +53,7 @@ class Between:
     disputes: DisputeService
     approvals: ApprovalService
     jobs: JobService
+    complaints: ComplaintService
 
     def __init__(
         self, identity: Identity, settings: Settings, home: Home, profile: Profile, clock: Clock, bus: Bus
@@ -92,6 +94,19 @@ class Between:
     def runs_jobs(self) -> bool:
         me = self.identity.peer_id
         return any(self.guilds.role_of(guild_id, me) == "executor" for guild_id in self.guilds.shared_with(me))
+
+    def runs_jobs_for(self, peer: PeerId, guild_id: str = "") -> bool:
+        """Whether ``peer`` is known to run others' jobs: by its card, or as an executor of a guild (of this one)."""
+        card = self.net.card_of(peer)
+        guilds = (guild_id,) if guild_id else self.guilds.shared_with(peer)
+        return (card is not None and card.executor) or any(
+            self.guilds.role_of(guild_id, peer) == "executor" for guild_id in guilds
+        )
+
+    def guild_name(self, guild_id: str) -> str:
+        with contextlib.suppress(UnknownGuild):
+            return self.guilds.view(guild_id).name
+        return "that guild"
 
     def admits(self, peer: PeerId, guild_id: str = "") -> bool:
         return self.reputation.blocked_until(peer, guild_id) is None
@@ -140,6 +155,7 @@ class Between:
 
     def on_credit(self, tx: Tx, channel_id: str, peer: PeerId, line: PayLine) -> None:
         self.jobs.payments.credited(tx, peer, line)
+        self.complaints.credited(tx, peer, line)
 
     def context(self, request: PaymentRequest) -> PeerContext:
         peer = request.peer_id

@@ -19,6 +19,7 @@ from zstui.engine.channels.disputes import store as dispute_store
 from zstui.engine.channels.vault.model import Deposit, PeerKept
 from zstui.engine.clock import US, Clock, SystemClock
 from zstui.engine.commands import Command
+from zstui.engine.complaints import store as complaint_store
 from zstui.engine.config import Settings
 from zstui.engine.dht import store as dht_store
 from zstui.engine.errors import StoreError, ZsError
@@ -48,6 +49,7 @@ SCHEMA = (
     *guild_store.SCHEMA,
     *channel_schema.SCHEMA,
     *dispute_store.SCHEMA,
+    *complaint_store.SCHEMA,
     *approval_schema.SCHEMA,
     *reputation_store.SCHEMA,
     *job_store.SCHEMA,
@@ -119,6 +121,7 @@ class Node:
                 s.approvals,
                 s.routing,
                 s.jobs,
+                s.complaints,
             ):
                 await service.start()
             await s.net.start()
@@ -177,6 +180,7 @@ class Node:
             s.search,
             s.rendezvous,
             s.dht,
+            s.complaints,
             s.jobs,
             s.routing,
             s.approvals,

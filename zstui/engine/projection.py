@@ -96,7 +96,7 @@ def snapshot(s: Services) -> v.Snapshot:
         jobs=tuple(s.jobs.views()),
         batches=tuple(s.jobs.batches.views()),
         channels=tuple(s.channels.views()),
-        disputes=tuple(s.disputes.views()),
+        disputes=(*s.disputes.views(), *s.complaints.views()),
         approvals=tuple(s.approvals.views()),
         ranks=tuple(s.reputation.rank()),
         log=tuple(s.logs.lines()),
@@ -228,7 +228,8 @@ class Projector:
                 case "channels":
                     return v.ChannelUpdated(view=s.channels.view(key))
                 case "disputes":
-                    return v.DisputeUpdated(view=s.disputes.view(key))
+                    rooms = s.complaints if s.complaints.find(key) else s.disputes
+                    return v.DisputeUpdated(view=rooms.view(key))
                 case "approvals":
                     return v.ApprovalUpdated(view=s.approvals.view(key))
                 case "batches":

@@ -11,6 +11,7 @@ from zstui.engine.channels.disputes.service import DisputeService
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.vault.service import VaultService
 from zstui.engine.clock import Clock
+from zstui.engine.complaints.service import ComplaintService
 from zstui.engine.config import Settings
 from zstui.engine.dht.rendezvous import Rendezvous
 from zstui.engine.dht.service import Dht
@@ -61,6 +62,7 @@ class Services:
     vault: VaultService
     discharges: DischargeService
     disputes: DisputeService
+    complaints: ComplaintService
     approvals: ApprovalService
     reputation: ReputationService
     sandbox: Sandbox

@@ -7,12 +7,14 @@ from typing import Any
 
 from zstui.engine.channels.disputes import faults
 from zstui.engine.channels.statements.verify import verify_statement
+from zstui.engine.complaints import portable
 from zstui.engine.jobs.receipt import verify_bundle
 from zstui.engine.views import CheckView
 
 KINDS: Mapping[str, Callable[[dict[str, Any]], Sequence[CheckView]]] = {
     "zerostate_statement": verify_statement,
     "zerostate_fraud_proof": lambda content: faults.verify_file(content)[1],
+    "zerostate_output_verdict": portable.verify_file,
 }
 """By the field that names the kind and its version; a file without any is a receipt."""
 
@@ -25,7 +27,7 @@ def verify_document(content: object) -> list[CheckView]:
     if isinstance(content, list):
         return [check for one in content for check in verify_document(one)]
     if not isinstance(content, dict):
-        return [CheckView(name="file", ok=False, detail="not a receipt, a statement or a proof of fraud")]
+        return [CheckView(name="file", ok=False, detail="not a receipt, a statement, a verdict or a proof of fraud")]
     for field, verify in KINDS.items():
         if field in content:
             return list(verify(content))

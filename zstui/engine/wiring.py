@@ -16,6 +16,7 @@ from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.vault.model import Deposit
 from zstui.engine.channels.vault.service import VaultService
 from zstui.engine.clock import Clock
+from zstui.engine.complaints.service import ComplaintService
 from zstui.engine.config import Settings
 from zstui.engine.dht.rendezvous import CARDS, Rendezvous
 from zstui.engine.dht.service import Dht
@@ -112,6 +113,7 @@ def build(
         channels=channels,
         name_of=net.name_of,
         candidates=between.could_witness,
+        runs_jobs=between.runs_jobs_for,
         willing=lambda peer: settings.witness and between.admits(peer) and bool(guilds.shared_with(peer)),
         shares_guild=lambda peer: bool(guilds.shared_with(peer)),
         fellows=lambda peer: between.fellow_members(peer) or between.fellow_members(identity.peer_id),
@@ -166,6 +168,20 @@ def build(
         candidates=lambda spec: market.candidates(spec),
     )
     between.jobs = jobs
+    complaints = ComplaintService(
+        identity.peer_id,
+        db,
+        bus,
+        clock,
+        disputes=disputes,
+        reruns=jobs.reruns,
+        request_payment=approvals.bill,
+        record_outcome=reputation.record,
+        name_of=net.name_of,
+        guild_name=between.guild_name,
+        runs_jobs=between.runs_jobs_for,
+    )
+    between.complaints = complaints
     jobs.owner.changed = between.offer_changed
     routing = Routing(
         db,
@@ -229,6 +245,7 @@ def build(
         vault=vault,
         discharges=discharges,
         disputes=disputes,
+        complaints=complaints,
         approvals=approvals,
         reputation=reputation,
         sandbox=sandbox,

@@ -287,6 +287,14 @@ def signed_under(tx: Tx, agreement: bytes) -> int:
     return int(row[0])
 
 
+def line_under(tx: Tx, agreement: bytes, no: int) -> tuple[bytes, int] | None:
+    """(channel, sequence) of the Pay in which I paid this; None if I did not."""
+    row = tx.execute(
+        "SELECT channel, seq FROM channel_lines WHERE agreement = ? AND no = ?", (agreement, no)
+    ).fetchone()
+    return (bytes(row[0]), int(row[1])) if row else None
+
+
 def lines_between(tx: Tx, channel: bytes, after: int, last: int) -> list[PayLine]:
     """Lines of my Pays ``after + 1`` to ``last`` in order."""
     rows = tx.execute(

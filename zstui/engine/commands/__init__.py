@@ -9,6 +9,7 @@ from __future__ import annotations
 from zstui.engine.commands.base import Command, Engine
 from zstui.engine.commands.disputes import (
     DisputeChannel,
+    DisputeOutput,
     DisputesCommand,
     ListDisputes,
     ListFrauds,
@@ -122,6 +123,7 @@ __all__ = [
     "Discharge",
     "Discover",
     "DisputeChannel",
+    "DisputeOutput",
     "DissolveGuild",
     "Engine",
     "EstimateJob",

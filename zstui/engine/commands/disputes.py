@@ -6,6 +6,13 @@ from zstui.engine.commands.base import Command
 from zstui.engine.views import DisputeView, FraudView, VerdictView
 
 
+class DisputeOutput(Command[DisputeView], frozen=True, kw_only=True):
+    """Say that the output of a job which was paid is wrong: the witnesses of its channel run it again, and a wrong one is to be
+    refunded. The channel stays in use."""
+
+    job: str
+
+
 class DisputeChannel(Command[DisputeView], frozen=True, kw_only=True):
     """Stop using a channel and bring it before its witnesses. Cannot be taken back; closing together stays possible."""
 
@@ -42,4 +49,6 @@ class ListFrauds(Command[list[FraudView]], frozen=True, kw_only=True):
     """Only those on this channel."""
 
 
-DisputesCommand = DisputeChannel | SubmitEvidence | ListDisputes | ShowDispute | ShowVerdict | ListFrauds
+DisputesCommand = (
+    DisputeOutput | DisputeChannel | SubmitEvidence | ListDisputes | ShowDispute | ShowVerdict | ListFrauds
+)

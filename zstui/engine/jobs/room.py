@@ -60,7 +60,7 @@ class Room:
     admits: Admits
     timing: Timing
     engine: str
-    """What runs modules here: runtime, its version and the sandbox's profile, as receipts name it."""
+    """Runtime and version, as receipts name it."""
     slots: Slots
     owner: Owner
     shapes: Shapes = field(default_factory=Shapes)

@@ -55,9 +55,9 @@ from zstui.engine.jobs.presence import Presence
 from zstui.engine.jobs.protocol import accept_sealed
 from zstui.engine.jobs.receipt import make_bundle
 from zstui.engine.jobs.records import Records
+from zstui.engine.jobs.reruns import Reruns
 from zstui.engine.jobs.retention import Retention
 from zstui.engine.jobs.room import Room, slots_of
-from zstui.engine.jobs.sandbox.model import PROFILE
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.slots import Slots
 from zstui.engine.jobs.standing import Standing
@@ -115,8 +115,10 @@ class JobService:
             network,
             guilds,
             Cache(artifact_dir or output_dir / ".artifacts"),
-            entitled=lambda *asked: self._submitter.entitled(*asked) | self._executor.entitled(*asked),
-            pinned=records.artifacts,
+            entitled=lambda *asked: (
+                self._submitter.entitled(*asked) | self._executor.entitled(*asked) | self.reruns.entitled(*asked)
+            ),
+            pinned=lambda: records.artifacts() | self.reruns.pinned(),
             timeout=timing.fetch,
         )
         slots = Slots(slots_of(settings), clock.monotonic_us)
@@ -138,7 +140,7 @@ class JobService:
             card_of=card_of,
             admits=admits,
             timing=timing,
-            engine=f"wasmtime {version('wasmtime')} profile {PROFILE}",
+            engine=f"wasmtime {version('wasmtime')}",
             slots=slots,
             owner=self.owner,
         )
@@ -163,6 +165,7 @@ class JobService:
         self.batches = Batches(self._room, self._submitter, candidates)
         self._executor = Executor(self._room, request_payment)
         self._witness = Witness(self._room)
+        self.reruns = Reruns(self._room, self._witness)
         self.payments = Payments(self._room, payment_state, self._submitter.payment_decided, self._settler.book)
         self._presence = Presence(clock.monotonic_us())
         self.standing = Standing(self._room, self._submitter.promises, self._executor.committed, self._presence)

@@ -157,6 +157,11 @@ def credit(tx: Tx, *, mine: bool, peer: PeerId, agreement_id: str, ref: str, amo
     return job_id
 
 
+def returned(tx: Tx, job_id: str, amount_u: int) -> None:
+    """Part of what was paid for a job of mine came back, and nothing is owed for it again."""
+    tx.execute("UPDATE job SET paid_u = paid_u - ? WHERE job_id = ? AND mine = 1", (amount_u, job_id))
+
+
 def cover(tx: Tx, job_id: str) -> None:
     """Mark a finished job as paid once enough was. My job's outcome becomes due with it."""
     paid = tx.execute(

@@ -30,7 +30,6 @@ from zstui.engine.jobs.receipt import (
     Receipt,
     attestation_check,
     files_hash,
-    incomparable,
     same_result,
 )
 from zstui.engine.jobs.room import Room, cancel
@@ -82,7 +81,6 @@ class Witness:
             raise ProtocolError("An audit of a receipt that cannot be audited here.")
         free = msgspec.structs.replace(room.offer(m.guild_id), price_per_second_nano=0, price_per_mib_nano=0)
         refused = can_execute(m, free) or ("" if r.status in REPEATABLE else "such a run cannot be repeated")
-        refused = refused or incomparable(r, room.engine)
         if refused:
             await s.send(Refusal("refused", refused))
             return
@@ -103,7 +101,6 @@ class Witness:
             match=same_result(r, output_hash, how.exit_code, how.gas, how.gas_exact, outputs_hash),
             at_us=room.clock.now_us(),
             outputs_hash=outputs_hash,
-            engine=room.engine,
         )
         await s.send(Attested(seal(room.identity, word)))
         await s.close()
@@ -111,7 +108,7 @@ class Witness:
     async def _repeat(self, s: SealedStream, m: Manifest) -> tuple[bytes, Ended]:
         """Run it while telling the asker that it goes on; if the asker is gone, stop."""
         output = bytearray()
-        work = asyncio.create_task(self._work(s.peer, s.job_id, m, output))
+        work = asyncio.create_task(self.work(s.peer, s.job_id, m, output))
         try:
             while not (await asyncio.wait({work}, timeout=self._room.timing.heartbeat))[0]:
                 await s.send(Progress(True, 0, -1))
@@ -119,7 +116,8 @@ class Witness:
         finally:
             await cancel(work)
 
-    async def _work(self, peer: PeerId, job_id: str, m: Manifest, output: bytearray) -> Ended:
+    async def work(self, peer: PeerId, job_id: str, m: Manifest, output: bytearray) -> Ended:
+        """Fetch a job's files from ``peer``, who asks for it, and run it; what it prints is added to ``output``."""
         room = self._room
         missing = await fetch(room, peer, job_id, m)
         if missing is not None:
@@ -157,8 +155,7 @@ class Auditor:
         _, m = open_manifest(evidence.manifest)
         _, checks = await self.checks(job)
         have = len(checks)
-        other = incomparable(open_envelope(evidence.receipt).decode(Receipt), room.engine)
-        reasons = [f"it cannot be judged here: {other}"] if other else []
+        reasons: list[str] = []
         heard = frozenset(open_envelope(raw).signer for raw in evidence.attestations)
         candidates = iter(self._candidates(job, heard))
         asks = Audit(evidence.manifest, evidence.receipt)
@@ -169,9 +166,9 @@ class Auditor:
         why, checks = await self.checks(job)
         if any(not c.ok for c in checks):
             why = f"{why} {await self._judge(job, evidence)}"
-        if have + got < job.witnesses or (other and not have + got):
+        if have + got < job.witnesses:
             tail = "; ".join(reasons) or "nobody else in the guild runs jobs"
-            why = f"{why} {have + got} of {asked} witnesses ran it again: {tail}.".strip()
+            why = f"{why} {have + got} of {job.witnesses} witnesses ran it again: {tail}.".strip()
         text = clean_text(" ".join(filter(None, (room.records[job.job_id].why, why))), 1000)
         await room.records.change(job.job_id, audit="done", why=text)
         room.spawn(self._tell_executor(job), "telling an executor what a witness said", job.job_id)
@@ -247,10 +244,9 @@ class Auditor:
             raise ProtocolError("An answer that is no attestation.")
         raw = message.attestation
         receipt = open_envelope(asks.receipt)
-        r = receipt.decode(Receipt)
-        check, witness = attestation_check(raw, receipt.digest, r)
-        if witness != peer or open_envelope(raw).decode(Attestation).engine != r.engine:
-            raise ProtocolError("An attestation by another peer, or of a run that cannot be compared.")
+        check, witness = attestation_check(raw, receipt.digest, receipt.decode(Receipt))
+        if witness != peer:
+            raise ProtocolError("An attestation by another peer.")
         await room.records.attest(
             job.job_id,
             peer,
@@ -263,8 +259,6 @@ class Auditor:
         room = self._room
         _, m = open_manifest(evidence.manifest)
         r = open_envelope(evidence.receipt).decode(Receipt)
-        if other := incomparable(r, room.engine):
-            return f"It could not be run here to see who is right: {other}."
         output = bytearray()
 
         def on_output(name: StreamName, data: bytes) -> None:

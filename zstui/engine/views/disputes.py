@@ -6,15 +6,29 @@ from typing import Literal
 
 from zstui.engine.views.base import View
 
-DisputeState = Literal["none", "filed", "deciding", "decided", "settled", "unresolved", "own record"]
-"""none: not disputed; the choices say what a dispute would mean. filed: evidence is taken. deciding: the time for evidence
-is over. own record: no witnesses, each side books its own."""
+DisputeState = Literal[
+    "none",
+    "filed",
+    "deciding",
+    "decided",
+    "settled",
+    "unresolved",
+    "own record",
+    "upheld",
+    "rejected",
+    "unjudgeable",
+    "refunded",
+    "unpaid",
+]
+"""none: not disputed; the choices say what a dispute would mean. filed: evidence is taken, or the witnesses run the job again.
+deciding: the time for evidence is over. own record: no witnesses, each side books its own. The last five are of an output.
+upheld: it is wrong, and a refund is due. unpaid: the refund was not made in time."""
 
 
 class ChoiceView(View, frozen=True, kw_only=True):
     """One thing that this person can do now, and what it means in money."""
 
-    key: Literal["wait", "agree", "evidence", "file", "unilateral"]
+    key: Literal["wait", "agree", "evidence", "file", "unilateral", "refund", "refuse"]
     title: str
     text: str
     """One or two sentences: what happens, and what cannot be taken back."""
@@ -37,7 +51,10 @@ class WitnessView(View, frozen=True, kw_only=True):
 class VerdictView(View, frozen=True, kw_only=True):
     """What the witnesses decided, or would decide on the evidence on record now."""
 
+    kind: Literal["balance", "output"] = "balance"
+    """What was judged: the balances of a channel, or the output of a job."""
     channel_id: str
+    """For an output the case's id."""
     final: bool
     """Enough witnesses signed it. False: only what this node expects."""
     signatures: int
@@ -45,7 +62,7 @@ class VerdictView(View, frozen=True, kw_only=True):
     lo_peer_id: str
     hi_peer_id: str
     lo_u: int
-    """What the side with the lower key gets."""
+    """What the side with the lower key gets; for an output, gets back."""
     hi_u: int
     mine_u: int | None = None
     """My part; None at a witness."""
@@ -55,6 +72,9 @@ class VerdictView(View, frozen=True, kw_only=True):
     signed_by_me: bool = False
     text: str = ""
     """All of it in one sentence."""
+    finding: Literal["", "upheld", "rejected", "unjudgeable"] = ""
+    """Of an output: upheld means that it is wrong."""
+    file: dict[str, object] = {}  # noqa: RUF012  the portable verdict on an output, empty unless asked for
 
 
 class FraudView(View, frozen=True, kw_only=True):
@@ -62,7 +82,7 @@ class FraudView(View, frozen=True, kw_only=True):
 
     culprit: str
     culprit_name: str = ""
-    kind: Literal["FORK", "STALE_CLAIM", "DOUBLE_VERDICT", "FALSE_ACK"]
+    kind: Literal["FORK", "STALE_CLAIM", "DOUBLE_VERDICT", "FALSE_ACK", "NO_REFUND"]
     channel_id: str
     words: str
     proven: bool
@@ -74,9 +94,18 @@ class FraudView(View, frozen=True, kw_only=True):
 
 
 class DisputeView(View, frozen=True, kw_only=True):
+    kind: Literal["balance", "output"] = "balance"
+    """What is disputed: the balances of a channel, or the output of a job that was paid on it."""
     channel_id: str
     case_id: str
-    """The same id: a channel has one case at most. "" without witnesses."""
+    """The channel's: its balances have one case at most; "" without witnesses. An output's case has an id of its own."""
+    job_id: str = ""
+    """Whose output is disputed."""
+    module: str = ""
+    refund_u: int = 0
+    """What is to be returned if the output is wrong."""
+    request_id: str = ""
+    """At its executor: the payment request for the refund that its owner has to approve."""
     role: Literal["party", "witness"]
     peer_id: str
     """The other side; for a witness the one against whom it was filed."""
@@ -108,3 +137,8 @@ class DisputeView(View, frozen=True, kw_only=True):
     """... and of the other side."""
     verdict: VerdictView | None = None
     frauds: tuple[FraudView, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """By which one dispute is told from another."""
+        return self.case_id or self.channel_id

@@ -102,6 +102,7 @@ class CourtNode(Node):
             channels=self.service,
             name_of=lambda peer: f"n{peer[-4:]}",
             candidates=lambda peer: [m for m in self.members if m not in (peer, self.id)],
+            runs_jobs=lambda peer: False,
             willing=lambda peer: self.willing and peer in self.members,
             shares_guild=lambda peer: peer in self.members,
             fellows=lambda peer: [m for m in self.members if m not in (peer, self.id)],

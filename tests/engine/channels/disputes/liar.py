@@ -6,7 +6,7 @@ from tests.engine.channels.disputes.court import CourtNode
 from zstui.engine.bus import Bus
 from zstui.engine.channels import store
 from zstui.engine.channels.disputes.messages import DisputeOpen, Evidence, Opening
-from zstui.engine.channels.disputes.party import _opening
+from zstui.engine.channels.disputes.party import opening_of
 from zstui.engine.channels.disputes.unit import Unit
 from zstui.engine.channels.messages import Close, take
 from zstui.engine.channels.state import Half
@@ -31,7 +31,7 @@ class Liar:
         id = bytes.fromhex(channel)
         opening, pays, theirs = await node.db.read(
             lambda tx: (
-                _opening(Unit(tx, node.identity, 0), node.service.record(channel)),
+                opening_of(Unit(tx, node.identity, 0), node.service.record(channel)),
                 [raw for _, raw in store.envelopes(tx, id, store.OUT, 1, 99, 99)],
                 [raw for _, raw in store.envelopes(tx, id, store.IN, 1, 99, 99)],
             )
@@ -42,7 +42,7 @@ class Liar:
     @classmethod
     async def instead_of_witness(cls, node: CourtNode, party: CourtNode, channel: str) -> Liar:
         """A witness that turned; the opening is as a party of the channel has it."""
-        opening = await party.db.read(lambda tx: _opening(Unit(tx, party.identity, 0), party.service.record(channel)))
+        opening = await party.db.read(lambda tx: opening_of(Unit(tx, party.identity, 0), party.service.record(channel)))
         await node.stop()
         return cls(node, channel, opening, [], [])
 

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import msgspec
 
-from zstui.engine.channels.disputes.messages import FaultKind, FraudProof, Verdict
+from zstui.engine.channels.disputes.messages import FaultKind, FraudProof, OutputVerdict, Verdict
 from zstui.engine.channels.messages import Close, Pay, Reestablish, read, take
 from zstui.engine.errors import BadInput, ProtocolError
 from zstui.engine.identity.envelope import Signed
@@ -21,9 +21,8 @@ from zstui.engine.money import format_amount
 from zstui.engine.views import CheckView
 
 PROOF_VERSION = 1
-_BODIES: dict[str, type[Pay | Close | Reestablish | Verdict]] = {
-    cls.__name__: cls for cls in (Pay, Close, Reestablish, Verdict)
-}
+Word = Pay | Close | Reestablish | Verdict | OutputVerdict
+_BODIES: dict[str, type[Word]] = {cls.__name__: cls for cls in (Pay, Close, Reestablish, Verdict, OutputVerdict)}
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -41,7 +40,7 @@ class _Word(msgspec.Struct, frozen=True):
     """One signed document, read."""
 
     signed: Signed
-    body: Pay | Close | Reestablish | Verdict
+    body: Word
 
 
 def find(docs: tuple[bytes, ...]) -> Proof | None:
@@ -138,6 +137,11 @@ def _compare(a: _Word, b: _Word) -> tuple[FaultKind | None, str]:
     match a.body, b.body:
         case Verdict() as one, Verdict() as two:
             return "DOUBLE_VERDICT", (f"It signed two verdicts on one case: {_split(one)}, and {_split(two)}.")
+        case OutputVerdict() as one, OutputVerdict() as two:
+            return "DOUBLE_VERDICT", (
+                f"It signed two verdicts on one output: {one.finding} with a refund of {format_amount(one.refund_u)}, and "
+                f"{two.finding} with {format_amount(two.refund_u)}."
+            )
         case Close() as close, Close() as other:
             return "FORK", f"It closed its half twice: at payment {close.my_seq} and at payment {other.my_seq}."
         case Close() as close, Pay() as pay if close.my_seq < pay.seq:

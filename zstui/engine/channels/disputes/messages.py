@@ -16,7 +16,8 @@ MAX_DOCUMENTS = 6
 """Documents in one filing or one piece of evidence."""
 
 Side = Literal[0, 1]
-FaultKind = Literal["FORK", "STALE_CLAIM", "DOUBLE_VERDICT", "FALSE_ACK"]
+FaultKind = Literal["FORK", "STALE_CLAIM", "DOUBLE_VERDICT", "FALSE_ACK", "NO_REFUND"]
+Finding = Literal["upheld", "rejected", "unjudgeable"]
 Documents = Annotated[tuple[Document, ...], Meta(max_length=MAX_DOCUMENTS)]
 
 
@@ -103,6 +104,21 @@ class Verdict(Body, frozen=True):
     bal_lo: Count
     bal_hi: Count
     faults: Annotated[tuple[Fault, ...], Meta(max_length=8)]
+
+
+class OutputVerdict(Body, frozen=True):
+    """What a witness found when it ran a job again, about whose output the payer complained. Binding once m witnesses of the
+    channel have signed the same bytes."""
+
+    ch: Hash
+    """The case's id, which is that of no channel."""
+    complaint: Hash
+    """SHA-256 of the complaint's envelope."""
+    finding: Finding
+    result: Hash
+    """SHA-256 over all that its own run gave; zeros where it could not run it."""
+    refund_u: Count
+    """What the executor is to return."""
 
 
 class FraudProof(Body, frozen=True):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from zstui.engine.channels.disputes.messages import Fault, Opening, Side, Verdict
+from zstui.engine.channels.disputes.messages import Fault, Opening, OutputVerdict, Side, Verdict
 from zstui.engine.channels.messages import (
     Ack,
     Close,
@@ -54,10 +54,16 @@ def side_of(params: Params, peer: PeerId) -> Side:
 def check_filing(ch: bytes, opening: Opening) -> None:
     """Raises ProtocolError unless both sides agreed to this channel with these witnesses."""
     params = opening.params
-    if channel_id(params) != ch:
-        raise ProtocolError("A filing whose terms belong to another channel.")
     if not params.witnesses or not check_panel(params):
         raise ProtocolError("A filing on a channel without witnesses.")
+    check_opened(ch, opening)
+
+
+def check_opened(ch: bytes, opening: Opening) -> None:
+    """Raises ProtocolError unless both sides agreed to this channel."""
+    params = opening.params
+    if channel_id(params) != ch:
+        raise ProtocolError("A filing whose terms belong to another channel.")
     check_opening(params.pk_lo, ch, opening.sig_lo)
     check_opening(params.pk_hi, ch, opening.sig_hi)
 
@@ -224,7 +230,7 @@ def faults_in(joined: Joined) -> tuple[Fault, ...]:
     return tuple(Fault(side, kind) for side, kind in sorted(found))  # type: ignore[arg-type]
 
 
-def verdict_digest(verdict: Verdict) -> bytes:
+def verdict_digest(verdict: Verdict | OutputVerdict) -> bytes:
     return hashlib.sha256(msgspec.msgpack.encode(verdict)).digest()
 
 

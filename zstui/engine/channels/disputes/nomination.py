@@ -51,15 +51,18 @@ class Nomination:
         clock: Clock,
         *,
         candidates: Candidates,
+        runs_jobs: Callable[[PeerId], bool],
         willing: Callable[[PeerId], bool],
         name_of: Callable[[PeerId], str],
     ) -> None:
-        """``willing``: I would witness where this peer asks."""
+        """``runs_jobs``: this peer runs jobs for others, so that it can judge an output, too. ``willing``: I would witness where
+        this peer asks."""
         self._identity = identity
         self._network = network
         self._db = db
         self._clock = clock
         self._candidates = candidates
+        self._runs_jobs = runs_jobs
         self._willing = willing
         self._name_of = name_of
         self._agreed: OrderedDict[PeerId, tuple[frozenset[bytes], int]] = OrderedDict()
@@ -104,9 +107,9 @@ class Nomination:
         return Panel(tuple(sorted(public_key_of(p) for p in (*mine, *theirs))), quorum(n))
 
     async def _pick(self, other: PeerId, there: Sequence[PeerId], number: int, until_ms: int) -> list[PeerId]:
-        """``number`` of ``there`` that are online and agree, by chance. Raises Refused."""
+        """``number`` of ``there`` that are online and agree, by chance, and of those that run jobs first. Raises Refused."""
         online = self._network.connected()
-        waiting = sorted((p for p in there if p in online), key=lambda _: os.urandom(8))
+        waiting = sorted((p for p in there if p in online), key=lambda p: (not self._runs_jobs(p), os.urandom(8)))
         found: list[PeerId] = []
         while len(found) < number and waiting:
             asked, waiting = waiting[: number - len(found)], waiting[number - len(found) :]

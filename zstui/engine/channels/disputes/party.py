@@ -25,7 +25,7 @@ def file(unit: Unit, channel: Channel) -> Case:
     case = store.load(unit.tx, channel.id)
     if case is not None:
         return case
-    opening = _opening(unit, channel)
+    opening = opening_of(unit, channel)
     case = unit.save(Case(id=channel.id, seat="party", opening=opening, filed_by=unit.me, filed_us=unit.now_us))
     raw = unit.seal(DisputeOpen(channel.id, opening, own_documents(unit, channel)))
     store.add_submission(unit.tx, case.id, unit.me, raw, unit.now_us)
@@ -196,7 +196,7 @@ def _answer(unit: Unit, case: Case, denied: bytes) -> bytes | None:
     return channel_store.envelope(unit.tx, case.id, channel_store.IN, seq)
 
 
-def _opening(unit: Unit, channel: Channel) -> Opening:
+def opening_of(unit: Unit, channel: Channel) -> Opening:
     """Params and both consents, from the stored Accept and Confirm."""
     mine, theirs = channel_store.OUT, channel_store.IN
     accepted = channel_store.document(unit.tx, channel.id, "accept", theirs if channel.proposer else mine)

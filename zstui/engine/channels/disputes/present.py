@@ -30,6 +30,7 @@ FAULTS: dict[FaultKind, str] = {
     "STALE_CLAIM": "claimed less than it had signed to have paid",
     "DOUBLE_VERDICT": "signed two verdicts on one case",
     "FALSE_ACK": "acknowledged a payment that was never made",
+    "NO_REFUND": "did not return in time what it was paid for a wrong output",
 }
 
 

@@ -55,6 +55,8 @@ class DisputeProtocol:
         self._identity = identity
         self._desk = desk
         self._meter = Meter(clock)
+        self.kinds: dict[str, type[Body]] = dict(KINDS)
+        """What may arrive unasked."""
 
     async def serve(self, stream: Stream) -> None:
         raw = await stream.receive(RECEIVE_S)
@@ -63,7 +65,7 @@ class DisputeProtocol:
             if not self._meter.take(stream.peer):
                 raise Busy("Too many messages; try later.")
             signed = take(raw)
-            kind = KINDS.get(signed.kind)
+            kind = self.kinds.get(signed.kind)
             if kind is None:
                 raise ProtocolError(f"A {signed.kind!r} is not known here.")
             answer = await self._desk.handle(stream.peer, signed, read(signed, kind))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 from zstui.engine import events
@@ -15,7 +15,7 @@ from zstui.engine.channels.disputes.messages import Nominate, WitnessAsk
 from zstui.engine.channels.disputes.nomination import Candidates, Nomination
 from zstui.engine.channels.disputes.post import Post
 from zstui.engine.channels.disputes.present import File
-from zstui.engine.channels.disputes.protocol import DisputeProtocol
+from zstui.engine.channels.disputes.protocol import Desk, DisputeProtocol
 from zstui.engine.channels.disputes.store import Letter
 from zstui.engine.channels.disputes.unit import Decision, Outcome, Penalty, Unit, proof_message
 from zstui.engine.channels.model import Channel
@@ -57,12 +57,14 @@ class DisputeService:
         name_of: Callable[[PeerId], str],
         candidates: Candidates,
         willing: Callable[[PeerId], bool],
+        runs_jobs: Callable[[PeerId], bool],
         shares_guild: Callable[[PeerId], bool],
         fellows: Callable[[PeerId], Iterable[PeerId]],
         guilds_of: Callable[[PeerId, PeerId], Iterable[str]],
         blacklist: Callable[[PeerId, int, str, str], Awaitable[None]],
     ) -> None:
-        """``candidates``: who could witness between a peer and me. ``willing``: I would witness where it asks.
+        """``candidates``: who could witness between a peer and me; those that ``runs_jobs`` are asked first. ``willing``: I would
+        witness where it asks.
         ``shares_guild``: its word is worth checking. ``fellows``: who should hear of its fraud. ``guilds_of``: guilds of
         mine that both are in. ``blacklist``: (peer, hours, why, guild or "" for everywhere), never shortening what stands."""
         self._identity = identity
@@ -83,11 +85,21 @@ class DisputeService:
         self._loops: list[asyncio.Task[None]] = []
         self._swept_us = 0
         self.nomination = Nomination(
-            identity, network, db, clock, candidates=candidates, willing=willing, name_of=name_of
+            identity,
+            network,
+            db,
+            clock,
+            candidates=candidates,
+            runs_jobs=runs_jobs,
+            willing=willing,
+            name_of=name_of,
         )
         self._post = Post(network, db, self._declined)
         self._ready = asyncio.Event()
-        network.handle(DISPUTE_PROTOCOL, DisputeProtocol(identity, clock, self).serve)
+        self._protocol = DisputeProtocol(identity, clock, self)
+        self._desks: dict[str, Desk] = {}
+        """Who else carries out messages, by their kinds."""
+        network.handle(DISPUTE_PROTOCOL, self._protocol.serve)
 
     # -- life
 
@@ -151,7 +163,7 @@ class DisputeService:
             await self._refresh(id)
             return self.view(channel_id)
         try:
-            await self._commit(lambda unit: party.submit(unit, file.case, docs))
+            await self.commit(lambda unit: party.submit(unit, file.case, docs))
         except ProtocolError as error:
             raise BadInput(f"This is no evidence in this dispute: {error}") from error
         return self.view(channel_id)
@@ -216,6 +228,8 @@ class DisputeService:
 
     async def handle(self, sender: PeerId, signed: Signed, body: Body) -> Body:
         await self._ready.wait()
+        if signed.kind in self._desks:
+            return await self._desks[signed.kind].handle(sender, signed, body)
         if isinstance(body, WitnessAsk | Nominate):
             if signed.signer != sender:
                 raise ProtocolError("A request that is not signed by the peer that sent it.")
@@ -223,11 +237,16 @@ class DisputeService:
                 return await self.nomination.on_ask(sender, body)
             return await self.nomination.on_nominate(sender, body)
         trusted = self._shares_guild(sender)
-        return await self._commit(lambda unit: docket.carry_out(unit, sender, signed, body, trusted))
+        return await self.commit(lambda unit: docket.carry_out(unit, sender, signed, body, trusted))
 
-    # -- inside
+    # -- for what else is brought before witnesses
 
-    async def _commit(self, work: Callable[[Unit], T]) -> T:
+    def also(self, kinds: Mapping[str, type[Body]], desk: Desk) -> None:
+        """Take further kinds of messages, which ``desk`` carries out. Before the start."""
+        self._protocol.kinds.update(kinds)
+        self._desks.update(dict.fromkeys(kinds, desk))
+
+    async def commit(self, work: Callable[[Unit], T]) -> T:
         """Run ``work`` in one transaction, then show, send and carry out what follows, even if the caller goes away."""
 
         async def run() -> T:
@@ -241,6 +260,8 @@ class DisputeService:
             return result
 
         return await asyncio.shield(self._spawn(run()))
+
+    # -- inside
 
     def _apply(self, out: Outcome, files: dict[bytes, File | None]) -> None:
         self._files.update({id: file for id, file in files.items() if file is not None})
@@ -281,7 +302,7 @@ class DisputeService:
         """Tell fellow members, who check it themselves."""
         to = [p for p in self._fellows(proof.culprit) if p not in (proof.culprit, self._identity.peer_id)][:MAX_SPREAD]
         raw = seal(self._identity, proof_message(proof))
-        await self._commit(lambda unit: unit.mail(to, proof.channel, raw))
+        await self.commit(lambda unit: unit.mail(to, proof.channel, raw))
 
     async def _declined(self, letter: Letter, why: str) -> None:
         self._bus.publish(
@@ -304,7 +325,7 @@ class DisputeService:
                 if channel.params.witnesses:
                     party.file(unit, channel)
 
-        await self._commit(work)
+        await self.commit(work)
 
     async def _carry_out_decided(self) -> None:
         """A verdict on record whose channel the last run did not get to close."""
@@ -362,7 +383,7 @@ class DisputeService:
         for file in self._hearing():
             if file.deadline_us is not None and now >= file.deadline_us:
                 case = file.case
-                await self._commit(lambda unit, case=case: hearing.evaluate(unit, case))  # type: ignore[misc]
+                await self.commit(lambda unit, case=case: hearing.evaluate(unit, case))  # type: ignore[misc]
         await self._post.wake_all()
         if now - self._swept_us >= SWEEP_US:
             self._swept_us = now
