@@ -178,7 +178,7 @@ async def betray(home: Path, address: str, victim: str, guild: str) -> int:
         kinds = (
             ("manifest", s.identity.peer_id),
             ("agreement", s.identity.peer_id),
-            ("bid", victim),
+            ("agreement", victim),
             ("receipt", victim),
         )
         documents = [

@@ -84,6 +84,9 @@ class Between:
                 hardware=clean_text(self.hardware, MAX_HARDWARE),
                 region=clean_text(self.settings.region, MAX_REGION),
                 modules=self.jobs.standing.usual_modules(self.settings.card_modules),
+                note_ms=self.settings.note_ms,
+                accept_ms=self.settings.accept_ms,
+                exposure_max_u=self.settings.exposure_max_u,
             ),
         )
 

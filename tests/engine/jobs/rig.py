@@ -36,6 +36,7 @@ QUICK = Timing(
     retry_most=0.05,
     grace=0.6,
     fetch=5.0,
+    prompt=0.02,
     coalesce=0.005,
     drain=0.2,
 )
@@ -354,6 +355,9 @@ class World:
             timeout_s=s.max_timeout_s,
             price_per_second_nano=s.price_per_second_nano,
             price_per_mib_nano=s.price_per_mib_nano,
+            note_ms=s.note_ms,
+            accept_ms=s.accept_ms,
+            exposure_max_u=s.exposure_max_u,
         )
 
     def candidates(self, me: Peer, spec: JobSpec) -> list[ExecutorView]:

@@ -8,10 +8,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.engine.jobs.docs import EXECUTOR, PAYER, WITNESS, attestation, evidence
 from zstui.engine.identity.envelope import seal
-from zstui.engine.jobs.receipt import Evidence, make_bundle, verify_bundle
+from zstui.engine.jobs.receipt import NO_BID, Evidence, make_bundle, verify_bundle
 
 
 def failed(e: Evidence) -> set[str]:
@@ -69,6 +70,12 @@ def test_both_signatures_are_needed() -> None:
         assert failed(broken)
 
 
+def test_the_bid_is_there_if_and_only_if_the_agreement_is_on_one() -> None:
+    assert failed(replace(evidence(), bid=b"")) == {"agreement"}
+    assert failed(evidence(terms={"bid": NO_BID})) == {"agreement"}
+    assert failed(replace(evidence(terms={"bid": NO_BID}), bid=b"")) == set()
+
+
 def test_a_mismatch_contradiction_or_party_is_no_witness() -> None:
     good = evidence()
     name = f"witness {WITNESS.peer_id[-8:]}"
@@ -79,25 +86,16 @@ def test_a_mismatch_contradiction_or_party_is_no_witness() -> None:
         (WITNESS, attestation(good.receipt, True, receipt=b"x" * 32)),
         (EXECUTOR, attestation(good.receipt, True, witness=EXECUTOR.peer_id)),
     ):
-        broken = Evidence(
-            manifest=good.manifest,
-            agreements=good.agreements,
-            receipt=good.receipt,
-            attestations=(seal(signer, word),),
-        )
+        broken = replace(good, attestations=(seal(signer, word),))
         assert failed(broken) & {name, f"witness {EXECUTOR.peer_id[-8:]}"}
     twice = (seal(WITNESS, attestation(good.receipt, True)),) * 2
-    assert failed(
-        Evidence(manifest=good.manifest, agreements=good.agreements, receipt=good.receipt, attestations=twice)
-    ) == {name}
+    assert failed(replace(good, attestations=twice)) == {name}
 
 
 def test_inexact_gas_is_not_compared() -> None:
     good = evidence()
     word = seal(WITNESS, attestation(good.receipt, True, gas=1, gas_exact=False))
-    assert not failed(
-        Evidence(manifest=good.manifest, agreements=good.agreements, receipt=good.receipt, attestations=(word,))
-    )
+    assert not failed(replace(good, attestations=(word,)))
 
 
 def test_the_readable_part_must_say_what_was_signed() -> None:

@@ -239,9 +239,9 @@ async def test_old_settled_jobs_are_forgotten_with_all_they_left(world: World) -
     await pay(alice, bob, kept[0])
     await pay(alice, bob, kept[1])
     await until(lambda: sum(j.settled for j in alice.jobs._room.records) == 2)
-    assert alice.jobs._room.records.beyond(2) == [kept[0]]
-    assert alice.jobs._room.records.beyond(1) == kept[:2]
-    assert alice.jobs._room.records.beyond(0) == kept, "beyond twice the limit even what is owed goes"
+    assert alice.jobs._room.records.beyond(2, 2**62) == [kept[0]]
+    assert alice.jobs._room.records.beyond(1, 2**62) == kept[:2]
+    assert alice.jobs._room.records.beyond(0, 2**62) == kept, "beyond twice the limit even what is owed goes"
     await alice.jobs._room.records.drop(kept[:1])
     assert {v.job_id for v in alice.jobs.views()} == set(kept[1:])
     rows = await alice.db.read(

@@ -50,6 +50,10 @@ class Card(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Where the machine is, in its owner's words."""
     modules: tuple[str, ...] = ()
     """CIDs of modules that are compiled here already."""
+    note_ms: int = 0
+    """A running job is billed so often; this and the next two are what the node's settings of these names say."""
+    accept_ms: int = 0
+    exposure_max_u: int = 0
 
 
 def read_card(raw: bytes, peer: PeerId) -> Card:
@@ -65,6 +69,9 @@ def read_card(raw: bytes, peer: PeerId) -> Card:
         card.price_per_mib_nano,
         card.issued_us,
         card.speed,
+        card.note_ms,
+        card.accept_ms,
+        card.exposure_max_u,
     )
     counted = len(card.tags) <= MAX_TAGS and len(card.modules) <= MAX_MODULES
     if any(not 0 <= n <= _MAX_NUMBER for n in numbers) or not counted:

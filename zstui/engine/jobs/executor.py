@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
 from zstui.engine.clock import US
 from zstui.engine.errors import InvalidManifest, ProtocolError
-from zstui.engine.identity.envelope import open_envelope, seal
+from zstui.engine.identity.envelope import Signed, open_envelope, seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
+from zstui.engine.jobs.agreeing import Ask, ask_for, bid_for, is_fresh, is_on
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.feed import Feeds
 from zstui.engine.jobs.manifest import Manifest, Terms, can_execute, open_manifest, price
 from zstui.engine.jobs.messages import Accept, Ack, Agreed, Attach, Attested, Bidding, Offer, Refusal, RefusalCode
-from zstui.engine.jobs.model import Job, agreed_changes, new_job
-from zstui.engine.jobs.notes import NoteTerms, note_terms
+from zstui.engine.jobs.model import agreed_changes, new_job
 from zstui.engine.jobs.notes_refund import Refunder
 from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.ports import RequestPayment
 from zstui.engine.jobs.protocol import SealedStream
 from zstui.engine.jobs.receipt import (
     MAX_ATTESTATIONS,
-    NO_CHANNEL,
+    NO_BID,
     Agreement,
-    Bid,
     Receipt,
     agreement_id,
     attestation_check,
@@ -37,6 +40,7 @@ OVERDUE_US = 86_400 * US
 """A payer that leaves a receipt unpaid for longer gets no more work here until it pays."""
 MAX_NEGOTIATIONS = 32
 """Offers of one peer under negotiation at the same time."""
+MAX_DENIED = 4096
 
 
 class Executor:
@@ -50,6 +54,8 @@ class Executor:
         """Exposure of agreements that are being committed."""
         self._accepted = Signal()
         """Fired when such a commit has ended."""
+        self._denied: dict[bytes, None] = {}
+        """Ids of agreements that I said I do not have, the latest last."""
         self._negotiating: dict[PeerId, set[SealedStream]] = {}
         self._stopping = False
 
@@ -164,121 +170,93 @@ class Executor:
             self._negotiating[peer].discard(s)
             if not self._negotiating[peer]:
                 del self._negotiating[peer]
-        if agreed:
-            await self._feeds.serve(s, 0, 0)
+        if agreed is not None:
+            await self._feeds.serve(s, 0, 0, agreed)
 
-    async def _negotiate(self, s: SealedStream, offer: Offer) -> bool:
+    async def _negotiate(self, s: SealedStream, offer: Offer) -> Agreed | None:
+        """What the submitter is told of its job, which is under way then; None if it is not taken."""
         room = self._room
         try:
             signed, m = open_manifest(offer.manifest, s.peer)
         except InvalidManifest as error:
             await s.send(Refusal("invalid", str(error)))
-            return False
+            return None
         if (signed.digest.hex(), m.guild_id) != (s.job_id, s.guild_id):
             raise ProtocolError("An offer whose head names another job or guild.")
-        if room.records.get(s.job_id) is not None:
-            await s.send(Refusal("refused", "the job is already agreed"))
-            return False
-        refused = self.refusal(s.peer, m)
-        if refused:
-            await s.send(Refusal(*refused))
-            return False
-        bid = self._bid(signed.digest, s.peer, m)
-        raw_bid = seal(room.identity, bid)
-        await s.send(Bidding(raw_bid))
-        accept = await s.expect(Accept, room.timing.answer)
-        theirs = open_envelope(accept.agreement, s.peer)
+        if await self._refused(s, m):
+            return None
+        papers = [Paper("manifest", s.peer, offer.manifest)]
+        theirs = self._proposed(s, m, offer)
+        if theirs is None:
+            raw_bid, theirs = await self._bid(s, m)
+            if await self._refused(s, m):
+                return None
+            papers.append(Paper("bid", room.me, raw_bid))
         a = theirs.decode(Agreement)
-        self._check_agreement(a, m, bid, open_envelope(raw_bid).digest, s)
-        refused = self.refusal(s.peer, m)
-        if refused or room.records.get(s.job_id) is not None or s.job_id in self._accepting:
-            await s.send(Refusal(*(refused or ("refused", "the job is already agreed"))))
-            return False
         mine = seal(room.identity, a)
         if open_envelope(mine).body != theirs.body:
             raise ProtocolError("An agreement that is not in its one canonical encoding.")
+        papers += [Paper("agreement", s.peer, theirs.raw), Paper("agreement", room.me, mine)]
         self._accepting[s.job_id] = (s.peer, a.exposure_u)
         try:
-            await self._keep(s, m, a, agreement_id(theirs), (offer.manifest, raw_bid, accept.agreement, mine))
+            await self._keep(s.job_id, m, a, agreement_id(theirs), papers)
         finally:
             del self._accepting[s.job_id]
             self._accepted.fire()
+        agreed = Agreed(mine, self._runs.ahead(""))
         self._runs.begin(s.job_id, m)
-        await s.send(Agreed(mine))
-        return True
+        return agreed
 
-    def _bid(self, manifest: bytes, peer: PeerId, m: Manifest) -> Bid:
-        room = self._room
-        channel = room.channels.funds_with(peer)
-        settings = room.settings
-        wanted = NoteTerms(settings.note_ms, settings.accept_ms, settings.exposure_max_u)
-        terms = note_terms(m, wanted, settings.price_per_second_nano, settings.price_per_mib_nano)
-        return Bid(
-            manifest=manifest,
-            executor=room.me,
-            price_per_second_nano=room.settings.price_per_second_nano,
-            price_per_mib_nano=room.settings.price_per_mib_nano,
-            channel=bytes.fromhex(channel.channel_id) if channel is not None and self._exposure(m) else NO_CHANNEL,
-            waiting=self._runs.ahead(""),
-            expires_us=room.clock.now_us() + BID_TTL_US,
-            note_ms=terms.note_ms,
-            accept_ms=terms.accept_ms,
-            exposure_max_u=terms.exposure_max_u,
-        )
+    async def _refused(self, s: SealedStream, m: Manifest) -> bool:
+        """Tell the submitter why its job is not taken, if it is not."""
+        refused = self.refusal(s.peer, m)
+        if refused is None and (self._room.records.get(s.job_id) is not None or s.job_id in self._accepting):
+            refused = "refused", "the job is already agreed"
+        if refused is not None:
+            await s.send(Refusal(*refused))
+        return refused is not None
 
-    def _check_agreement(self, a: Agreement, m: Manifest, bid: Bid, bid_hash: bytes, s: SealedStream) -> None:
-        asked = (
-            bid.manifest,
-            bid_hash,
-            s.peer,
-            self._room.me,
-            bid.channel,
-            bid.price_per_second_nano,
-            bid.price_per_mib_nano,
-            m.terms.max_total_u,
-            price(m, bid.price_per_second_nano, bid.price_per_mib_nano).total_u,
-            (bid.note_ms, bid.accept_ms, bid.exposure_max_u),
-        )
-        got = (
-            a.manifest,
-            a.bid,
-            a.submitter,
-            a.executor,
-            a.channel,
-            a.price_per_second_nano,
-            a.price_per_mib_nano,
-            a.max_total_u,
-            a.exposure_u,
-            (a.note_ms, a.accept_ms, a.exposure_max_u),
-        )
-        if got != asked or len(a.nonce) != 16:
+    def _ask(self, m: Manifest, peer: PeerId) -> Ask:
+        channel = self._room.channels.funds_with(peer)
+        return ask_for(m, self._room.offer(m.guild_id), "" if channel is None else channel.channel_id)
+
+    def _proposed(self, s: SealedStream, m: Manifest, offer: Offer) -> Signed | None:
+        """The agreement that came with an offer; None where it is not what I ask for now, and a bid has to say so. Raises
+        ProtocolError."""
+        if not offer.agreement:
+            return None
+        theirs = open_envelope(offer.agreement, s.peer)
+        a = theirs.decode(Agreement)
+        good = is_on(a, self._ask(m, s.peer), m, bytes.fromhex(s.job_id), NO_BID, self._room.me)
+        if not good or not is_fresh(a, self._room.clock.now_us()) or agreement_id(theirs) in self._denied:
+            return None
+        return theirs
+
+    async def _bid(self, s: SealedStream, m: Manifest) -> tuple[bytes, Signed]:
+        """Bid, and have the submitter's agreement on it; returns both as signed. Raises ProtocolError, NetError."""
+        room, ask, manifest = self._room, self._ask(m, s.peer), bytes.fromhex(s.job_id)
+        until = room.clock.now_us() + BID_TTL_US
+        raw = seal(room.identity, bid_for(ask, manifest, room.me, self._runs.ahead(""), until))
+        await s.send(Bidding(raw))
+        theirs = open_envelope((await s.expect(Accept, room.timing.answer)).agreement, s.peer)
+        if not is_on(theirs.decode(Agreement), ask, m, manifest, open_envelope(raw).digest, room.me):
             raise ProtocolError("An agreement on other terms than the bid's.")
-        if self._room.clock.now_us() > bid.expires_us:
+        if room.clock.now_us() > until:
             raise ProtocolError("The bid has expired.")
+        return raw, theirs
 
-    async def _keep(
-        self, s: SealedStream, m: Manifest, a: Agreement, agreed: bytes, raws: tuple[bytes, bytes, bytes, bytes]
-    ) -> None:
+    async def _keep(self, job_id: str, m: Manifest, a: Agreement, agreed: bytes, papers: Sequence[Paper]) -> None:
         """Commit the agreement before the executor's signature leaves."""
         room, now = self._room, self._room.clock.now_us()
         terms = Terms(a.price_per_second_nano, a.price_per_mib_nano, a.max_total_u)
-        job = new_job(s.job_id, m, room.me, mine=False, terms=terms, now_us=now)
-        row = {**{f: getattr(job, f) for f in job.__struct_fields__}, **agreed_changes(agreed, a, now)}
-        manifest, bid, theirs, mine = raws
-
-        papers = [
-            Paper("manifest", s.peer, manifest),
-            Paper("bid", room.me, bid),
-            Paper("agreement", s.peer, theirs),
-            Paper("agreement", room.me, mine),
-        ]
-        await room.records.add(Job(**row), papers)
+        job = new_job(job_id, m, room.me, mine=False, terms=terms, now_us=now)
+        await room.records.add(replace(job, **agreed_changes(agreed, a, now)), papers)
 
     async def attach(self, s: SealedStream, attach: Attach) -> None:
         """Take up a job again after a lost stream or a restart of either side.
 
-        The submitter drops an agreement that is not known here, so none may be accepted after that: an earlier stream about
-        the job is over, and one that is being committed is waited for.
+        The submitter drops an agreement that is not known here, so it may not be accepted after that: an earlier stream about
+        the job is over, one that is being committed is waited for, and an offer that comes late finds it denied.
         """
         room = self._room
         for earlier in self._negotiating.get(s.peer, ()):
@@ -288,11 +266,18 @@ class Executor:
             await self._accepted.wait()
         job = room.records.get(s.job_id)
         if job is None or job.mine or job.submitter != s.peer or job.guild_id != s.guild_id:
+            self._deny(attach.agreement)
             await s.send(Refusal("unknown", "the job is not known here"))
             return
         mine = await room.records.papers.raw(s.job_id, "agreement", room.me)
         await s.send(Agreed(mine))
         await self._feeds.serve(s, attach.stdout, attach.stderr)
+
+    def _deny(self, agreement: bytes) -> None:
+        self._denied.pop(agreement, None)
+        self._denied[agreement] = None
+        if len(self._denied) > MAX_DENIED:
+            del self._denied[next(iter(self._denied))]
 
     async def attested(self, s: SealedStream, message: Attested) -> None:
         """Keep what a witness said about a job that ran here."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from zstui.engine.errors import ProtocolError
 from zstui.engine.jobs.execution import Ended
-from zstui.engine.jobs.messages import CHUNK, Ack, Cancel, Done, Note, NoteAnswer, Output, Progress
+from zstui.engine.jobs.messages import CHUNK, Ack, Agreed, Cancel, Completed, Done, Note, NoteAnswer, Output, Progress
 from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.notes_meter import Metered
-from zstui.engine.jobs.outputs import STREAMS, StreamName
+from zstui.engine.jobs.outputs import SMALL, STREAMS, StreamName
 from zstui.engine.jobs.protocol import SealedStream
 from zstui.engine.jobs.room import Room, cancel
 from zstui.engine.jobs.runs import Run, Runs
@@ -34,8 +34,10 @@ class Feeds:
                 break
             await asyncio.sleep(0.02)
 
-    async def serve(self, s: SealedStream, stdout: int, stderr: int) -> None:
-        """Send output and progress as they come, then the receipt; return once it is acknowledged."""
+    async def serve(self, s: SealedStream, stdout: int, stderr: int, agreed: Agreed | None = None) -> None:
+        """Send output and progress as they come, then the receipt; return once it is acknowledged.
+
+        ``agreed`` is what the submitter has to hear before that; of a job that ends at once it hears all in one message."""
         room, job_id = self._room, s.job_id
         previous = self._feeds.pop(job_id, None)
         if previous is not None:
@@ -47,7 +49,10 @@ class Feeds:
         live = self._runs.get(job_id)
         noted = ""
         try:
-            while not listener.done():
+            told = agreed is not None and live is not None and await self._tell_all(s, agreed, live, listener)
+            if agreed is not None and not told:
+                await s.send(agreed)
+            while not told and not listener.done():
                 job = room.records[job_id]
                 if not job.final:
                     await s.send(self._status(job))
@@ -64,9 +69,10 @@ class Feeds:
                 if job.final:
                     raw = await room.records.papers.raw(job_id, "receipt")
                     await s.send(Done(raw))
-                    await asyncio.wait({listener}, timeout=room.timing.fetch if job.outputs else room.timing.answer)
                     break
                 await self._pause(job_id, live, listener)
+            files = room.records[job_id].outputs
+            await asyncio.wait({listener}, timeout=room.timing.fetch if files else room.timing.answer)
             if acked.is_set():
                 await room.records.change(job_id, delivered=True)
                 self._delivered(job_id)
@@ -79,6 +85,19 @@ class Feeds:
             await cancel(listener)
             if not listener.cancelled():
                 listener.exception()
+
+    async def _tell_all(self, s: SealedStream, agreed: Agreed, live: Run, listener: asyncio.Task[None]) -> bool:
+        """Whether the job ended so soon, with so little output, that all of it was said in one message."""
+        assert live.carry is not None
+        await asyncio.wait(
+            {live.carry, listener}, timeout=self._room.timing.prompt, return_when=asyncio.FIRST_COMPLETED
+        )
+        stdout, stderr = bytes(live.output["stdout"]), bytes(live.output["stderr"])
+        if not self._room.records[s.job_id].final or len(stdout) + len(stderr) > SMALL:
+            return False
+        receipt = await self._room.records.papers.raw(s.job_id, "receipt")
+        await s.send(Completed(agreed.agreement, stdout, stderr, receipt))
+        return True
 
     async def _pause(self, job_id: str, live: Run | None, listener: asyncio.Task[None]) -> None:
         """Until there is news of the run or from the submitter: at most a heartbeat, and while the job runs at least

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from zstui.engine.errors import GuildError, NetError, ProtocolError
 from zstui.engine.jobs.manifest import Manifest
-from zstui.engine.jobs.messages import Ack, Done, Note, Output, Progress
+from zstui.engine.jobs.messages import Ack, Completed, Done, Note, Output, Progress
 from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.notes_meter import Metered
 from zstui.engine.jobs.notes_payer import NotePayer
@@ -57,18 +57,33 @@ class Follower:
                     await self._notes.take(job, m, raw, self._elapsed(job_id))
                 case Done(receipt=raw):
                     if not job.receipt_id:
-                        elapsed = self._elapsed(job_id)
-                        await self.received.bring_files(job, raw)
-                        await self._settler.finish(room.records[job_id], m, raw, elapsed)
-                        self._agreed.pop(job_id, None)
-                    await s.send(Ack())
-                    await s.close()
-                    self.received.forget(job_id)
-                    with contextlib.suppress(NetError, GuildError, ProtocolError):
-                        await s.receive(2.0)  # the acknowledgement leaves before the stream is dropped
+                        await self._finish(job, m, raw, bytes.fromhex(job.agreement_id))
+                    await self._acknowledge(s)
                     return
                 case _:
                     raise ProtocolError(f"A {type(message).__name__} while a job runs.")
+
+    async def completed(self, s: SealedStream, m: Manifest, message: Completed, agreement: bytes) -> None:
+        """All of a short job at once; ``agreement`` is the id of what ``message`` countersigns. Raises as ``follow`` does."""
+        job = self._room.records[s.job_id]
+        for name, data in (("stdout", message.stdout), ("stderr", message.stderr)):
+            if data:
+                self.received.take(job.job_id, m, Output(name, 0, data))  # type: ignore[arg-type]  # one of the two
+        await self._finish(job, m, message.receipt, agreement, message.agreement)
+        await self._acknowledge(s)
+
+    async def _finish(self, job: Job, m: Manifest, raw: bytes, agreement: bytes, countersigned: bytes = b"") -> None:
+        job_id, elapsed = job.job_id, self._elapsed(job.job_id)
+        await self.received.bring_files(job, raw, agreement)
+        await self._settler.finish(self._room.records[job_id], m, raw, elapsed, countersigned)
+        self._agreed.pop(job_id, None)
+
+    async def _acknowledge(self, s: SealedStream) -> None:
+        await s.send(Ack())
+        await s.close()
+        self.received.forget(s.job_id)
+        with contextlib.suppress(NetError, GuildError, ProtocolError):
+            await s.receive(2.0)  # the acknowledgement leaves before the stream is dropped
 
     def _elapsed(self, job_id: str) -> int | None:
         """µs since just before my agreement left; None where that was before this process began."""

@@ -4,7 +4,8 @@ The submitter opens every job stream. Frames: first a ``Head`` that names guild 
 sealed under the guild's key with the context ``<protocol>|<job id>``. Only when the guild is over may what settles a
 finished agreement travel as it is, inside the link's own encryption.
 
-- offer:    Offer -> Bidding | Refusal; Accept -> Agreed | Refusal; then the feed
+- offer:    Offer -> Bidding | Refusal; Accept -> Agreed | Refusal; then the feed.
+            An Offer with a proposed agreement -> Agreed, or Completed at once; Bidding, to go on as above; or Refusal
 - attach:   Attach -> Agreed | Refusal; then the feed
 - feed:     Progress and Output until Done; the submitter answers Ack, and may send Cancel at any time;
             a Note while it runs is paid through the channel, or answered with NoteAnswer
@@ -42,6 +43,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 class Offer(Message, frozen=True, tag=1):
     manifest: bytes
+    agreement: bytes = b""
+    """In the submitter's envelope, on the terms of the executor's card; "" to ask for a bid."""
 
 
 class Refusal(Message, frozen=True, tag=2):
@@ -63,6 +66,8 @@ class Agreed(Message, frozen=True, tag=5):
     """The same agreement in the executor's envelope. Sent only once the executor's side is durable."""
 
     agreement: bytes
+    waiting: int = 0
+    """Jobs ahead of this one."""
 
 
 class Attach(Message, frozen=True, tag=6):
@@ -70,6 +75,8 @@ class Attach(Message, frozen=True, tag=6):
 
     stdout: int
     stderr: int
+    agreement: bytes = b""
+    """Id of the agreement that it signed."""
 
 
 class Progress(Message, frozen=True, tag=7):
@@ -95,6 +102,15 @@ class Output(Message, frozen=True, tag=8):
 
 
 class Done(Message, frozen=True, tag=9):
+    receipt: bytes
+
+
+class Completed(Message, frozen=True, tag=26):
+    """A job that ended soon after it was agreed: all that Agreed, Output and Done would have said."""
+
+    agreement: bytes
+    stdout: bytes
+    stderr: bytes
     receipt: bytes
 
 
@@ -154,6 +170,22 @@ AnyMessage = (
     | Chunk
     | Note
     | NoteAnswer
+    | Completed
 )
-OPENABLE = (Refusal, Agreed, Attach, Progress, Output, Done, Ack, Cancel, Attested, Get, Chunk, Note, NoteAnswer)
+OPENABLE = (
+    Refusal,
+    Agreed,
+    Attach,
+    Progress,
+    Output,
+    Done,
+    Ack,
+    Cancel,
+    Attested,
+    Get,
+    Chunk,
+    Note,
+    NoteAnswer,
+    Completed,
+)
 """What may travel without the guild's key once the guild is over."""

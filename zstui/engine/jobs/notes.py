@@ -101,16 +101,13 @@ def note_terms(m: Manifest, wanted: NoteTerms, price_per_second_nano: int, price
     return NoteTerms(wanted.note_ms, wanted.accept_ms, min(exposure_max_u, most))
 
 
-def check_terms(terms: NoteTerms) -> None:
-    """Raises ProtocolError for terms that no payer could keep."""
-    if terms == NoteTerms():
-        return
-    if not (
+def possible(terms: NoteTerms) -> bool:
+    """Whether a payer could keep them."""
+    return terms == NoteTerms() or (
         MIN_PERIOD_MS <= terms.note_ms <= MAX_PERIOD_MS
         and MIN_PERIOD_MS <= terms.accept_ms <= MAX_PERIOD_MS
         and 0 < terms.exposure_max_u <= MAX_FIGURE
-    ):
-        raise ProtocolError("A bid with impossible terms for debit notes.")
+    )
 
 
 def open_note(raw: bytes, executor: PeerId, agreement: bytes) -> tuple[Signed, DebitNote]:

@@ -47,8 +47,14 @@ class Papers:
         if held is not None:
             held.update({(p.kind, p.signer): p.raw for p in papers})
 
+    def dropped(self, job_id: str, *kinds: store.Kind) -> None:
+        """Those of some kinds were deleted."""
+        held = self._held.get(job_id)
+        if held is not None:
+            self._held[job_id] = {key: raw for key, raw in held.items() if key[0] not in kinds}
+
     def forget(self, job_id: str) -> None:
-        """The job is settled, or some of its documents were dropped."""
+        """The job is settled."""
         self._held.pop(job_id, None)
 
     async def raw(self, job_id: str, kind: store.Kind, signer: str = "") -> bytes:

@@ -7,13 +7,14 @@ import os
 
 from zstui.engine.errors import ChannelError, NetError, ProtocolError
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.jobs.manifest import Manifest, Terms, estimate_price, price
+from zstui.engine.jobs.agreeing import Ask, agreement_on, ask_for, asked_in
+from zstui.engine.jobs.manifest import Manifest, estimate_price, price
 from zstui.engine.jobs.messages import Refusal
 from zstui.engine.jobs.model import Job
-from zstui.engine.jobs.notes import NoteTerms, check_terms
+from zstui.engine.jobs.notes import possible
 from zstui.engine.jobs.ports import FundingPort
 from zstui.engine.jobs.protocol import RefusedByPeer
-from zstui.engine.jobs.receipt import Agreement, Bid
+from zstui.engine.jobs.receipt import NO_BID, Agreement, Bid
 from zstui.engine.jobs.room import Room
 from zstui.engine.money import format_amount
 
@@ -80,39 +81,38 @@ class Promises:
         """The executor has signed as well, so that the job's row counts from now on; or it never will."""
         self._pledged.pop(job_id, None)
 
+    def proposal(self, job: Job, m: Manifest) -> Agreement | None:
+        """An agreement on the terms of the executor's card; None where those are not known or cannot be met: what it says
+        itself decides then."""
+        card = self._room.card_of(job.executor)
+        if card is None:
+            return None
+        channel = self._room.channels.funds_with(job.executor)
+        ask = ask_for(m, card, "" if channel is None else channel.channel_id)
+        free_u = 0 if channel is None else channel.mine_u - self.reserved(job.executor, job.job_id)
+        if not ask.is_within(m) or not possible(ask.notes) or free_u < ask.exposure_u(m):
+            return None
+        return self._agreement(job, m, ask, NO_BID)
+
     def agreement(self, job: Job, m: Manifest, bid: Bid, bid_hash: bytes) -> Agreement:
         """My terms for this bid. Raises ProtocolError for a bid that is not an answer to my offer."""
-        room = self._room
-        rates = Terms(bid.price_per_second_nano, bid.price_per_mib_nano, m.terms.max_total_u)
+        ask = asked_in(bid)
         if (bid.manifest.hex(), bid.executor) != (job.job_id, job.executor) or len(bid.channel) != 32:
             raise ProtocolError("A bid for another job.")
-        if not (
-            0 <= rates.price_per_second_nano <= m.terms.price_per_second_nano
-            and 0 <= rates.price_per_mib_nano <= m.terms.price_per_mib_nano
-        ):
+        if not ask.is_within(m):
             raise ProtocolError("A bid above the offered prices.")
-        check_terms(NoteTerms(bid.note_ms, bid.accept_ms, bid.exposure_max_u))
-        card = room.card_of(job.executor)
+        if not possible(ask.notes):
+            raise ProtocolError("A bid with impossible terms for debit notes.")
+        card = self._room.card_of(job.executor)
         if not job.wanted and card is not None:
             asked = (
-                rates.price_per_second_nano > card.price_per_second_nano,
-                rates.price_per_mib_nano > card.price_per_mib_nano,
+                ask.price_per_second_nano > card.price_per_second_nano,
+                ask.price_per_mib_nano > card.price_per_mib_nano,
             )
             if any(asked):
                 raise RefusedByPeer(Refusal("refused", "asks more than it has published"))
-        return Agreement(
-            manifest=bid.manifest,
-            bid=bid_hash,
-            submitter=room.me,
-            executor=job.executor,
-            channel=bid.channel,
-            price_per_second_nano=rates.price_per_second_nano,
-            price_per_mib_nano=rates.price_per_mib_nano,
-            max_total_u=rates.max_total_u,
-            exposure_u=price(m, rates.price_per_second_nano, rates.price_per_mib_nano).total_u,
-            created_us=room.clock.now_us(),
-            nonce=os.urandom(16),
-            note_ms=bid.note_ms,
-            accept_ms=bid.accept_ms,
-            exposure_max_u=bid.exposure_max_u,
-        )
+        return self._agreement(job, m, ask, bid_hash)
+
+    def _agreement(self, job: Job, m: Manifest, ask: Ask, bid: bytes) -> Agreement:
+        now_us = self._room.clock.now_us()
+        return agreement_on(ask, m, bytes.fromhex(job.job_id), bid, job.executor, now_us, os.urandom(16))

@@ -68,13 +68,18 @@ class SealedStream:
             raise ProtocolError(f"A {type(message).__name__} that is not sealed.")
         return message
 
-    async def expect(self, kind: type[M], timeout: float) -> M:
-        """Next message, which must be a ``kind``. Raises RefusedByPeer."""
+    async def answer(self, timeout: float) -> AnyMessage:
+        """Next message, which is no refusal. Raises RefusedByPeer."""
         message = await self.receive(timeout)
-        if isinstance(message, kind):
-            return message
         if isinstance(message, Refusal):
             raise RefusedByPeer(message)
+        return message
+
+    async def expect(self, kind: type[M], timeout: float) -> M:
+        """Next message, which must be a ``kind``. Raises RefusedByPeer."""
+        message = await self.answer(timeout)
+        if isinstance(message, kind):
+            return message
         raise ProtocolError(f"Expected {kind.__name__}, got {type(message).__name__}.")
 
     async def close(self) -> None:

@@ -26,6 +26,8 @@ Status = Literal["success", "failure", "timeout", "cancelled", "error"]
 ReceiptFault = Literal["none", "payer", "executor", "network"]
 NO_CHANNEL = bytes(32)
 """In an agreement whose prices are zero."""
+NO_BID = bytes(32)
+"""In an agreement that its submitter proposed."""
 REPEATABLE: tuple[Status, ...] = ("success", "failure")
 """Statuses that a witness can reproduce."""
 RUNTIME_SLACK_US = 2_000_000
@@ -61,7 +63,7 @@ class Bid(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
 class Agreement(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     manifest: bytes
     bid: bytes
-    """SHA-256 of the signed bid."""
+    """SHA-256 of the signed bid; zeros where the submitter proposed the agreement without one."""
     submitter: PeerId
     executor: PeerId
     channel: bytes
@@ -338,7 +340,7 @@ def verify_bundle(bundle: Mapping[str, object]) -> tuple[CheckView, ...]:
             CheckView(
                 name="agreement",
                 ok=a.manifest == signed.digest
-                and (not evidence.bid or a.bid == open_envelope(evidence.bid, executor).digest),
+                and a.bid == (open_envelope(evidence.bid, executor).digest if evidence.bid else NO_BID),
                 detail="signed by both sides",
             )
         )

@@ -37,10 +37,10 @@ class Received:
         for key in [(job_id, name) for name in STREAMS]:
             self._sizes.pop(key, None)
 
-    async def bring_files(self, job: Job, raw: bytes) -> None:
-        """Fetch what the job left in /out, before its receipt is accepted."""
+    async def bring_files(self, job: Job, raw: bytes, agreement: bytes) -> None:
+        """Fetch what the job left in /out, before its receipt under ``agreement`` is accepted."""
         room = self._room
-        _, r = receipt_of(raw, job.executor, bytes.fromhex(job.agreement_id), bytes.fromhex(job.job_id))
+        _, r = receipt_of(raw, job.executor, agreement, bytes.fromhex(job.job_id))
         for file in r.outputs:
             await room.artifacts.fetch(job.executor, job.guild_id, job.job_id, file.cid, file.size)
             content = await room.artifacts.cache.get(file.cid)

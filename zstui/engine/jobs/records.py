@@ -142,9 +142,9 @@ class Records:
         return self[job_id]
 
     async def withdraw(self, job_id: str) -> None:
-        """Drop my signature under an agreement that the executor did not sign."""
-        self.papers.forget(job_id)
-        await self.change(job_id, lambda tx: store.drop_evidence(tx, job_id, "agreement"))
+        """Drop my signature under an agreement that the executor did not sign, and the bid that it answers."""
+        await self.change(job_id, lambda tx: store.drop_evidence(tx, job_id, "agreement", "bid"))
+        self.papers.dropped(job_id, "agreement", "bid")
 
     async def attest(self, job_id: str, witness: PeerId, *, match: bool, keep: Also) -> Job:
         """Keep a witness's word with ``keep``; if it matches, the witness is named in the job."""
@@ -179,8 +179,9 @@ class Records:
             if j.mine and j.executor == peer and j.agreed and j.fault == "network" and not j.receipt_id and j.final
         ]
 
-    def beyond(self, limit: int) -> list[str]:
-        """The oldest finished jobs above ``limit``: settled ones first, and the others once there are twice as many."""
+    def beyond(self, limit: int, before_us: int) -> list[str]:
+        """The oldest finished jobs above ``limit``: settled ones first, and the others once there are twice as many. None that
+        ended after ``before_us``."""
         finished = [j for j in self._jobs.values() if j.final]
         finished.sort(key=lambda j: j.finished_us)
         settled = [j.job_id for j in finished if j.settled]
@@ -189,7 +190,7 @@ class Records:
             dropped = set(gone)
             rest = [j.job_id for j in finished if j.job_id not in dropped]
             gone += rest[: len(rest) - 2 * limit]
-        return gone
+        return [job_id for job_id in gone if self._jobs[job_id].finished_us < before_us]
 
     async def drop(self, job_ids: list[str]) -> None:
         await self._db.write(lambda tx: store.drop(tx, job_ids))

@@ -39,6 +39,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: int
     price_per_second_nano: int
     price_per_mib_nano: int
+    note_ms: int
+    accept_ms: int
+    exposure_max_u: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,9 @@ class Room:
             timeout_s=self.settings.max_timeout_s,
             price_per_second_nano=self.settings.price_per_second_nano,
             price_per_mib_nano=self.settings.price_per_mib_nano,
+            note_ms=self.settings.note_ms,
+            accept_ms=self.settings.accept_ms,
+            exposure_max_u=self.settings.exposure_max_u,
         )
 
     def refuses_peer(self, peer: PeerId, guild_id: str) -> str:

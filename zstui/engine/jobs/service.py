@@ -20,6 +20,7 @@ from zstui.engine.events import ApprovalChanged, JobMoved, PeerChanged, PeerConn
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import presence_store, store
+from zstui.engine.jobs.agreeing import REMEMBERED_US
 from zstui.engine.jobs.artifacts import Artifacts, Cache
 from zstui.engine.jobs.attempts import latest
 from zstui.engine.jobs.batches import Batches
@@ -237,7 +238,7 @@ class JobService:
             log.error("outputs cannot be measured: %s", error)
 
     async def _forget(self) -> None:
-        gone = self._room.records.beyond(store.RETAIN)
+        gone = self._room.records.beyond(store.RETAIN, self._room.clock.now_us() - REMEMBERED_US)
         if gone:
             await self._room.records.drop(gone)
             for job_id in gone:

@@ -14,7 +14,7 @@ from zstui.engine.events import Notice
 from zstui.engine.jobs import notes_store
 from zstui.engine.jobs.attempts import submission_of
 from zstui.engine.jobs.manifest import Manifest
-from zstui.engine.jobs.model import Job, finished_changes, longest_active_us
+from zstui.engine.jobs.model import Job, agreed_changes, finished_changes, longest_active_us
 from zstui.engine.jobs.output_journal import store_small
 from zstui.engine.jobs.outputs import Printed
 from zstui.engine.jobs.papers import Paper
@@ -51,16 +51,18 @@ class Settler:
         """Whether witnesses are being asked, or the payment is being put to a person."""
         return job_id in self._settling
 
-    async def finish(self, job: Job, m: Manifest, raw: bytes, elapsed_us: int | None) -> None:
+    async def finish(
+        self, job: Job, m: Manifest, raw: bytes, elapsed_us: int | None, countersigned: bytes = b""
+    ) -> None:
         """Verify a receipt against everything I know myself, commit it with the outcome, then see to witnesses and payment.
 
-        ``elapsed_us``: since just before my agreement left; None where that was before this process began. Raises
-        InvalidReceipt, ProtocolError for what is no receipt of this job.
+        ``elapsed_us``: since just before my agreement left; None where that was before this process began.
+        ``countersigned``: the agreement as the executor signed it, where that came with the receipt. Raises InvalidReceipt,
+        ProtocolError for what is no receipt of this job.
         """
         room, job_id = self._room, job.job_id
-        evidence = await room.records.papers.signed(job)
-        mine, theirs = evidence.agreements
-        agreed, a = open_agreement(mine, theirs, room.me, job.executor)
+        mine, *kept = (await room.records.papers.signed(job)).agreements
+        agreed, a = open_agreement(mine, countersigned or kept[0], room.me, job.executor)
         signed, r = receipt_of(raw, job.executor, agreed, bytes.fromhex(job_id))
         if room.records.by_receipt(signed.digest.hex()) is not None:
             raise InvalidReceipt("A receipt that was used before.")
@@ -74,7 +76,11 @@ class Settler:
             *await self._own_checks(job, m, r, elapsed, printed),
         )
         good = all(c.ok for c in checks)
+        papers = [Paper("receipt", job.executor, raw), Paper("checks", "", msgspec.json.encode(checks))]
         changes = finished_changes(signed.digest, r, now)
+        if countersigned:
+            papers.append(Paper("agreement", job.executor, countersigned))
+            changes |= agreed_changes(agreed, a, a.created_us)
         if r.fault == "executor":
             changes["outcome"] = "failure"
         elif r.ok and not r.total_due_u:
@@ -89,7 +95,6 @@ class Settler:
             why = f"Its output is not what was asked for: {wrong}."
             changes |= {"state": "failed", "fault": "payer", "why": why, "outcome": "", "audit": "pending"}
 
-        papers = [Paper("receipt", job.executor, raw), Paper("checks", "", msgspec.json.encode(checks))]
         self._settling.add(job_id)
         try:
             await room.records.change(job_id, lambda tx: store_small(tx, job_id, printed.small), papers, **changes)

@@ -186,8 +186,8 @@ def put_evidence(tx: Tx, job_id: str, kind: Kind, signer: str, raw: bytes) -> No
     tx.execute("INSERT OR REPLACE INTO job_evidence VALUES (?, ?, ?, ?)", (job_id, kind, signer, raw))
 
 
-def drop_evidence(tx: Tx, job_id: str, kind: Kind) -> None:
-    tx.execute("DELETE FROM job_evidence WHERE job_id = ? AND kind = ?", (job_id, kind))
+def drop_evidence(tx: Tx, job_id: str, *kinds: Kind) -> None:
+    tx.executemany("DELETE FROM job_evidence WHERE job_id = ? AND kind = ?", [(job_id, kind) for kind in kinds])
 
 
 def raw(tx: Tx, job_id: str, kind: Kind, signer: str = "") -> bytes:

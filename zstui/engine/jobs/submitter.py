@@ -10,8 +10,6 @@ from msgspec.structs import replace
 
 from zstui.engine.clock import US
 from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused
-from zstui.engine.events import BidReceived
-from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.attempts import FRESH_US, may_move, try_again, worth_another
@@ -19,15 +17,10 @@ from zstui.engine.jobs.dispatch import Candidates, Dispatch
 from zstui.engine.jobs.following import Follower
 from zstui.engine.jobs.manifest import Manifest, open_manifest
 from zstui.engine.jobs.messages import (
-    Accept,
-    Agreed,
-    Attach,
-    Bidding,
     Cancel,
-    Offer,
-    Refusal,
 )
-from zstui.engine.jobs.model import Job, agreed_changes, new_job
+from zstui.engine.jobs.model import Job, new_job
+from zstui.engine.jobs.negotiating import Negotiator
 from zstui.engine.jobs.notes_payer import NotePayer
 from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.ports import FundingPort, PaymentState, RequestPayment
@@ -35,8 +28,6 @@ from zstui.engine.jobs.promises import Promises
 from zstui.engine.jobs.protocol import RefusedByPeer, SealedStream, open_sealed
 from zstui.engine.jobs.receipt import (
     MAX_REASON,
-    Bid,
-    open_agreement,
 )
 from zstui.engine.jobs.records import Signal
 from zstui.engine.jobs.room import Room
@@ -48,6 +39,7 @@ from zstui.engine.store.database import Tx
 from zstui.engine.views import Fault, JobState
 
 AlsoOf = Callable[[Tx, str], None]
+CANCELLED_EARLY = "Cancelled by you before anybody had agreed to run it."
 MAX_PROTOCOL_ERRORS = 3
 """After that many violations an executor is given up."""
 LATE_TRIES = 3
@@ -83,6 +75,14 @@ class Submitter:
             room,
             candidates,
             lambda job, why: room.spawn(self._give_up(job, "failed", "none", why), "giving up a job", job.job_id),
+        )
+        self._negotiator = Negotiator(
+            room,
+            self.promises,
+            self._follower,
+            heard=self._heard,
+            agreed=self._dispatch.agreed,
+            lost=lambda job, why: self._give_up(job, "failed", "executor", why),
         )
         self._live: dict[str, SealedStream] = {}
         self._driving: set[str] = set()
@@ -132,7 +132,7 @@ class Submitter:
         stream = self._live.get(job_id)
         mine = await room.records.papers.raw(job_id, "agreement", room.me)
         if not mine:
-            await self._give_up(job, "cancelled", "none", "Cancelled by you before anybody had agreed to run it.")
+            await self._give_up(job, "cancelled", "none", CANCELLED_EARLY)
             self._dispatch.wake()
             if stream is not None:
                 stream.reset()
@@ -292,11 +292,14 @@ class Submitter:
         room, job_id = self._room, job.job_id
         mine = await room.records.papers.raw(job_id, "agreement", room.me)
         if not mine:
+            if job.cancel:
+                await self._give_up(job, "cancelled", "none", CANCELLED_EARLY)
+                return
             await self.promises.cover(job, m)
         s = await open_sealed(room.network, room.guilds, job.executor, JOB_PROTOCOL, job.guild_id, job_id)
         self._live[job_id] = s
         try:
-            agreed = await (self._attach(s, job, mine) if mine else self._offer(s, job, m, raw))
+            agreed = await (self._negotiator.attach(s, job, mine) if mine else self._negotiator.offer(s, job, m, raw))
             if agreed:
                 if room.records[job_id].cancel or room.records[job_id].retried_as:
                     await s.send(Cancel())
@@ -304,35 +307,6 @@ class Submitter:
         finally:
             self._live.pop(job_id, None)
             s.reset()
-
-    async def _offer(self, s: SealedStream, job: Job, m: Manifest, raw: bytes) -> bool:
-        room, job_id = self._room, job.job_id
-        await s.send(Offer(raw))
-        try:
-            raw_bid = (await s.expect(Bidding, room.timing.answer)).bid
-            self._heard(job_id)
-            opened = open_envelope(raw_bid, job.executor)
-            bid = opened.decode(Bid)
-            a = self.promises.agreement(job, m, bid, opened.digest)
-            self.promises.pledge(job, a)
-            mine = seal(room.identity, a)
-
-            papers = [Paper("bid", job.executor, raw_bid), Paper("agreement", room.me, mine)]
-            await room.records.change(job_id, None, papers)
-            room.bus.publish(BidReceived(job_id, job.executor, job.module_cid, bid.waiting))
-            if room.records[job_id].final:
-                return False
-            self._follower.agreeing(job_id)
-            await s.send(Accept(mine))
-            theirs = (await s.expect(Agreed, room.timing.answer)).agreement
-        except RefusedByPeer:
-            self.promises.release(job_id)
-            await room.records.withdraw(job_id)
-            raise
-        await self._both_signed(job, mine, theirs)
-        self.promises.release(job_id)
-        self._dispatch.agreed(job)
-        return True
 
     async def _refused(self, job: Job, refusal: RefusedByPeer) -> bool:
         """The executor does not take the job: whether to ask it again after a pause.
@@ -342,6 +316,9 @@ class Submitter:
         room = self._room
         reason = clean_text(str(refusal), MAX_REASON)
         if room.records[job.job_id].final:
+            return False
+        if room.records[job.job_id].cancel:
+            await self._give_up(job, "cancelled", "none", CANCELLED_EARLY)
             return False
         if not job.wanted and refusal.kind != "invalid":
             self._dispatch.refused(job.job_id, job.executor, reason, refusal.kind)
@@ -353,37 +330,6 @@ class Submitter:
             return True
         await self._give_up(job, "failed", "payment" if refusal.kind == "payment" else "none", why)
         return False
-
-    async def _attach(self, s: SealedStream, job: Job, mine: bytes) -> bool:
-        room, job_id = self._room, job.job_id
-        await s.send(
-            Attach(self._follower.received.size(job_id, "stdout"), self._follower.received.size(job_id, "stderr"))
-        )
-        message = await s.receive(room.timing.answer)
-        self._heard(job_id)
-        if isinstance(message, Refusal):
-            name = room.name_of(job.executor)
-            if job.agreed:
-                await self._give_up(job, "failed", "executor", f"{name} has lost the job: {message.reason}")
-            else:
-                await room.records.withdraw(job_id)
-            return False
-        if not isinstance(message, Agreed):
-            raise ProtocolError(f"Expected Agreed, got {type(message).__name__}.")
-        if not job.agreed:
-            await self._both_signed(job, mine, message.agreement)
-        return True
-
-    async def _both_signed(self, job: Job, mine: bytes, theirs: bytes) -> None:
-        room, job_id = self._room, job.job_id
-        agreed, a = open_agreement(mine, theirs, room.me, job.executor)
-        await room.records.change(
-            job_id,
-            None,
-            [Paper("agreement", job.executor, theirs)],
-            **agreed_changes(agreed, a, room.clock.now_us()),
-        )
-        self._heard(job_id)
 
     def _heard(self, job_id: str) -> None:
         self._contact[job_id] = self._room.clock.monotonic_us()
