@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PLACE = HERE.parent.parent / ".interop"
-GO_MODULE = "github.com/libp2p/go-libp2p@v0.51.0"
+GO_MODULES = ("github.com/libp2p/go-libp2p@v0.51.0", "github.com/libp2p/go-libp2p-pubsub@v0.19.0")
 
 
 def js() -> list[str]:
@@ -50,7 +50,7 @@ def prepare_go() -> None:
     shutil.copytree(HERE / "go", where, dirs_exist_ok=True)
     if not (where / "go.mod").exists():
         subprocess.run(["go", "mod", "init", "zstui-interop"], cwd=where, check=True, capture_output=True)
-    subprocess.run(["go", "get", GO_MODULE], cwd=where, check=True, capture_output=True)
+    subprocess.run(["go", "get", *GO_MODULES], cwd=where, check=True, capture_output=True)
     subprocess.run(["go", "build", "-o", "peer", "."], cwd=where, check=True)
 
 
@@ -64,7 +64,7 @@ def main() -> None:
             print(f"{name}: left out, for there is no {tool} here")
             continue
         stamp = PLACE / f"{name}.installed"
-        wanted = "".join(sorted(p.read_text() for p in (HERE / name).iterdir() if p.is_file())) + GO_MODULE
+        wanted = "".join(sorted(p.read_text() for p in (HERE / name).iterdir() if p.is_file())) + str(GO_MODULES)
         if stamp.exists() and stamp.read_text() == wanted:
             continue
         prepare()

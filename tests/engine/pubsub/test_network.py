@@ -77,6 +77,15 @@ def test_gossip_recovers_what_the_mesh_lost() -> None:
     assert wanted, "it asked for what it was told of"
 
 
+def test_what_was_published_while_alone_is_told_to_who_comes_within_moments() -> None:
+    """Being taken into the mesh does not make a newcomer miss what it would else be told of."""
+    sim = Sim(2, 0)
+    sim.publish(0, b"alone")
+    sim.connect(*sim.peers)
+    sim.run(3)
+    assert sim.missing(b"alone") == []
+
+
 def test_who_sends_invalid_messages_is_pruned_and_then_not_heard() -> None:
     sim = Sim(20, 5)
     sim.run(3)

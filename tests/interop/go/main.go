@@ -4,11 +4,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -23,9 +26,19 @@ type command struct {
 	Address  string `json:"address"`
 	PeerID   string `json:"peer_id"`
 	Protocol string `json:"protocol"`
+	Topic    string `json:"topic"`
+	Data     string `json:"data"`
 }
 
 type answer map[string]any
+
+// gossip is made at the first subscription.
+var gossip struct {
+	router *pubsub.PubSub
+	topics map[string]*pubsub.Topic
+	lock   sync.Mutex
+	heard  []answer
+}
 
 func main() {
 	node, err := libp2p.New(
@@ -104,6 +117,22 @@ func carryOut(node host.Host, c command) (answer, error) {
 	case "handle":
 		node.SetStreamHandler(protocol.ID(c.Protocol), func(s network.Stream) { s.Close() })
 		return answer{}, nil
+	case "subscribe":
+		return answer{}, subscribe(node, c.Topic)
+	case "publish":
+		data, err := hex.DecodeString(c.Data)
+		if err != nil {
+			return nil, err
+		}
+		return answer{}, gossip.topics[c.Topic].Publish(ctx, data)
+	case "heard":
+		gossip.lock.Lock()
+		defer gossip.lock.Unlock()
+		mesh := []string{}
+		for _, id := range gossip.topics[c.Topic].ListPeers() {
+			mesh = append(mesh, id.String())
+		}
+		return answer{"messages": append([]answer{}, gossip.heard...), "mesh": mesh}, nil
 	case "hangup":
 		info, err := peer.AddrInfoFromString(c.Address)
 		if err != nil {
@@ -112,6 +141,37 @@ func carryOut(node host.Host, c command) (answer, error) {
 		return answer{}, node.Network().ClosePeer(info.ID)
 	}
 	return nil, fmt.Errorf("no operation %q", c.Op)
+}
+
+func subscribe(node host.Host, name string) error {
+	if gossip.router == nil {
+		router, err := pubsub.NewGossipSub(context.Background(), node)
+		if err != nil {
+			return err
+		}
+		gossip.router, gossip.topics = router, map[string]*pubsub.Topic{}
+	}
+	topic, err := gossip.router.Join(name)
+	if err != nil {
+		return err
+	}
+	subscription, err := topic.Subscribe()
+	if err != nil {
+		return err
+	}
+	gossip.topics[name] = topic
+	go func() {
+		for {
+			message, err := subscription.Next(context.Background())
+			if err != nil {
+				return
+			}
+			gossip.lock.Lock()
+			gossip.heard = append(gossip.heard, answer{"from": message.GetFrom().String(), "data": hex.EncodeToString(message.Data)})
+			gossip.lock.Unlock()
+		}
+	}()
+	return nil
 }
 
 // known is what the peer said of itself; Connect returns after identify.

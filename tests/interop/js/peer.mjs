@@ -1,9 +1,10 @@
-// A js-libp2p peer over QUIC and through relays. Arguments: "relay" to be one, "plain" for no hash table, more addresses to listen at. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
+// A js-libp2p peer over QUIC and through relays. Arguments: "relay" to be one, "plain" for no hash table, "gossip" for gossipsub, more addresses to listen at. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
 import { createInterface } from 'node:readline'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { quic } from '@chainsafe/libp2p-quic'
+import { gossipsub } from '@libp2p/gossipsub'
 import { identify, identifyPush } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
@@ -15,6 +16,7 @@ import * as Digest from 'multiformats/hashes/digest'
 
 const isRelay = process.argv.includes('relay')
 const isPlain = process.argv.includes('plain')
+const gossips = process.argv.includes('gossip')
 const node = await createLibp2p({
   addresses: { listen: ['/ip4/127.0.0.1/udp/0/quic-v1', ...process.argv.slice(2).filter((a) => a.startsWith('/'))] },
   transports: [quic(), circuitRelayTransport()],
@@ -25,6 +27,7 @@ const node = await createLibp2p({
     identify: identify(),
     identifyPush: identifyPush(),
     ping: ping(),
+    ...(gossips ? { pubsub: gossipsub() } : {}),
     ...(isRelay ? { relay: circuitRelayServer() } : {}),
     ...(isPlain
       ? {}
@@ -37,7 +40,25 @@ const withDeadline = () => ({ signal: AbortSignal.timeout(8000) })
 
 const cid = (hex) => CID.createV1(0x55, Digest.decode(Uint8Array.from(Buffer.from(hex, 'hex'))))
 
+const heard = []
+if (gossips) node.services.pubsub.addEventListener('message', (event) => heard.push(event.detail))
+
 const operations = {
+  async subscribe ({ topic }) {
+    node.services.pubsub.subscribe(topic)
+    return {}
+  },
+  async publish ({ topic, data }) {
+    await node.services.pubsub.publish(topic, Uint8Array.from(Buffer.from(data, 'hex')))
+    return {}
+  },
+  async heard ({ topic }) {
+    const messages = heard.filter((m) => m.topic === topic)
+    return {
+      messages: messages.map((m) => ({ from: m.from.toString(), data: Buffer.from(m.data).toString('hex') })),
+      mesh: node.services.pubsub.getMeshPeers(topic)
+    }
+  },
   async ping ({ address }) {
     for (let attempt = 1; ; attempt++) {
       try {

@@ -16,6 +16,9 @@ from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils import read_length_prefixed_protobuf
 from multiaddr import Multiaddr
 
@@ -69,12 +72,43 @@ async def hangup(host, address, **_):
     return {}
 
 
-OPERATIONS = {f.__name__: f for f in (ping, identify, known, connections, hangup)}
+async def subscribe(host, topic, **_):
+    subscription = await host.pubsub.subscribe(topic)
+
+    async def read():
+        while True:
+            message = await subscription.get()
+            host.heard.append((topic, {"from": ID(message.from_id).to_string(), "data": message.data.hex()}))
+
+    host.nursery.start_soon(read)
+    return {}
+
+
+async def publish(host, topic, data, **_):
+    await host.pubsub.publish(topic, bytes.fromhex(data))
+    return {}
+
+
+async def heard(host, topic, **_):
+    mesh = [p.to_string() for p in host.gossip.mesh.get(topic, ())]
+    return {"messages": [message for where, message in host.heard if where == topic], "mesh": mesh}
+
+
+OPERATIONS = {f.__name__: f for f in (ping, identify, known, connections, hangup, subscribe, publish, heard)}
 
 
 async def main():
     host = new_host(key_pair=create_new_key_pair(), enable_quic=True, enable_tcp=False)
-    async with host.run([Multiaddr("/ip4/127.0.0.1/udp/0/quic-v1")]):
+    host.heard = []
+    host.gossip = GossipSub([PROTOCOL_ID_V11], degree=6, degree_low=4, degree_high=12, heartbeat_interval=1)
+    host.pubsub = Pubsub(host, host.gossip)
+    async with (
+        host.run([Multiaddr("/ip4/127.0.0.1/udp/0/quic-v1")]),
+        background_trio_service(host.pubsub),
+        background_trio_service(host.gossip),
+        trio.open_nursery() as host.nursery,
+    ):
+        await host.pubsub.wait_until_ready()
         addresses = [str(a) for a in host.get_addrs()]
         say({"peer_id": host.get_id().to_string(), "addresses": addresses})
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
@@ -85,6 +119,7 @@ async def main():
             except Exception as error:
                 answer = {"error": repr(error)}
             say(answer)
+        host.nursery.cancel_scope.cancel()
 
 
 trio.run(main)

@@ -65,6 +65,7 @@ class Gossip:
         self._punish_broken(now_us)
         for topic, members in (*self._mesh.topics.items(), *self._mesh.fanout.items()):
             self._tell(topic, members)
+        self._mesh.fresh.clear()
         self._history.shift()
 
     def _punish_broken(self, now_us: int) -> None:
@@ -81,8 +82,10 @@ class Gossip:
         ids = self._history.recent(topic)
         if not ids:
             return
-        others = [peer for peer in state.subscribers(topic, state.thresholds.gossip) if peer not in members]
-        for peer in state.shuffled(others)[: max(p.d_lazy, round(p.gossip_factor * len(others)))]:
+        fit = state.subscribers(topic, state.thresholds.gossip)
+        others = [peer for peer in fit if peer not in members]
+        fresh = [peer for peer in fit if (topic, peer) in self._mesh.fresh and peer in members]
+        for peer in fresh + state.shuffled(others)[: max(p.d_lazy, round(p.gossip_factor * len(others)))]:
             chosen = ids if len(ids) <= p.max_ihave else state.chance.sample(ids, p.max_ihave)
             state.draft(peer).ihave.append(IHave(topic, tuple(chosen)))
 

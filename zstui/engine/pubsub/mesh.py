@@ -20,6 +20,8 @@ class Mesh:
         """Topics this node is subscribed to."""
         self.fanout: dict[str, set[PeerId]] = {}
         """Whom messages go to in topics that it only publishes in."""
+        self.fresh: set[tuple[str, PeerId]] = set()
+        """Who came into a mesh since the last heartbeat, and may have missed what came shortly before."""
         self._published_us: dict[str, int] = {}
         self._backoff: dict[tuple[str, PeerId], int] = {}
         """Not to be grafted before."""
@@ -78,8 +80,7 @@ class Mesh:
             self._back_off(topic, peer, now_us + p.prune_backoff_us)
             state.tell_prune(peer, topic, p.prune_backoff_us)
             return
-        members.add(peer)
-        state.scores.graft(peer, topic, now_us)
+        self._add(peer, topic, now_us)
 
     def pruned(self, peer: PeerId, prune: Prune, now_us: int) -> None:
         members = self.topics.get(prune.topic)
@@ -166,9 +167,13 @@ class Mesh:
         ]
 
     def _graft(self, peer: PeerId, topic: str, now_us: int) -> None:
-        self.topics[topic].add(peer)
-        self._state.scores.graft(peer, topic, now_us)
+        self._add(peer, topic, now_us)
         self._state.draft(peer).graft.append(topic)
+
+    def _add(self, peer: PeerId, topic: str, now_us: int) -> None:
+        self.topics[topic].add(peer)
+        self.fresh.add((topic, peer))
+        self._state.scores.graft(peer, topic, now_us)
 
     def _prune(self, peer: PeerId, topic: str, now_us: int, backoff_us: int) -> None:
         self.topics[topic].discard(peer)
