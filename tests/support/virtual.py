@@ -27,6 +27,8 @@ from zstui.engine.store.thread import Job
 
 Crash = Literal["before", "after"]
 """Around a commit: before it is durable, or after it and before anybody learns of it."""
+FULL = 0.2
+"""How often a stream has no room at this moment."""
 Monitor = Callable[["Wire", bytes], None]
 """Sees every frame at the moment it leaves."""
 
@@ -181,13 +183,21 @@ class Wire:
     async def send(self, frame: bytes) -> None:
         if self._closed:
             raise StreamClosed("The stream is closed.")
+        self._send(frame)
+        await asyncio.sleep(0)
+
+    def send_now(self, frame: bytes) -> bool:
+        if self._closed or self._hub.chance.random() < FULL:
+            return False
+        self._send(frame)
+        return True
+
+    def _send(self, frame: bytes) -> None:
         for monitor in self._hub.monitors:
             monitor(self, frame)
         self.sent.append(frame)
-        if self._hub.lossy.get(self.me, False):
-            return
-        self._deliver(frame)
-        await asyncio.sleep(0)
+        if not self._hub.lossy.get(self.me, False):
+            self._deliver(frame)
 
     def _deliver(self, frame: bytes | None) -> None:
         loop = asyncio.get_running_loop()

@@ -30,6 +30,9 @@ class FilteredStream:
         if self._keep(frame):
             await self._inner.send(frame)
 
+    def send_now(self, frame: bytes) -> bool:
+        return False
+
     async def receive(self, timeout: float | None = 30.0) -> bytes:
         return await self._inner.receive(timeout)
 

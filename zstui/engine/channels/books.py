@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from functools import partial
+from heapq import heappop, heappush
 from typing import TypeVar
 
 import msgspec
@@ -38,10 +40,24 @@ class _Peer:
     def __init__(self) -> None:
         self.turns = Turns()
         """Held from before a transaction until its frames are queued: frames leave in the order of the commits."""
-        self.in_step: set[bytes] = set()
+        self.in_step: frozenset[bytes] = frozenset()
         """Channels on which I may sign."""
-        self.changed = asyncio.Event()
-        """Set, and replaced, at every commit."""
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def commit(self) -> None:
+        """Return after the next commit."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        finally:
+            if future in self._waiting:
+                self._waiting.remove(future)
+
+    def committed(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            resolve(future, None)
 
 
 class Books:
@@ -68,6 +84,10 @@ class Books:
         self.credits: dict[PeerId, int] = {}
         """Credit limits that a person set for one peer, µ."""
         self._peers: dict[PeerId, _Peer] = {}
+        self._awaited: dict[bytes, list[tuple[int, int, asyncio.Future[bool]]]] = {}
+        """Who waits for the peer to acknowledge which of my Pays: a heap for each channel. Those that gave up leave with the
+        others, once it has or the channel is closed."""
+        self._number = itertools.count()
         self._under_way = 0
         """Commits that were begun."""
         self._at_rest = asyncio.Event()
@@ -117,10 +137,23 @@ class Books:
         try:
             async with asyncio.timeout(seconds):
                 while not done():
-                    await state.changed.wait()
+                    await state.commit()
         except TimeoutError:
             return False
         return True
+
+    async def acknowledged(self, channel: bytes, seq: int, seconds: float) -> bool:
+        """Wait until the peer holds my half up to ``seq``; False after ``seconds``, or once the channel is closed without."""
+        record = self.records.get(channel)
+        if record is None or record.acked >= seq or not record.open:
+            return record is not None and record.acked >= seq
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        heappush(self._awaited.setdefault(channel, []), (seq, next(self._number), future))
+        try:
+            async with asyncio.timeout(seconds):
+                return await future
+        except TimeoutError:
+            return False
 
     def peer(self, peer: PeerId) -> _Peer:
         found = self._peers.get(peer)
@@ -159,10 +192,8 @@ class Books:
         state = self.peer(peer)
 
         def start() -> None:
-            in_step = frozenset(state.in_step)
-
             def operation(tx: Tx) -> tuple[T, Outcome]:
-                unit = Work(tx, self._context, self._clock.now_us(), in_step, self.records)
+                unit = Work(tx, self._context, self._clock.now_us(), state.in_step, self.records)
                 return work(unit), unit.finish()
 
             try:
@@ -214,9 +245,9 @@ class Books:
         for id in outcome.gone:
             self.records.pop(id, None)
         self.balances.update(outcome.balances)
-        state = self.peer(peer)
-        state.in_step.update(outcome.in_step)
-        state.in_step.intersection_update(self.records)
+        if outcome.in_step or outcome.gone:
+            state = self.peer(peer)
+            state.in_step = frozenset(id for id in (*state.in_step, *outcome.in_step) if id in self.records)
         if len(self.records) > 2 * SHOWN_CLOSED:
             closed = sorted((c for c in self.records.values() if not c.open), key=lambda c: c.since_us)
             for record in closed[:-SHOWN_CLOSED]:
@@ -252,10 +283,19 @@ class Books:
         for event in outcome.events:
             self._bus.publish(event)
         state = self.peer(peer)
-        state.changed.set()
-        state.changed = asyncio.Event()
+        for record in outcome.channels:
+            self._tell_acknowledged(record)
+        state.committed()
         if any(record.open for record in outcome.channels):
             self.links.keep(peer)
+
+    def _tell_acknowledged(self, record: Channel) -> None:
+        awaited = self._awaited.get(record.id, [])
+        while awaited and (awaited[0][0] <= record.acked or not record.open):
+            seq, _, future = heappop(awaited)
+            resolve(future, seq <= record.acked)
+        if not awaited:
+            self._awaited.pop(record.id, None)
 
 
 def _taint(work: Work, id: bytes) -> None:

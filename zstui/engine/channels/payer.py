@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from zstui.engine.channels.paying import Intent
 from zstui.engine.channels.state import WINDOW, State
 from zstui.engine.errors import ChannelError
 from zstui.engine.store.database import Tx
+from zstui.engine.store.thread import fail, resolve
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -26,9 +27,16 @@ class _Waiting(msgspec.Struct, frozen=True):
 
 
 class _Queue:
-    def __init__(self) -> None:
+    """Payments on one channel. It is there while there are any."""
+
+    def __init__(self, channel: Channel, patience_s: float) -> None:
+        self.channel = channel
+        self.patience_s = patience_s
         self.waiting: deque[_Waiting] = deque()
+        self.taken: list[_Waiting] = []
+        """Being written."""
         self.task: asyncio.Task[None] | None = None
+        """Waits for the channel to be ready."""
 
 
 class Payer:
@@ -39,51 +47,64 @@ class Payer:
     async def pay(self, channel: Channel, line: PayLine, also: Callable[[Tx], None] | None, patience_s: float) -> int:
         """Make one payment durable and send it; returns its sequence. Where the channel only has to hear from its peer
         first, waits up to ``patience_s``. Raises ChannelError and what ``also`` raises."""
-        queue = self._queues.setdefault(channel.id, _Queue())
         waiting = _Waiting(Intent(line, also), asyncio.get_running_loop().create_future())
-        queue.waiting.append(waiting)
-        if queue.task is None:
-            queue.task = asyncio.create_task(self._drain(channel, queue, patience_s), name="payments")
+        queue = self._queues.get(channel.id)
+        if queue is None:
+            queue = self._queues[channel.id] = _Queue(channel, patience_s)
+            queue.waiting.append(waiting)
+            self._go_on(queue)
+        else:
+            queue.waiting.append(waiting)
         return await waiting.future
 
     async def stop(self) -> None:
-        """Refuse what is not yet on record."""
-        tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
-        for task in tasks:
-            task.cancel()
+        """Refuse what is not known to be on record."""
+        tasks = []
+        for queue in self._queues.values():
+            for waiting in (*queue.taken, *queue.waiting):
+                fail(
+                    waiting.future,
+                    ChannelError("The node stops; look at the channel before you pay this again."),
+                )
+            queue.waiting.clear()
+            if queue.task is not None:
+                queue.task.cancel()
+                tasks.append(queue.task)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _drain(self, channel: Channel, queue: _Queue, patience_s: float) -> None:
-        taken: list[_Waiting] = []
-        try:
-            while queue.waiting:
-                if not self._is_ready(channel.id):
-                    await self._books.until(channel.peer, patience_s, lambda: self._is_ready(channel.id))
-                taken = [queue.waiting.popleft() for _ in range(min(MAX_LINES, len(queue.waiting)))]
-                await self._write(channel, [w for w in taken if not w.future.done()])
-        finally:
-            del self._queues[channel.id]
-            for waiting in (*taken, *queue.waiting):
-                if not waiting.future.done():
-                    waiting.future.set_exception(
-                        ChannelError("The node stops; look at the channel before you pay this again.")
-                    )
+    def _go_on(self, queue: _Queue) -> None:
+        """Write what waits, as soon as the channel is ready for it."""
+        if not queue.waiting:
+            del self._queues[queue.channel.id]
+        elif self._is_ready(queue.channel.id):
+            self._write(queue)
+        else:
+            queue.task = asyncio.create_task(self._write_when_ready(queue), name="payments")
 
-    async def _write(self, channel: Channel, taken: list[_Waiting]) -> None:
-        intents = [waiting.intent for waiting in taken]
-        try:
-            (seq, errors), _ = await self._books.commit(
-                channel.peer, lambda work: paying.pay(work, channel.id, intents)
-            )
-        except Exception as error:  # noqa: BLE001  raised again at every caller
-            errors, seq = [error] * len(taken), 0
-        for waiting, failure in zip(taken, errors, strict=True):
-            if waiting.future.done():
-                continue
-            if failure is None:
-                waiting.future.set_result(seq)
+    async def _write_when_ready(self, queue: _Queue) -> None:
+        await self._books.until(queue.channel.peer, queue.patience_s, lambda: self._is_ready(queue.channel.id))
+        queue.task = None
+        self._write(queue)
+
+    def _write(self, queue: _Queue) -> None:
+        first = [queue.waiting.popleft() for _ in range(min(MAX_LINES, len(queue.waiting)))]
+        queue.taken = [waiting for waiting in first if not waiting.future.done()]
+        intents = [waiting.intent for waiting in queue.taken]
+        self._books.begin(
+            queue.channel.peer,
+            lambda work: paying.pay(work, queue.channel.id, intents),
+            lambda result: self._written(queue, *result[0]),
+            lambda error: self._written(queue, 0, [error] * len(intents)),
+        )
+
+    def _written(self, queue: _Queue, seq: int, errors: Sequence[Exception | None]) -> None:
+        taken, queue.taken = queue.taken, []
+        for waiting, error in zip(taken, errors, strict=True):
+            if error is None:
+                resolve(waiting.future, seq)
             else:
-                waiting.future.set_exception(failure)
+                fail(waiting.future, error)
+        asyncio.get_running_loop().call_soon(self._go_on, queue)
 
     def _is_ready(self, id: bytes) -> bool:
         """False where waiting may help: the peer has not been heard since the start, or has a full window."""

@@ -136,6 +136,8 @@ class Session:
         self._me = me
         self._unsent: deque[bytes] = deque()
         self._wake = asyncio.Event()
+        self._idle = False
+        """The writer waits to be woken: all that was queued has been sent."""
         self._room = asyncio.Event()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue(maxsize=2 * BATCH)
         self._task: asyncio.Task[None] | None = None
@@ -167,7 +169,9 @@ class Session:
     # -- out
 
     def push(self, raw: bytes) -> None:
-        """Queue a frame; frames leave in this order."""
+        """Send a frame, or queue it where others wait; frames leave in this order."""
+        if self._idle and not self._wake.is_set() and self._stream.send_now(raw):
+            return
         self._unsent.append(raw)
         self._wake.set()
 
@@ -222,7 +226,9 @@ class Session:
                 await self._catch_up(behind, self.links[behind])
                 continue
             self._wake.clear()
+            self._idle = True
             await self._wake.wait()
+            self._idle = False
 
     async def _catch_up(self, channel: bytes, link: ChannelLink) -> None:
         stored = await self._desk.stored(channel, link.first)

@@ -181,7 +181,7 @@ class ChannelService:
         except ZsError:
             self._bus.publish(events.PaymentProcessed(channel_id, "failed", line.amount_u))
             raise
-        acknowledged = await self._books.until(record.peer, ACK_WAIT_S, lambda: self._is_acknowledged(record.id, seq))
+        acknowledged = await self._books.acknowledged(record.id, seq, ACK_WAIT_S)
         return Payment(channel_id, seq, acknowledged)
 
     async def close(self, channel_id: str, *, unilateral: bool = False) -> ChannelView:
@@ -355,10 +355,6 @@ class ChannelService:
     def _is_confirmed(self, id: bytes) -> bool:
         record = self._books.records.get(id)
         return record is None or record.confirmed or not record.open
-
-    def _is_acknowledged(self, id: bytes, seq: int) -> bool:
-        record = self._books.records.get(id)
-        return record is not None and record.acked >= seq
 
     def _record(self, channel_id: str) -> Channel:
         try:

@@ -18,11 +18,13 @@ from zstui.engine.identity.text import clean_text
 from zstui.engine.net.contract import LinkOwner
 from zstui.engine.net.limits import HANDSHAKE_S, MAX_OUTBOUND_STREAMS, SEND_BUFFER
 from zstui.engine.net.multiaddr import Multiaddr
-from zstui.engine.net.quic import ALPN, BAD_CERTIFICATE, Quic
+from zstui.engine.net.quic import ACK_DELAY_S, ALPN, BAD_CERTIFICATE, Quic
 from zstui.engine.net.stream import WireStream
 
 log = logging.getLogger(__name__)
 
+CLOCK_RESOLUTION_S = 1e-6
+"""A timer may ring this much early."""
 Address = tuple[str, int] | tuple[str, int, int, int]
 
 CLOSE_NORMAL = 0x0
@@ -77,7 +79,10 @@ class Connection:
         self._drains: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
+        self._rings_at = 0.0
+        """When ``_timer`` does; it may be before ``_timer_at``."""
         self._flush: asyncio.Handle | None = None
+        self._flush_soon = False
         self._deadline: asyncio.TimerHandle | None = self._loop.call_later(HANDSHAKE_S, self._too_slow)
 
     def __repr__(self) -> str:
@@ -142,8 +147,19 @@ class Connection:
 
     def transmit_soon(self) -> None:
         """``transmit`` once whoever was just woken has had a turn, so that one datagram carries what they have to say."""
+        if self._flush is not None and not self._flush_soon:
+            self._flush.cancel()
+            self._flush = None
         if self._flush is None and not self.is_closed:
-            self._flush = self._loop.call_soon(self.transmit)
+            self._flush, self._flush_soon = self._loop.call_soon(self.transmit), True
+
+    def transmit_later(self) -> None:
+        """After datagrams came in: soon if data waits, else when their acknowledgement is due, by when an answer has mostly
+        taken along all that QUIC itself has to say."""
+        if self._quic.has_unsent():
+            self.transmit_soon()
+        elif self._flush is None and not self.is_closed:
+            self._flush, self._flush_soon = self._loop.call_later(ACK_DELAY_S, self.transmit), False
 
     def close(self, code: int = CLOSE_NORMAL, reason: str = "", *, error: NetError | None = None) -> None:
         """Tell the peer and be done. Idempotent."""
@@ -177,8 +193,11 @@ class Connection:
             self._quic.send_stream_data(stream_id, data, end)
             self.transmit_soon()
 
+    def is_full(self, stream_id: int) -> bool:
+        return self._quic.unsent(stream_id) > SEND_BUFFER
+
     async def drained(self, stream_id: int) -> None:
-        while not self.is_closed and stream_id in self._streams and self._quic.unsent(stream_id) > SEND_BUFFER:
+        while not self.is_closed and stream_id in self._streams and self.is_full(stream_id):
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._drains.add(waiter)
             try:
@@ -308,18 +327,23 @@ class Connection:
             self._deadline = None
 
     def _set_timer(self) -> None:
-        at = self._quic.get_timer()
-        if self._timer is not None and at != self._timer_at:
+        """A timer that rings too early is left: it is set anew when it rings, and most never do."""
+        at = self._timer_at = self._quic.get_timer()
+        if self._timer is not None:
+            if at is not None and self._rings_at <= at:
+                return
             self._timer.cancel()
             self._timer = None
-        if self._timer is None and at is not None:
-            self._timer = self._loop.call_at(at, self._on_timer)
-        self._timer_at = at
+        if at is not None:
+            self._timer, self._rings_at = self._loop.call_at(at, self._on_timer), at
 
     def _on_timer(self) -> None:
-        now = max(self._timer_at or 0.0, self._loop.time())
         self._timer = None
-        self._quic.handle_timer(now=now)
+        now = self._loop.time()
+        if self._timer_at is not None and now < self._timer_at - CLOCK_RESOLUTION_S:
+            self._set_timer()
+            return
+        self._quic.handle_timer(now=max(self._timer_at or 0.0, now))
         self.process()
         self.transmit()
 

@@ -134,7 +134,7 @@ class Endpoint:
             del self._dirty[connection]
             connection.process()
             if connection.is_ready:
-                connection.transmit_soon()
+                connection.transmit_later()
             else:
                 connection.transmit()
 

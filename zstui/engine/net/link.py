@@ -34,6 +34,9 @@ class Stream(Protocol):
     async def send(self, frame: bytes) -> None:
         """Queue one frame; waits while too much is unsent. Raises FrameTooLarge, StreamClosed."""
 
+    def send_now(self, frame: bytes) -> bool:
+        """As ``send`` where that would not wait; False: nothing was queued, and ``send`` waits or tells why not."""
+
     async def receive(self, timeout: float | None = 30.0) -> bytes:
         """Next frame. Raises StreamClosed at the end of the stream or link, DeadlineExceeded, FrameTooLarge."""
 

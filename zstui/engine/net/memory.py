@@ -30,6 +30,14 @@ class MemoryStream:
             raise StreamClosed("The stream is closed.")
         await self._other._inbox.put(bytes(frame))
 
+    def send_now(self, frame: bytes) -> bool:
+        if len(frame) > MAX_FRAME or self._closed or self._other is None or self._other._ended:
+            return False
+        if self._other._inbox.full():
+            return False
+        self._other._inbox.put_nowait(bytes(frame))
+        return True
+
     async def receive(self, timeout: float | None = 30.0) -> bytes:
         if self._ended and self._inbox.empty():
             raise StreamClosed("The stream is closed.")

@@ -98,6 +98,10 @@ class Quic(QuicConnection):
         stream = self._streams.get(stream_id)
         return 0 if stream is None else len(stream.sender._buffer)
 
+    def has_unsent(self) -> bool:
+        """Whether some stream has data that was not sent yet, or was lost."""
+        return not all(stream.sender.buffer_is_empty for stream in self._streams.values())
+
     def is_inbound(self, stream_id: int) -> bool:
         """Whether the peer opened this stream."""
         return bool(stream_id & 1) == self._is_client

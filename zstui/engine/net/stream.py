@@ -21,8 +21,11 @@ class Carrier(Protocol):
     def write(self, stream_id: int, data: bytes, end: bool = False) -> None:
         """Queue data; the stream must not have ended its writing side."""
 
+    def is_full(self, stream_id: int) -> bool:
+        """So much of the stream is unacknowledged that nothing should be added."""
+
     async def drained(self, stream_id: int) -> None:
-        """Return once the peer has acknowledged enough of the stream, or the connection ended."""
+        """Return once it is no longer full, or the connection ended."""
 
     def read_up(self, stream_id: int, left: int) -> None:
         """The application took data; ``left`` bytes are still unread."""
@@ -104,13 +107,14 @@ class WireStream:
     async def write_raw(self, data: bytes) -> None:
         """Write and wait while too much is unacknowledged. Raises StreamClosed, DeadlineExceeded."""
         self._check_writable()
-        try:
-            async with asyncio.timeout(SEND_STALL_S):
-                await self._carrier.drained(self.stream_id)
-        except TimeoutError:
-            self.reset()
-            raise DeadlineExceeded("The peer takes no more data.") from None
-        self._check_writable()
+        if self._carrier.is_full(self.stream_id):
+            try:
+                async with asyncio.timeout(SEND_STALL_S):
+                    await self._carrier.drained(self.stream_id)
+            except TimeoutError:
+                self.reset()
+                raise DeadlineExceeded("The peer takes no more data.") from None
+            self._check_writable()
         self._carrier.write(self.stream_id, data)
 
     def propose(self, protocol: str) -> None:
@@ -154,6 +158,12 @@ class WireStream:
         if len(frame) > MAX_FRAME:
             raise FrameTooLarge(f"A frame of {len(frame)} bytes is over the limit of {MAX_FRAME}.")
         await self.write_raw(with_length(frame))
+
+    def send_now(self, frame: bytes) -> bool:
+        if self._write_end or len(frame) > MAX_FRAME or self._carrier.is_full(self.stream_id):
+            return False
+        self._carrier.write(self.stream_id, with_length(frame))
+        return True
 
     async def receive(self, timeout: float | None = 30.0) -> bytes:
         try:

@@ -226,8 +226,12 @@ class Yamux:
             entry.ending = entry.ending or end
             self._offer(stream_id, entry)
 
+    def is_full(self, stream_id: int) -> bool:
+        entry = self._entries.get(stream_id)
+        return entry is not None and len(entry.outbox) > SEND_BUFFER
+
     async def drained(self, stream_id: int) -> None:
-        while (entry := self._entries.get(stream_id)) is not None and len(entry.outbox) > SEND_BUFFER:
+        while self.is_full(stream_id):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._drains.add(waiter)
             try:
