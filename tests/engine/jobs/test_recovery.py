@@ -54,6 +54,20 @@ async def test_silence_is_told_too(world: World) -> None:
     await until(lambda: alice.jobs.view(job_id).why == "", 2.0)
 
 
+async def test_the_executor_says_that_the_submitter_is_away_and_goes_on(world: World) -> None:
+    hold = asyncio.Event()
+    alice, bob, job_id = await started(world, Guest(hold=hold))
+    world.hub.cut(alice.id, bob.id)
+    await until(lambda: bob.jobs.view(job_id).why.startswith("alice is unreachable since "), 2.0)
+    assert bob.jobs.view(job_id).why.endswith(". Its job goes on; the result is kept for it.")
+    world.hub.link(alice.id, bob.id)
+    await until(lambda: bob.jobs.view(job_id).why == "", 2.0)
+    world.hub.cut(alice.id, bob.id)
+    hold.set()
+    await until(lambda: bob.jobs.view(job_id).state == "done")
+    assert bob.jobs.view(job_id).why == ""
+
+
 async def test_an_executor_away_too_long_fails_the_job_and_a_late_receipt_still_counts(world: World) -> None:
     hold = asyncio.Event()
     alice, bob, job_id = await started(world, Guest(hold=hold, duration_us=10_000))

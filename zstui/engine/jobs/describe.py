@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from zstui.engine.clock import US
 from zstui.engine.jobs.cid import digest_of_cid
 from zstui.engine.jobs.model import Job, StoredFile
@@ -18,8 +20,16 @@ def at_risk_u(room: Room, job: Job) -> int:
     return max(0, metered.due_u - job.paid_u) if metered is not None else 0
 
 
+def time_of_day(at_us: int) -> str:
+    """Local, of a Unix time in µs."""
+    return time.strftime("%H:%M:%S", time.localtime(at_us / US))
+
+
 def _why(room: Room, job: Job) -> str:
-    """Who must act, where a run is held still for its payment."""
+    """Who must act, where a run is held still for its payment; who is away."""
+    if not job.mine and not job.final and (since := room.away.get(job.submitter)):
+        name = room.name_of(job.submitter)
+        return f"{name} is unreachable since {time_of_day(since)}. Its job goes on; the result is kept for it."
     metered = None if job.final else room.records.metered(job.job_id)
     if metered is None or not metered.paused:
         return job.why

@@ -77,6 +77,12 @@ class Executor:
         """End everything that runs or waits here; returns once each has its receipt, or after a moment."""
         await self._runs.end_all(how)
 
+    def submitter_left(self, peer: PeerId) -> None:
+        self._runs.submitter_left(peer)
+
+    def submitter_back(self, peer: PeerId) -> None:
+        self._runs.submitter_back(peer)
+
     def load(self) -> tuple[int, int]:
         """How many run here for others, and how many wait."""
         waiting = sum(1 for _ in self._runs.waiting())

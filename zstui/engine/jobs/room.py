@@ -66,6 +66,8 @@ class Room:
     """Runtime and version, as receipts name it."""
     slots: Slots
     owner: Owner
+    away: dict[PeerId, int] = field(default_factory=dict)
+    """Unix µs since when submitters cannot be reached whose jobs run or wait here."""
     shapes: Shapes = field(default_factory=Shapes)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

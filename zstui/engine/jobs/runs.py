@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from zstui.engine.errors import JobError
 from zstui.engine.events import ExecutionFinished, ExecutionStarted
 from zstui.engine.identity.envelope import open_envelope, seal
+from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.execution import PARTIAL, Ended, fetch, run
 from zstui.engine.jobs.manifest import Manifest, open_manifest
@@ -113,6 +114,21 @@ class Runs:
                 break
             count += not r.began_us
         return count
+
+    def submitter_left(self, peer: PeerId) -> None:
+        """Say so at each of its jobs, which go on: their receipts are kept for it."""
+        if theirs := self._of(peer):
+            self._room.away[peer] = self._room.clock.now_us()
+            for job_id in theirs:
+                self._room.records.touch(job_id)
+
+    def submitter_back(self, peer: PeerId) -> None:
+        if self._room.away.pop(peer, None) is not None:
+            for job_id in self._of(peer):
+                self._room.records.touch(job_id)
+
+    def _of(self, peer: PeerId) -> list[str]:
+        return [job_id for job_id in self._runs if self._room.records[job_id].submitter == peer]
 
     def cancel(self, job_id: str, how: Ended) -> None:
         """End a job if it has not ended; ``how`` says by whom."""

@@ -210,8 +210,10 @@ class JobService:
                     await self.payments.changed(event.request_id)
                 case PeerDisconnected():
                     self._presence.disconnected(event.peer_id, self._room.clock.monotonic_us())
+                    self._executor.submitter_left(event.peer_id)
                 case PeerConnected():
                     self._presence.connected(event.peer_id, self._room.clock.monotonic_us())
+                    self._executor.submitter_back(event.peer_id)
                     self._submitter.linked.fire()
                     self._submitter.take_late(event.peer_id)
             self._submitter.news()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -13,6 +12,7 @@ from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, 
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.attempts import FRESH_US, may_move, try_again, worth_another
+from zstui.engine.jobs.describe import time_of_day
 from zstui.engine.jobs.dispatch import Candidates, Dispatch
 from zstui.engine.jobs.following import Follower
 from zstui.engine.jobs.manifest import Manifest, open_manifest
@@ -265,7 +265,7 @@ class Submitter:
             return False
         if job.job_id not in self._away:
             self._away.add(job.job_id)
-            since = time.strftime("%H:%M:%S", time.localtime((room.clock.now_us() - away) / US))
+            since = time_of_day(room.clock.now_us() - away)
             await room.records.change(
                 job.job_id,
                 why=f"{name} is unreachable since {since}: {clean_text(reason, 200).rstrip('.')}. Waiting for it.",
