@@ -77,6 +77,7 @@ def test_the_version_that_was_read_is_installed() -> None:
     "name",
     [
         "_initialize",
+        "_get_or_create_stream_for_send",
         "_write_stream_limits",
         "_write_connection_limits",
         "_on_max_stream_data_delivery",
@@ -88,7 +89,7 @@ def test_private_methods_exist(name: str) -> None:
 
 
 def test_overridden_methods_take_the_same_arguments() -> None:
-    for name in ("_initialize", "_write_stream_limits", "_write_connection_limits"):
+    for name in ("_initialize", "_unblock_streams", "_write_stream_limits", "_write_connection_limits"):
         theirs = list(inspect.signature(getattr(QuicConnection, name)).parameters)
         assert list(inspect.signature(getattr(Quic, name)).parameters) == theirs
 
@@ -104,6 +105,7 @@ def test_private_attributes_exist(pair: Pair) -> None:
     stream = QuicStream(stream_id=0)
     assert {"max_stream_data_local", "max_stream_data_local_sent"} <= set(vars(stream))
     assert isinstance(stream.sender._buffer, bytearray)
+    assert {"_reset_error_code", "is_finished"} <= set(vars(stream.sender))
     assert {"highest_offset", "is_finished"} <= set(vars(stream.receiver))
     assert aioquic_connection.END_STATES
 

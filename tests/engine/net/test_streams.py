@@ -22,7 +22,7 @@ from zstui.engine.errors import (
 )
 from zstui.engine.events import Notice
 from zstui.engine.identity.keys import Identity
-from zstui.engine.net.connection import Connection
+from zstui.engine.net.connection import Address, Connection
 from zstui.engine.net.identify import ID_PROTOCOL, decode_identify
 from zstui.engine.net.limits import MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW
 from zstui.engine.net.link import MAX_FRAME, Stream
@@ -114,6 +114,33 @@ async def test_streams_leave_nothing_behind(two: tuple[NetNode, NetNode]) -> Non
         assert len(connection._streams) <= 3, "two ping streams and at most one being closed"
         assert len(connection._quic._streams) <= 6
         assert not connection._skipped_inbound
+
+
+async def test_streams_given_up_before_anything_was_sent_give_their_places_back(two: tuple[NetNode, NetNode]) -> None:
+    a, b = two
+    for _ in range(3):
+        for _ in range(MAX_STREAMS):
+            (await a.net.open(b.id, ONCE)).reset()
+        assert await a.net.request(b.id, ONCE, b"there is room") == b"there is room"
+
+
+async def test_what_is_written_together_travels_together(
+    two: tuple[NetNode, NetNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = two
+    session = a.net._sessions[b.id]
+    await until(lambda: session.rtt_ms and session.protocols)
+    endpoint, sent = a.net._links.endpoint, []
+    send = endpoint.send
+
+    def counted(data: bytes, to: Address) -> OSError | None:
+        sent.append(data)
+        return send(data, to)
+
+    monkeypatch.setattr(endpoint, "send", counted)
+    answers = await asyncio.gather(*(a.net.request(b.id, ONCE, str(n).encode()) for n in range(10)))
+    assert answers == [str(n).encode() for n in range(10)]
+    assert len(sent) <= 4, "ten requests and the acknowledgement of their answers"
 
 
 async def test_a_protocol_that_is_not_spoken_is_refused(two: tuple[NetNode, NetNode]) -> None:

@@ -18,7 +18,7 @@ from zstui.engine.identity.text import clean_text
 from zstui.engine.net.contract import LinkOwner
 from zstui.engine.net.limits import HANDSHAKE_S, MAX_OUTBOUND_STREAMS, SEND_BUFFER
 from zstui.engine.net.multiaddr import Multiaddr
-from zstui.engine.net.quic import ACK_DELAY_S, ALPN, BAD_CERTIFICATE, Quic
+from zstui.engine.net.quic import ACK_DELAY_S, ALPN, BAD_CERTIFICATE, DATAGRAM_BYTES, Quic
 from zstui.engine.net.stream import WireStream
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,10 @@ CLOSE_REFUSED = 0x1001
 """The node does not want this peer."""
 CLOSE_DUPLICATE = 0x1002
 """Another connection between the same two peers is kept."""
+
+
+_AT_ONCE = 4 * DATAGRAM_BYTES
+"""Bytes written that are sent without waiting for more: the peer works on them while the rest is being written."""
 
 
 class Socket(Protocol):
@@ -74,6 +78,14 @@ class Connection:
         """Application error code of whichever side closed."""
         self.opened_at = self._loop.time()
         self._streams: dict[int, WireStream] = {}
+        self._outbound = 0
+        """How many of the streams we opened."""
+        self._outgoing: dict[int, bytearray] = {}
+        """What has been written since the last ``transmit``."""
+        self._waiting = 0
+        """How many bytes that is."""
+        self._ending: set[int] = set()
+        """Streams whose writing side ends after that."""
         self._next_inbound = 1 if dialed else 0
         self._skipped_inbound: set[int] = set()
         self._drains: set[asyncio.Future[None]] = set()
@@ -134,6 +146,7 @@ class Connection:
             self._flush = None
         if self.is_closed or self._quic.get_peer_address() is None:
             return
+        self._hand_over()
         for data, address in self._quic.datagrams_to_send(now=self._loop.time()):
             error = self._socket.send(data, address)
             if error is not None and self.dialed and not self.is_ready:
@@ -182,22 +195,35 @@ class Connection:
         """A new stream. Raises StreamClosed if the connection is gone or too many streams are open."""
         if self.is_closed or self.peer is None:
             raise StreamClosed("The link is down.")
-        if sum(not self._quic.is_inbound(i) for i in self._streams) >= MAX_OUTBOUND_STREAMS:
+        if self._outbound >= MAX_OUTBOUND_STREAMS:
             raise StreamClosed("Too many streams are open to this peer.")
-        stream_id = self._quic.get_next_available_stream_id()
+        stream_id = self._quic.open_stream()
         stream = self._streams[stream_id] = WireStream(self, stream_id, self.peer)
+        self._outbound += 1
         return stream
 
     def write(self, stream_id: int, data: bytes, end: bool = False) -> None:
         if not self.is_closed and stream_id in self._streams:
-            self._quic.send_stream_data(stream_id, data, end)
-            self.transmit_soon()
+            waiting = self._outgoing.get(stream_id)
+            if waiting is None:
+                self._outgoing[stream_id] = bytearray(data)
+            else:
+                waiting += data
+            if end:
+                self._ending.add(stream_id)
+            self._waiting += len(data)
+            if self._waiting < _AT_ONCE:
+                self.transmit_soon()
+            else:
+                self.transmit()
 
     def is_full(self, stream_id: int) -> bool:
-        return self._quic.unsent(stream_id) > SEND_BUFFER
+        if self.is_closed or stream_id not in self._streams:
+            return False
+        return len(self._outgoing.get(stream_id, b"")) + self._quic.unsent(stream_id) > SEND_BUFFER
 
     async def drained(self, stream_id: int) -> None:
-        while not self.is_closed and stream_id in self._streams and self.is_full(stream_id):
+        while self.is_full(stream_id):
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._drains.add(waiter)
             try:
@@ -218,6 +244,7 @@ class Connection:
         if self.is_closed or stream_id not in self._streams:
             return
         if sending:
+            self._outgoing.pop(stream_id, None)
             self._quic.stop_sending(stream_id)
         if receiving:
             self._quic.stop_receiving(stream_id)
@@ -225,7 +252,16 @@ class Connection:
         self.transmit_soon()
 
     def forget(self, stream_id: int) -> None:
-        self._streams.pop(stream_id, None)
+        if self._streams.pop(stream_id, None) is not None and not self._quic.is_inbound(stream_id):
+            self._outbound -= 1
+
+    def _hand_over(self) -> None:
+        """Pass on what was written, each stream's in one piece: that is much of what a short message costs."""
+        for stream_id, data in self._outgoing.items():
+            self._quic.write(stream_id, bytes(data), end=stream_id in self._ending)
+        self._outgoing.clear()
+        self._ending.clear()
+        self._waiting = 0
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -312,6 +348,7 @@ class Connection:
             if handle is not None:
                 handle.cancel()
         self._timer = self._flush = None
+        self._outgoing.clear()
         self._socket.forget(self)
         for stream in tuple(self._streams.values()):
             stream.lost(f"The link went down: {self.reason}")

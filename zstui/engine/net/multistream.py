@@ -6,6 +6,8 @@ answers a proposal with the same line, or with ``na``.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from zstui.engine.errors import ProtocolError
 from zstui.engine.net.varint import with_length
 
@@ -17,6 +19,12 @@ MAX_LINE = 256
 
 def encode_line(text: str) -> bytes:
     return with_length(text.encode() + b"\n")
+
+
+@lru_cache(maxsize=256)
+def encode_opening(protocol: str) -> bytes:
+    """Header and ``protocol``: what a lazy dialer sends, and a responder that speaks the protocol answers."""
+    return encode_line(HEADER) + encode_line(protocol)
 
 
 def decode_line(message: bytes) -> str:

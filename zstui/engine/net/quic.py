@@ -75,6 +75,8 @@ class Quic(QuicConnection):
         self._ack_delay = ACK_DELAY_S
         self.unread: dict[int, int] = {}
         """Bytes of each stream that have been delivered but not read by the application; no entry: none."""
+        self._given_up: set[int] = set()
+        """Streams dropped before the peer allowed them to begin."""
 
     # --- what happened -----------------------------------------------------------------------------------------------
 
@@ -108,15 +110,32 @@ class Quic(QuicConnection):
 
     # --- what to do --------------------------------------------------------------------------------------------------
 
+    def open_stream(self) -> int:
+        """The id of a new bidirectional stream; the peer hears of it with the first data."""
+        stream_id: int = self.get_next_available_stream_id()
+        self._get_or_create_stream_for_send(stream_id)
+        return stream_id
+
+    def write(self, stream_id: int, data: bytes, *, end: bool) -> None:
+        """Queue data of an open stream. No effect once the peer has asked for no more of it."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.sender._reset_error_code is None and not stream.sender.is_finished:
+            stream.sender.write(data, end_stream=end)
+
     def stop_receiving(self, stream_id: int) -> None:
         """Ask the peer to send no more on a stream. No effect if nothing can come."""
         stream = self._streams.get(stream_id)
-        if stream is not None and not stream.receiver.is_finished:
+        if stream is not None and stream.is_blocked:
+            self._given_up.add(stream_id)
+        elif stream is not None and not stream.receiver.is_finished:
             self.stop_stream(stream_id, 0)
 
     def stop_sending(self, stream_id: int) -> None:
         """Drop what is unsent on a stream and tell the peer. No effect if all has been acknowledged."""
-        if stream_id in self._streams:
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.is_blocked:
+            self._given_up.add(stream_id)
+        elif stream is not None:
             self.reset_stream(stream_id, 0)
 
     # --- overrides ---------------------------------------------------------------------------------------------------
@@ -125,6 +144,15 @@ class Quic(QuicConnection):
         super()._initialize(peer_cid)
         if not self._is_client:
             self.tls._request_client_certificate = True
+
+    def _unblock_streams(self, is_unidirectional: bool) -> None:
+        """aioquic would tell the peer at once that a stream is dropped which it has not allowed yet: an error to any peer."""
+        super()._unblock_streams(is_unidirectional)
+        for stream_id in tuple(self._given_up):
+            if not self._streams[stream_id].is_blocked:
+                self._given_up.remove(stream_id)
+                self.stop_sending(stream_id)
+                self.stop_receiving(stream_id)
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
         receiver = stream.receiver

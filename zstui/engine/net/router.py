@@ -47,8 +47,7 @@ class Router:
     async def _serve(self, stream: WireStream) -> None:
         protocol = ""
         try:
-            async with asyncio.timeout(NEGOTIATION_S):
-                protocol = await stream.respond(self.protocols, MAX_PROPOSALS)
+            protocol = await stream.respond(self._handlers, MAX_PROPOSALS, NEGOTIATION_S)
             await self._handlers[protocol](stream)
         except StreamClosed:
             await self._end(stream)

@@ -179,15 +179,16 @@ class NetService:
         self._router.handle(protocol, handler)
 
     async def open(self, peer: PeerId, protocol: str, timeout: float = DIAL_S) -> Stream:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        if peer not in self._sessions:
-            await self._reach.link_to(peer, timeout)
         session = self._sessions.get(peer)
         if session is None:
-            raise Unreachable(f"There is no link to {self.name_of(peer)}.")
+            began = asyncio.get_running_loop().time()
+            await self._reach.link_to(peer, timeout)
+            timeout -= asyncio.get_running_loop().time() - began
+            session = self._sessions.get(peer)
+            if session is None:
+                raise Unreachable(f"There is no link to {self.name_of(peer)}.")
         try:
-            return await session.open(protocol, max(0.0, deadline - loop.time()))
+            return await session.open(protocol, max(0.0, timeout))
         except StreamClosed as error:
             raise Unreachable(str(error)) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
 
 from zstui.engine.bus import Bus
 from zstui.engine.clock import Clock
@@ -24,8 +23,8 @@ from zstui.engine.net.stream import WireStream
 from zstui.engine.net.tasks import Tasks, tolerate
 
 
-class Sessions(Mapping[PeerId, Session]):
-    """Implements ``links.Listener``."""
+class Sessions(dict[PeerId, Session]):
+    """By peer. Implements ``links.Listener``."""
 
     def __init__(
         self,
@@ -39,6 +38,7 @@ class Sessions(Mapping[PeerId, Session]):
         bus: Bus,
         clock: Clock,
     ) -> None:
+        super().__init__()
         self._router = router
         self._directory = directory
         self._dialer = dialer
@@ -48,17 +48,7 @@ class Sessions(Mapping[PeerId, Session]):
         self._tasks = tasks
         self._bus = bus
         self._clock = clock
-        self._live: dict[PeerId, Session] = {}
         self._closing = False
-
-    def __getitem__(self, peer: PeerId) -> Session:
-        return self._live[peer]
-
-    def __iter__(self) -> Iterator[PeerId]:
-        return iter(self._live)
-
-    def __len__(self) -> int:
-        return len(self._live)
 
     def begin_stop(self) -> None:
         """Serve no new streams from now on."""
@@ -74,7 +64,7 @@ class Sessions(Mapping[PeerId, Session]):
 
     def link_replaced(self, connection: LinkConnection) -> None:
         assert connection.peer is not None
-        old = self._live[connection.peer]
+        old = self[connection.peer]
         session = self._begin(connection)
         session.protocols = old.protocols
         if old.task is not None:
@@ -84,7 +74,7 @@ class Sessions(Mapping[PeerId, Session]):
 
     def link_down(self, connection: LinkConnection) -> None:
         assert connection.peer is not None
-        session = self._live.pop(connection.peer)
+        session = self.pop(connection.peer)
         peer = session.peer
         if session.task is not None and session.task is not asyncio.current_task():
             session.task.cancel()
@@ -105,13 +95,13 @@ class Sessions(Mapping[PeerId, Session]):
 
     def push_card(self) -> None:
         """My card is a new one."""
-        for session in self._live.values():
+        for session in self.values():
             if CARD_PROTOCOL in session.protocols:
                 self._tasks.spawn(tolerate(self._introductions.exchange_cards(session)), "card push")
 
     def push_addresses(self) -> None:
         """My addresses are others than before."""
-        for session in self._live.values():
+        for session in self.values():
             if PUSH_PROTOCOL in session.protocols:
                 self._tasks.spawn(tolerate(self._introductions.push_identify(session)), "identify push")
 
@@ -119,7 +109,7 @@ class Sessions(Mapping[PeerId, Session]):
 
     def _begin(self, connection: LinkConnection) -> Session:
         session = Session(connection, self._measured)
-        self._live[session.peer] = session
+        self[session.peer] = session
         record = self._directory.remember(session.peer)
         record.address = str(session.address)
         record.last_seen_us = self._clock.now_us()
@@ -138,7 +128,7 @@ class Sessions(Mapping[PeerId, Session]):
 
     def _measured(self, peer: PeerId) -> None:
         """A ping came back; the peer may have moved to another address meanwhile."""
-        record, session = self._directory.get(peer), self._live.get(peer)
+        record, session = self._directory.get(peer), self.get(peer)
         if record is not None and session is not None and record.address != str(session.address):
             record.address = str(session.address)
             self._directory.changed(peer)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Container
 from typing import Protocol
 
 from zstui.engine.errors import DeadlineExceeded, FrameTooLarge, ProtocolError, Refused, StreamClosed
@@ -45,7 +44,8 @@ class WireStream:
         self.stream_id = stream_id
         self._peer = peer
         self._inbox = bytearray()
-        self._readable = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
+        """Whoever waits for something to read."""
         self._read_end = ""
         """Why nothing more can be read once the inbox is empty; "" while more may come."""
         self._write_end = ""
@@ -69,7 +69,7 @@ class WireStream:
         self._inbox += data
         if end:
             self._read_end = "The other side closed the stream."
-        self._readable.set()
+        self._wake_reader()
         self._forget_if_over()
         return len(self._inbox)
 
@@ -78,7 +78,7 @@ class WireStream:
         if reading:
             self.was_reset = self.was_reset or not self._read_end
             self._read_end = self._read_end or reason
-            self._readable.set()
+            self._wake_reader()
         if writing:
             self._write_end = self._write_end or reason
         self._forget_if_over()
@@ -120,29 +120,27 @@ class WireStream:
     def propose(self, protocol: str) -> None:
         """Ask for ``protocol`` in the lazy form: the answer is read with the first data."""
         self._replies = [multistream.HEADER, protocol]
-        self._carrier.write(
-            self.stream_id, multistream.encode_line(multistream.HEADER) + multistream.encode_line(protocol)
-        )
+        self._carrier.write(self.stream_id, multistream.encode_opening(protocol))
 
     async def negotiated(self, timeout: float) -> None:
         """Wait for the answer to ``propose``. Raises Refused, StreamClosed, DeadlineExceeded."""
         try:
-            async with asyncio.timeout(timeout):
-                await self._negotiated()
+            await self._negotiated(self._now() + timeout)
         except TimeoutError:
             self.reset()
             raise DeadlineExceeded("The peer did not answer in time.") from None
 
-    async def respond(self, protocols: Sequence[str], proposals: int) -> str:
+    async def respond(self, protocols: Container[str], proposals: int, timeout: float) -> str:
         """The responder's side: the first of at most ``proposals`` proposed protocols that is spoken.
 
-        Raises ProtocolError, StreamClosed, Refused if none was.
+        Raises ProtocolError, StreamClosed, TimeoutError, Refused if none was.
         """
+        deadline = self._now() + timeout
         self._carrier.write(self.stream_id, multistream.encode_line(multistream.HEADER))
-        if multistream.decode_line(await self._message(multistream.MAX_LINE)) != multistream.HEADER:
+        if multistream.decode_line(await self._message(multistream.MAX_LINE, deadline)) != multistream.HEADER:
             raise ProtocolError("A stream that does not begin with multistream-select.")
         for _ in range(proposals):
-            protocol = multistream.decode_line(await self._message(multistream.MAX_LINE))
+            protocol = multistream.decode_line(await self._message(multistream.MAX_LINE, deadline))
             spoken = protocol in protocols
             self._check_writable()
             self._carrier.write(
@@ -166,9 +164,10 @@ class WireStream:
         return True
 
     async def receive(self, timeout: float | None = 30.0) -> bytes:
+        deadline = None if timeout is None else self._now() + timeout
         try:
-            async with asyncio.timeout(timeout):
-                return await self.read_message(MAX_FRAME)
+            await self._negotiated(deadline)
+            return await self._message(MAX_FRAME, deadline)
         except TimeoutError:
             raise DeadlineExceeded("No answer in time.") from None
         except (FrameTooLarge, ProtocolError):
@@ -184,12 +183,13 @@ class WireStream:
 
     async def drain(self, seconds: float) -> None:
         """Drop what still comes until the other side has ended its half, for at most ``seconds``."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self._read_end:
-                    self._take(0, len(self._inbox))
-                    self._readable.clear()
-                    await self._readable.wait()
+        deadline = self._now() + seconds
+        while not self._read_end:
+            self._take(0, len(self._inbox))
+            try:
+                await self._more(deadline)
+            except TimeoutError:
+                return
 
     def reset(self) -> None:
         self._inbox.clear()
@@ -199,10 +199,15 @@ class WireStream:
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
-    async def _negotiated(self) -> None:
+    async def _negotiated(self, deadline: float | None = None) -> None:
+        if self._replies:
+            wanted = multistream.encode_opening(self._replies[-1])
+            if len(self._replies) == 2 and self._inbox.startswith(wanted):
+                self._take(0, len(wanted))
+                self._replies.clear()
         while self._replies:
             try:
-                line = multistream.decode_line(await self._message(multistream.MAX_LINE))
+                line = multistream.decode_line(await self._message(multistream.MAX_LINE, deadline))
             except (ProtocolError, FrameTooLarge):
                 self.reset()
                 raise
@@ -214,7 +219,7 @@ class WireStream:
                 self.reset()
                 raise ProtocolError("The peer answered another protocol than was asked for.")
 
-    async def _message(self, limit: int) -> bytes:
+    async def _message(self, limit: int, deadline: float | None = None) -> bytes:
         while True:
             found = decode_varint(self._inbox)
             if found is not None:
@@ -223,13 +228,25 @@ class WireStream:
                     raise FrameTooLarge(f"The peer announced a message of {size} bytes, over the limit of {limit}.")
                 if len(self._inbox) >= start + size:
                     return self._take(start, start + size)
-            await self._more()
+            await self._more(deadline)
 
-    async def _more(self) -> None:
+    async def _more(self, deadline: float | None = None) -> None:
+        """Wait for something to read. Raises StreamClosed, TimeoutError once the loop's clock has passed ``deadline``."""
         if self._read_end:
             raise StreamClosed(self._read_end)
-        self._readable.clear()
-        await self._readable.wait()
+        loop = asyncio.get_running_loop()
+        reader = self._reader = loop.create_future()
+        timer = None if deadline is None else loop.call_at(deadline, _expire, reader)
+        try:
+            await reader
+        finally:
+            self._reader = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def _take(self, start: int, end: int) -> bytes:
         data = bytes(self._inbox[start:end])
@@ -244,3 +261,12 @@ class WireStream:
     def _forget_if_over(self) -> None:
         if self._read_end and self._write_end:
             self._carrier.forget(self.stream_id)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())

@@ -9,7 +9,7 @@ from zstui.engine.errors import AuthenticationFailed, NetError, ProtocolError, R
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.connection import CLOSE_NORMAL
 from zstui.engine.net.contract import LinkOwner
-from zstui.engine.net.limits import CONNECTION_WINDOW, HANDSHAKE_S
+from zstui.engine.net.limits import CONNECTION_WINDOW, HANDSHAKE_S, MAX_PROPOSALS
 from zstui.engine.net.multiaddr import Multiaddr
 from zstui.engine.net.relay.secure import MAX_CLEAR, NOISE, SecureChannel, secure
 from zstui.engine.net.relay.yamux import Yamux
@@ -171,7 +171,7 @@ async def join(
                 stream.propose(NOISE)
                 await stream.negotiated(HANDSHAKE_S)
             else:
-                await stream.respond((NOISE,), 8)
+                await stream.respond((NOISE,), MAX_PROPOSALS, HANDSHAKE_S)
             channel, peer = await secure(stream, identity, dialed=dialed)
             if peer != via.peer:
                 raise AuthenticationFailed(f"Expected {via.peer} through the relay and found {peer}.")
