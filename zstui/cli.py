@@ -28,10 +28,13 @@ from zstui.engine.home import Home, default_home
 from zstui.engine.identity.text import clean_text
 from zstui.engine.views import BatchView, CalibrationView, JobView, StatementView
 
+GC_THRESHOLDS = (20_000, 20, 100)
+"""The default ones scan everything often enough to hold up a key press for 150 ms."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    gc.set_threshold(20_000, 20, 100)  # the default scans everything often enough to hold up a key press for 150 ms
+    gc.set_threshold(*GC_THRESHOLDS)
     args = arguments.parse(sys.argv[1:] if argv is None else argv)
     home = Home(getattr(args, "home", None) or default_home())
     try:

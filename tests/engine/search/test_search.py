@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -142,6 +143,24 @@ async def test_hardware_region_and_modules_are_found_and_typing_errors_forgiven(
     await search.stop()
 
 
+async def test_a_query_looks_at_no_more_than_so_many_vectors_while_the_first_index_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(index_module, "EXACT_MOST", 50)
+    index = CapabilityIndex()
+    index.hold()
+    for n in range(300):
+        index.put(f"k{n:03}", embed([f"word{n}"]))
+    found = {key for key, _ in index.search(embed(["word299"]), 300)}
+    assert found == {f"k{n:03}" for n in range(250, 300)}
+    index.release()
+    await index.settled()
+    index.put("k007", embed(["newest"]))
+    assert index.search(embed(["newest"]), 1)[0][0] == "k007"
+    assert index.search(embed(["word3"]), 1)[0][0] == "k003"
+    await index.stop()
+
+
 async def test_an_index_that_was_held_back_catches_up() -> None:
     index = CapabilityIndex()
     index.hold()
@@ -151,6 +170,6 @@ async def test_an_index_that_was_held_back_catches_up() -> None:
     index.release()
     index.put("late", embed(["late"]))
     await index.settled()
-    assert index._fresh <= {"late"}
+    assert index._fresh.keys() <= {"late"}
     assert index.search(embed(["late"]), 1)[0][0] == "late"
     await index.stop()

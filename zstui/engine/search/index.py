@@ -6,6 +6,8 @@ import asyncio
 import heapq
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from operator import mul
 
 from annoy import AnnoyIndex
 
@@ -14,6 +16,8 @@ from zstui.engine.search.embedding import DIMENSIONS
 Vector = Sequence[float]
 EXACT_UP_TO = 200
 """So many vectors, or one in 400 if that is more, are compared one by one; more are worth a new index."""
+EXACT_MOST = 500
+"""And no more than the latest so many, where a build takes longer than changes come: a query must not hold up the loop."""
 TREES = 32
 SEARCH_NODES = 6_000
 """Candidates that a query looks at: recall against time."""
@@ -25,11 +29,11 @@ class CapabilityIndex:
 
     def __init__(self) -> None:
         self._vectors: dict[str, Vector] = {}
-        self._fresh: set[str] = set()
-        """Keys whose vector is not the one in the index."""
+        self._fresh: dict[str, None] = {}
+        """Keys whose vector is not the one in the index, while there is one; the latest last."""
         self._annoy: AnnoyIndex | None = None
         self._keys: list[str] = []
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}
         """Keys that changed since the build under way began."""
         self._held = False
         self._building: asyncio.Task[None] | None = None
@@ -46,15 +50,16 @@ class CapabilityIndex:
         if self._vectors.get(key) == vector:
             return
         self._vectors[key] = vector
-        self._fresh.add(key)
+        if self._annoy is not None:
+            _last(self._fresh, key)
         if self._building is not None:
-            self._changed.add(key)
+            _last(self._changed, key)
         self._catch_up()
 
     def remove(self, key: str) -> None:
         self._vectors.pop(key, None)
-        self._fresh.discard(key)
-        self._changed.discard(key)
+        self._fresh.pop(key, None)
+        self._changed.pop(key, None)
 
     def similarity(self, vector: Vector, key: str) -> float:
         """Cosine; 0 for a key that is not here."""
@@ -63,11 +68,12 @@ class CapabilityIndex:
 
     def search(self, vector: Vector, count: int) -> list[tuple[str, float]]:
         """The ``count`` nearest keys with their cosine similarity, best first; equal ones in order of their keys."""
-        candidates = set(self._fresh)
+        newer = self._vectors if self._annoy is None else self._fresh
+        near = set(islice(reversed(newer), EXACT_MOST))
         if self._annoy is not None:
             found = self._annoy.get_nns_by_vector(vector, 2 * count, SEARCH_NODES)
-            candidates.update(self._keys[item] for item in found)
-        scored = ((-_dot(vector, self._vectors[k]), k) for k in candidates if k in self._vectors)
+            near.update(self._keys[item] for item in found)
+        scored = ((-_dot(vector, self._vectors[k]), k) for k in near if k in self._vectors)
         return [(key, -score) for score, key in heapq.nsmallest(count, scored)]
 
     def hold(self) -> None:
@@ -90,8 +96,8 @@ class CapabilityIndex:
             await asyncio.gather(self._building, return_exceptions=True)
 
     def _catch_up(self) -> None:
-        wanted = len(self._fresh) > max(EXACT_UP_TO, len(self._vectors) // 400)
-        if wanted and self._building is None and not self._held:
+        newer = len(self._vectors if self._annoy is None else self._fresh)
+        if newer > max(EXACT_UP_TO, len(self._vectors) // 400) and self._building is None and not self._held:
             self._building = asyncio.create_task(self._build(), name="capability index")
 
     async def _build(self) -> None:
@@ -106,16 +112,21 @@ class CapabilityIndex:
                     keys.append(key)
                 if number % _ADD_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            await asyncio.to_thread(index.build, TREES)
+            await asyncio.to_thread(index.build, TREES, n_jobs=1)  # the other cores are for whoever waits
             self._annoy, self._keys = index, keys
-            self._fresh, self._changed = self._changed, set()
+            self._fresh, self._changed = self._changed, {}
         finally:
             self._building = None
         self._catch_up()
 
 
+def _last(keys: dict[str, None], key: str) -> None:
+    keys.pop(key, None)
+    keys[key] = None
+
+
 def _dot(a: Vector, b: Vector) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
+    return sum(map(mul, a, b))
 
 
 def exact(vectors: Mapping[str, Vector], vector: Vector, count: int) -> list[str]:

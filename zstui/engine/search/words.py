@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable
 
 RARE = 512
@@ -21,23 +20,24 @@ class WordIndex:
         self._slots: dict[str, int] = {}
         self._keys: list[str] = []
         self._free: list[int] = []
-        self._words: dict[str, tuple[str, ...]] = {}
-        """Tuples of text, not sets: the garbage collector leaves them alone."""
+        self._words: list[str] = []
+        """By slot, with spaces between: text, which the garbage collector leaves alone, and no dict that grows."""
         self._rare: dict[str, set[int]] = {}
         self._bitmaps: dict[str, int] = {}
 
     def put(self, key: str, words: Iterable[str]) -> None:
-        """Add or replace."""
+        """Add or replace. Words have no spaces."""
         self.remove(key)
+        words = tuple(dict.fromkeys(words))
         if self._free:
             slot = self._free.pop()
-            self._keys[slot] = key
+            self._keys[slot], self._words[slot] = key, " ".join(words)
         else:
             slot = len(self._keys)
             self._keys.append(key)
+            self._words.append(" ".join(words))
         self._slots[key] = slot
-        self._words[key] = tuple(map(sys.intern, dict.fromkeys(words)))
-        for word in self._words[key]:
+        for word in words:
             if word in self._bitmaps:
                 self._bitmaps[word] |= 1 << slot
                 continue
@@ -51,7 +51,7 @@ class WordIndex:
         if slot is None:
             return
         self._free.append(slot)
-        for word in self._words.pop(key):
+        for word in self._words[slot].split():
             if word in self._bitmaps:
                 self._bitmaps[word] &= ~(1 << slot)
                 if not self._bitmaps[word]:
@@ -63,11 +63,12 @@ class WordIndex:
 
     def said(self, key: str, words: Iterable[str]) -> int:
         """How many of ``words`` the card of ``key`` says."""
-        spoken = self._words.get(key, ())
+        spoken = self.words(key)
         return sum(word in spoken for word in words)
 
     def words(self, key: str) -> tuple[str, ...]:
-        return self._words.get(key, ())
+        slot = self._slots.get(key)
+        return () if slot is None else tuple(self._words[slot].split())
 
     def most(self, words: Iterable[str], count: int) -> list[str]:
         """``count`` keys, or as many as there are, that say at least one of ``words``, those that say most of them first."""
