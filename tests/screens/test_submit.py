@@ -52,7 +52,7 @@ async def test_a_sample_and_the_defaults_make_a_spec() -> None:
         text = s.text()
         assert "at most 1.000; typically 12.500 in 20.4 s" in text
         assert "here 12 s free; on north 4.0 s for 0.800 (tested, 120 runs)." in text
-        assert "8.0 s for 1.600      its own claim" in text
+        assert "8.0 s for 1.600      0.84 of 60   gpu; caches this…" in text
         await s.press("enter")
         await settle(s)
         assert s.app.results == [c.SubmitJob(spec=c.JobSpec(module="primes.wasm", guild=FARM))]
@@ -77,6 +77,7 @@ async def test_every_field_reaches_the_spec(tmp_path: Path) -> None:
             "priority": "7",
             "queue": "60",
             "attempts": "1",
+            "wants": "gpu berlin",
             "allowed": "2",
         }
         for name, value in fields.items():
@@ -101,6 +102,7 @@ async def test_every_field_reaches_the_spec(tmp_path: Path) -> None:
                     priority=7,
                     queue_s=60,
                     attempts=1,
+                    wants="gpu berlin",
                 ),
                 pay_up_to_u=2_000_000,
             )

@@ -635,6 +635,7 @@ def estimate(spec: c.JobSpec, known: list[v.PeerView]) -> v.EstimateView:
             speed_tested=n == 1,
             expected_us=4_000_000 * n,
             expected_cost_u=800_000 * n,
+            match="offers gpu; caches this module" if n == 2 else "",
         )
         for n, p in enumerate(known, 1)
     )
@@ -644,6 +645,9 @@ def estimate(spec: c.JobSpec, known: list[v.PeerView]) -> v.EstimateView:
         typical_duration_us=20_400_000,
         candidates=candidates,
         here_us=12_000_000,
+        elsewhere=(v.SuggestionView(peer_id=WEST, name="kepler", online=True, match="offers gpu"),)
+        if spec.wants
+        else (),
     )
 
 

@@ -47,6 +47,7 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
         priority=args.priority,
         queue_s=args.queue_for,
         attempts=args.attempts,
+        wants=args.wants,
         min_reputation=args.min_reputation,
         max_failure_rate=args.max_failure_rate,
         min_uptime=args.min_uptime,
@@ -104,6 +105,9 @@ def _job(job: Group, verb: Verb) -> None:
     submit.add_argument("--witnesses", type=int, default=0, metavar="N", help="members who re-run it and attest")
     submit.add_argument("--in", dest="inputs", action="append", default=[], metavar="FILE", help="readable at /in/NAME")
     submit.add_argument("--out", dest="outputs", action="store_true", help="bring back what the job writes to /out")
+    submit.add_argument(
+        "--wants", default="", metavar="WORDS", help='first those that offer more of it, e.g. "gpu berlin 8 cores"'
+    )
     submit.add_argument("--priority", type=int, default=4, metavar="0..9", help="among your own jobs on one executor")
     submit.add_argument("--queue-for", type=duration_or_zero, default=3600, metavar="T", help="wait for an executor")
     submit.add_argument(

@@ -193,6 +193,7 @@ def build(
         known=lambda: {p.peer_id for p in net.views()},
     )
     net.choose_relays(routing)
+    search = PeerSearch(bus, known=lambda: [p.peer_id for p in net.views()], card_of=net.card_of)
     market = Market(
         jobs=jobs.standing,
         guilds=guilds,
@@ -202,6 +203,7 @@ def build(
         own_speed=between.own_speed,
         uptime=jobs.standing.uptime,
         soon=routing.learned,
+        search=search,
     )
     announcements = Announcements(
         identity,
@@ -262,7 +264,7 @@ def build(
         ),
         routing=routing,
         announcements=announcements,
-        search=PeerSearch(bus, known=lambda: [p.peer_id for p in net.views()], card_of=net.card_of),
+        search=search,
         telemetry=telemetry,
         logs=LogBook(bus, home.logs, clock, between.named),
     )

@@ -10,10 +10,12 @@ from zstui.engine.money import MICRO, format_amount, format_rate
 from zstui.engine.views import EstimateView, ExecutorView
 from zstui.screens.dialog import MUTED, Fields
 from zstui.screens.values import safe
-from zstui.screens.widgets.text import fit
+from zstui.screens.widgets.text import clip, fit
 
 LABEL = 11
 NAME = 13
+TOLD = 17
+"""Cells for what it offers."""
 
 
 def about(duration_us: int) -> str:
@@ -60,13 +62,14 @@ def best_line(candidates: Sequence[ExecutorView], jobs: int) -> str:
 
 
 def executor_line(c: ExecutorView) -> Content:
-    """One candidate: time, price, how sure that is, and its standing; or why it cannot."""
+    """One candidate: time, price, standing, and what it offers of what is wanted or how sure its speed is; or why it cannot."""
     name = f"{'':{LABEL}}{fit(safe(c.name, NAME - 1), NAME)}"
     if c.refusal:
         return Content.styled(f"{name}{'not now' if c.passes else 'no'}: {safe(c.refusal, 100)}", MUTED)
-    return Content.assemble(
-        f"{name}{fit(there(c), 20)} ", (fit(confidence(c), 17), MUTED), f" {c.score:.2f} of {c.completed}"
+    told = (
+        (clip(safe(c.match.removeprefix("offers "), 60), TOLD), "$text-success") if c.match else (confidence(c), MUTED)
     )
+    return Content.assemble(f"{name}{fit(there(c), 20)} {fit(f'{c.score:.2f} of {c.completed}', 12)} ", told)
 
 
 def estimate_fields(view: EstimateView, executor: str | None, jobs: int, cap_u: int) -> Fields:
@@ -86,7 +89,13 @@ def estimate_fields(view: EstimateView, executor: str | None, jobs: int, cap_u: 
     cost = Content.assemble(
         "at most ", (format_amount(min(view.max_cost_u * jobs, cap_u)), "bold"), f"{most}; {typical}"
     )
-    return (("Estimate", cost), ("", _where(view, runner, jobs)))
+    rows: list[tuple[str, str | Content]] = [("Estimate", cost), ("", _where(view, runner, jobs))]
+    if runner is not None and runner.match:
+        rows.append(("", Content.styled(f"{safe(runner.name, 20)} {safe(runner.match, 120)}.", "$text-success")))
+    if view.elsewhere:
+        told = "; ".join(f"{safe(s.name, 20)} {safe(s.match, 60)}" for s in view.elsewhere)
+        rows.append(("Elsewhere", Content.styled(f"{told}. Not in this guild: an invite brings them in.", MUTED)))
+    return rows
 
 
 def _where(view: EstimateView, runner: ExecutorView | None, jobs: int) -> Content:

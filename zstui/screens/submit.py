@@ -20,7 +20,7 @@ from textual.widgets.option_list import Option
 
 from zstui.bridge import Bridge
 from zstui.engine.commands import EstimateJob, JobSpec, SubmitBatch, SubmitJob
-from zstui.engine.commands.jobs import MAX_PRIORITY
+from zstui.engine.commands.jobs import MAX_PRIORITY, MAX_WANTS
 from zstui.engine.errors import BadInput, ZsError
 from zstui.engine.money import format_amount, parse_amount
 from zstui.engine.views import EstimateView, ExecutorView
@@ -136,7 +136,7 @@ class SubmitScreen(Form[Command | None]):
             yield Field("Stdin", plain_input("", "a file, or nothing"), id="stdin")
         with Horizontal(classes="pair"):
             yield Field("Guild", Choice(self._guilds, s.guild, id="guild-choice", spin=True), id="guild")
-            yield Field("Priority", plain_input(str(s.priority)), id="priority", unit="0 to 9")
+            yield Field("Wants", plain_input(s.wants, "gpu berlin 8 cores", limit=MAX_WANTS), id="wants")
         with Horizontal(classes="three"):
             yield Field("Memory", plain_input(str(s.memory_mib)), id="memory", unit="MiB")
             yield Field("Timeout", plain_input(str(s.timeout_s)), id="timeout", unit="s")
@@ -144,9 +144,10 @@ class SubmitScreen(Form[Command | None]):
         with Horizontal(classes="pair"):
             yield Field("At most", plain_input(format_amount(s.max_price_u)), id="price", unit="in all")
             yield Field("Pay up to", plain_input(allowed, "0: ask me"), id="allowed", unit="unasked")
-        with Horizontal(classes="pair"):
-            yield Field("Wait up to", plain_input(str(s.queue_s)), id="queue", unit="s")
-            yield Field("Tries", plain_input(str(s.attempts)), id="attempts", unit="at most")
+        with Horizontal(classes="three"):
+            yield Field("Wait", plain_input(str(s.queue_s)), id="queue", unit="s")
+            yield Field("Tries", plain_input(str(s.attempts)), id="attempts")
+            yield Field("Priority", plain_input(str(s.priority)), id="priority", unit="0-9")
         yield OptionList(id="executors", markup=False, compact=True)
         yield Rows(id="estimate", label_width=12)
 
@@ -237,6 +238,7 @@ class SubmitScreen(Form[Command | None]):
             priority=self._count("priority", 0, MAX_PRIORITY),
             queue_s=self._count("queue", 0, 86_400),
             attempts=self._count("attempts", 1, 10),
+            wants=self.text_of("wants"),
             min_reputation=s.min_reputation,
             max_failure_rate=s.max_failure_rate,
             min_uptime=s.min_uptime,

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from zstui.engine.bus import Bus
 from zstui.engine.clock import US
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
@@ -23,6 +24,8 @@ from zstui.engine.jobs.speed import REFERENCE_GAS_PER_S, proven_speed
 from zstui.engine.market.selection import ALIKE, Candidate, max_cost, prices, rank
 from zstui.engine.market.service import Market
 from zstui.engine.routing.model import Learned
+from zstui.engine.search.model import Fit
+from zstui.engine.search.service import PeerSearch
 from zstui.engine.views import CapabilitiesView, Role
 
 MODULE = b"\0asm\1\0\0\0"
@@ -274,3 +277,49 @@ def test_speed_comes_only_from_confirmed_runs_that_are_long_enough() -> None:
     for doubt in ({"attestations": ()}, {"gas": 1000}, {"gas_exact": False}, {"state": "failed"}, {"mine": False}):
         assert proven_speed([replace(fast, **doubt)], "bob") is None
     assert proven_speed([fast, replace(fast, duration_us=1_000_000), fast], "bob") == 2.0
+
+
+async def test_what_a_job_wants_is_searched_for_on_cards_in_the_guild_and_beyond(
+    around: Around, tmp_path: Path
+) -> None:
+    (tmp_path / "raytrace.wasm").write_bytes(MODULE)
+    cid = cid_of(MODULE)
+    around.cards["carol"] = replace(around.cards["carol"], price_per_second_nano=10_000_000)
+    around.cards["bob"] = replace(around.cards["bob"], tags=("gpu", "raytrace"), region="Berlin", cores=8)
+    around.cards["kepler"] = replace(around.cards["bob"], name="kepler", modules=(cid,))
+    around.cards["idle"] = replace(around.cards["kepler"], name="idle", executor=False)
+    around.cards["rogue"] = replace(around.cards["kepler"], name="rogue")
+    around.blocked = {"rogue"}
+    search = PeerSearch(Bus(), known=lambda: list(around.cards), card_of=around.card_of)
+    await search.start()
+    market = Market(
+        jobs=around, guilds=around, reputation=around, net=around, settings=Settings(home=tmp_path), search=search
+    )
+    spec = JobSpec(module=str(tmp_path / "raytrace.wasm"), guild="g")
+    around.scores = {"bob": 0.4, "carol": 0.9}
+    best, other = (await market.estimate(spec)).candidates
+    assert (best.peer_id, best.match) == ("carol", "")
+    assert other.match == "offers raytrace", "the name of the module says something, too, but decides nothing"
+
+    wanting = replace(spec, wants="GPU, 8 cores")
+    estimate = await market.estimate(wanting)
+    assert [(c.peer_id, c.match) for c in estimate.candidates] == [
+        ("bob", "offers gpu, 8 cores, raytrace"),
+        ("carol", ""),
+    ]
+    assert await market.choose(wanting) == "bob"
+    assert [(s.peer_id, s.match) for s in estimate.elsewhere] == [
+        ("kepler", "offers gpu, 8 cores, raytrace; caches this module")
+    ]
+    around.cards["carol"] = replace(around.cards["carol"], modules=(cid,))
+    around.scores = {}
+    assert (await market.estimate(spec)).candidates[0].match == "caches this module", "of equals"
+    await search.stop()
+
+
+def test_a_card_that_is_only_near_says_so() -> None:
+    near = candidate("near", fit=Fit((), 0.6))
+    assert [(v.name, v.match) for v in rank(SPEC, [candidate("a"), near])] == [
+        ("near", "offers something near"),
+        ("a", ""),
+    ]

@@ -9,6 +9,8 @@ import msgspec
 from zstui.engine.commands.base import Command
 from zstui.engine.views import BatchView, CalibrationView, CollectedView, EstimateView, JobOutputView, JobView, WorkView
 
+MAX_WANTS = 200
+"""Characters of what a job wants of its executor."""
 MAX_PRIORITY = 9
 
 
@@ -42,6 +44,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How long the job waits for an executor that can take it; 0: it does not wait."""
     attempts: int = 3
     """Executors tried at most, where one fails or is lost."""
+    wants: str = ""
+    """What the executor should offer, in words such as "gpu berlin 8 cores": those that say more of it come first."""
     min_reputation: int = 0
     """Of the executor's score, thousandths."""
     max_failure_rate: int = 1000

@@ -43,6 +43,7 @@ MAX_NAMES = 8 * 1024
 """Bytes of all input names, or all output names, together."""
 DEFAULT_PRIORITY = 4
 MAX_PRIORITY = 9
+MAX_WANTS = 200
 EMPTY_HASH = hashlib.sha256(b"").digest()
 
 
@@ -126,6 +127,8 @@ class Manifest(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Whether what the job writes to /out is collected."""
     priority: int = DEFAULT_PRIORITY
     """The higher, the sooner among the submitter's own jobs."""
+    wants: str = ""
+    """What the submitter prefers an executor to offer, in words; it binds nobody."""
 
     @property
     def guild_id(self) -> str:
@@ -217,6 +220,10 @@ def validate(m: Manifest) -> None:
     check_spec("input", m.input)
     check_spec("output", m.output)
     check_files("input", m.inputs, MAX_INPUTS, MAX_INPUT_BYTES)
+    _require(
+        len(m.wants) <= MAX_WANTS and clean_text(m.wants, MAX_WANTS) == m.wants,
+        "What the job wants of its executor is too long or has control characters.",
+    )
     _range("The priority", m.priority, 0, MAX_PRIORITY, "steps")
     _range("The number of witnesses", m.witnesses, 0, MAX_WITNESSES, "peers")
     _range("The creation time", m.created_us, 0, 2**53, "µs")

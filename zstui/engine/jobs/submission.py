@@ -19,6 +19,7 @@ from zstui.engine.jobs.manifest import (
     MAX_MODULE,
     MAX_RATE_NANO,
     MAX_STDIN,
+    MAX_WANTS,
     MIB,
     DataSpec,
     FileRef,
@@ -71,6 +72,7 @@ async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
         inputs=await _inputs(room, spec.inputs),
         outputs=spec.outputs,
         priority=spec.priority,
+        wants=clean_text(spec.wants, MAX_WANTS),
     )
 
 
@@ -133,6 +135,7 @@ def wanted_spec(m: Manifest, executor: str) -> JobSpec:
         min_reputation=m.sla.min_reputation,
         max_failure_rate=m.sla.max_failure_rate,
         min_uptime=m.sla.min_uptime,
+        wants=m.wants,
     )
 
 

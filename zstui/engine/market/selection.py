@@ -15,8 +15,11 @@ from zstui.engine.jobs.manifest import MIB
 from zstui.engine.jobs.speed import REFERENCE_GAS_PER_S
 from zstui.engine.money import format_rate
 from zstui.engine.routing.model import Learned
+from zstui.engine.search.model import Fit, in_words
 from zstui.engine.views import CapabilitiesView, ExecutorView, Role
 
+NEAR = 0.4
+"""A card whose vector has this cosine with what a job wants is said to be near it, though it says none of the words."""
 ALIKE = 20
 """Scores in the same twentieth count as equal: then the price decides, then who is expected to be done first."""
 
@@ -39,6 +42,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     blocked: bool = False
     soon: Learned | None = None
     """None where nothing was learned for the module."""
+    fit: Fit = Fit()
+    """To what the job wants of its executor."""
+    wanted: tuple[str, ...] = ()
+    """Of the words that its card says, those that the submitter asked for."""
+    caches: bool = False
+    """It has compiled the module already."""
 
     @property
     def runs_jobs(self) -> bool:
@@ -73,6 +82,14 @@ def expectation(learned: Learned) -> str:
     )
     of = "one result" if learned.samples == 1 else f"{learned.samples} bids and results"
     return f"expected {time} there: {wait}, learned from {of}"
+
+
+def match(fit: Fit, caches: bool) -> str:
+    """ "offers gpu, 8 cores; caches this module", "" where its card says nothing that the job wants."""
+    parts = [f"offers {', '.join(map(in_words, fit.said))}"] if fit.said else []
+    if not parts and fit.near >= NEAR:
+        parts = ["offers something near"]
+    return "; ".join([*parts, "caches this module"] if caches else parts)
 
 
 def max_cost(spec: JobSpec, per_second_nano: int, per_mib_nano: int) -> int:
@@ -134,8 +151,9 @@ def _record(spec: JobSpec, c: Candidate) -> str:
 
 
 def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, ...]:
-    """Those able first, by score, then by what the job would cost at most, then by the learned time until its result;
-    then the others, each with its reason. Where nothing was learned no time is expected, so that it is tried once.
+    """Those able first: by how much they offer of what the job wants, by score, by what the job would cost at most, and by
+    the learned time until its result; then the others, each with its reason. Where nothing was learned no time is
+    expected, so that it is tried once; of such equals those come first that have the module, or whose cards are nearer.
     """
     rows: list[tuple[tuple[object, ...], Candidate, str]] = []
     for c in candidates:
@@ -143,7 +161,24 @@ def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, 
         price = max_cost(spec, *prices(spec, c.offer)) if c.offer is not None else 0
         soon = 0 if c.soon is None else c.soon.weighed_us
         standing = -math.floor(c.score * ALIKE)
-        rows.append(((bool(why), not c.online, standing, price, soon, -c.completed, c.peer_id), c, why))
+        rows.append(
+            (
+                (
+                    bool(why),
+                    not c.online,
+                    -len(c.wanted),
+                    standing,
+                    price,
+                    soon,
+                    not c.caches,
+                    -round(c.fit.near, 1),
+                    -c.completed,
+                    c.peer_id,
+                ),
+                c,
+                why,
+            )
+        )
     rows.sort(key=lambda row: row[0])
     return tuple(
         ExecutorView(
@@ -161,6 +196,7 @@ def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, 
             passes=bool(why) and not lasting(spec, c),
             refusal=why,
             why="" if c.soon is None else expectation(c.soon),
+            match=match(c.fit, c.caches),
         )
         for number, (_, c, why) in enumerate(rows, 1)
     )

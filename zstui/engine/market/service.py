@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -17,9 +18,11 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.cid import cid_of
 from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.submission import read_module
-from zstui.engine.market.selection import Candidate, expected_us, max_cost, prices, rank
+from zstui.engine.market.selection import Candidate, expected_us, match, max_cost, prices, rank
 from zstui.engine.routing.model import Learned
-from zstui.engine.views import EstimateView, ExecutorView, Role
+from zstui.engine.search.embedding import query_words
+from zstui.engine.search.model import Fit
+from zstui.engine.views import EstimateView, ExecutorView, Role, SuggestionView
 
 
 class GuildPort(Protocol):
@@ -50,6 +53,17 @@ class JobPort(Protocol):
     def speed(self, peer: PeerId) -> float | None: ...
 
 
+class SearchPort(Protocol):
+    def fits(self, text: str, peers: Iterable[PeerId]) -> dict[PeerId, Fit]: ...
+    def like(self, text: str, count: int) -> list[tuple[PeerId, float]]: ...
+
+
+NO_FIT = Fit()
+LOOKED_AT = 24
+"""Peers most like what a job wants that are looked at for suggestions outside of its guild."""
+SUGGESTED = 3
+
+
 class Market:
     """Stateless: every answer is from what the other services know at that moment."""
 
@@ -64,8 +78,10 @@ class Market:
         uptime: Callable[[PeerId], float] = lambda _: 1.0,
         own_speed: Callable[[], float | None] = lambda: None,
         soon: Callable[[str, PeerId], Learned | None] = lambda module_cid, peer: None,
+        search: SearchPort | None = None,
     ) -> None:
         """``uptime(peer)``: the share of the time that it was seen online. ``soon(module, peer)``: when it would be done."""
+        self._search = search
         self._soon = soon
         self._uptime = uptime
         self._own_speed = own_speed
@@ -75,22 +91,35 @@ class Market:
         self._net = net
         self._settings = settings
 
-    def candidates(self, spec: JobSpec) -> tuple[ExecutorView, ...]:
+    def candidates(self, spec: JobSpec, name: str = "") -> tuple[ExecutorView, ...]:
         """The guild's other members that run jobs, best first; those that cannot take this one carry the reason.
 
-        A module that ``spec`` names by its CID, not by its path, is one whose results may be expected. Raises GuildError.
+        A module that ``spec`` names by its CID, not by its path, is one whose results may be expected; the words of its
+        ``name`` are looked for on cards, too. Raises GuildError.
         """
         guild_id = self._guilds.resolve(spec.guild)
         self._guilds.require(guild_id, self._net.peer_id, "creator", "executor", "member")
         online = self._net.connected()
+        members = {peer: role for peer, role in self._guilds.members(guild_id).items() if peer != self._net.peer_id}
+        text = f"{spec.wants} {name}".strip()
+        fits = self._search.fits(text, members) if self._search is not None and text else {}
+        wanted = frozenset(query_words(spec.wants)) if spec.wants else frozenset()
         found = (
-            self._candidate(spec.module, guild_id, peer, role, peer in online)
-            for peer, role in self._guilds.members(guild_id).items()
-            if peer != self._net.peer_id
+            self._candidate(spec.module, guild_id, peer, role, peer in online, fits.get(peer, NO_FIT), wanted)
+            for peer, role in members.items()
         )
         return rank(spec, (c for c in found if c.runs_jobs))
 
-    def _candidate(self, module_cid: str, guild_id: str, peer: PeerId, role: Role, online: bool) -> Candidate:
+    def _candidate(
+        self,
+        module_cid: str,
+        guild_id: str,
+        peer: PeerId,
+        role: Role,
+        online: bool,
+        fit: Fit,
+        wanted: frozenset[str],
+    ) -> Candidate:
         card = self._net.card_of(peer)
         return Candidate(
             peer_id=peer,
@@ -105,6 +134,9 @@ class Market:
             uptime=self._uptime(peer),
             blocked=self._reputation.blocked_until(peer, guild_id) is not None,
             soon=self._soon(module_cid, peer),
+            fit=fit,
+            wanted=tuple(word for word in fit.said if word in wanted),
+            caches=card is not None and module_cid in card.modules,
         )
 
     async def choose(self, spec: JobSpec) -> PeerId:
@@ -112,10 +144,11 @@ class Market:
 
         Raises NoExecutor with every peer's reason where waiting is not wanted or no use, GuildError, UnknownPeer.
         """
+        name = Path(spec.module).stem
         if not spec.executor:
             with contextlib.suppress(InvalidModule):  # said by whoever submits it
                 spec = replace(spec, module=await _cid_of(spec.module))
-        candidates = self.candidates(spec)
+        candidates = self.candidates(spec, name)
         if spec.executor:
             wanted = self._net.resolve(spec.executor)
             candidates = tuple(c for c in candidates if c.peer_id == wanted)
@@ -134,7 +167,8 @@ class Market:
     async def estimate(self, spec: JobSpec) -> EstimateView:
         """Largest and typical cost with the executor named or the best one. Raises InvalidModule, GuildError, UnknownPeer."""
         cid = await _cid_of(spec.module)
-        candidates = self.candidates(replace(spec, module=cid))
+        name = Path(spec.module).stem
+        candidates = self.candidates(replace(spec, module=cid), name)
         per_second, per_mib = self._prices(spec, candidates)
         typical, gas = self._jobs.typical(cid), self._jobs.typical_gas(cid)
         candidates = tuple(self._expected(spec, c, gas, typical) for c in candidates)
@@ -147,7 +181,31 @@ class Market:
             typical_duration_us=None if typical is None else typical[0],
             candidates=candidates,
             here_us=expected_us(gas, self._own_speed()),
+            elsewhere=self._elsewhere(spec, cid, name),
         )
+
+    def _elsewhere(self, spec: JobSpec, module_cid: str, name: str) -> tuple[SuggestionView, ...]:
+        """Executors outside the guild that say something of what the job wants, or have its module."""
+        if self._search is None:
+            return ()
+        text = f"{spec.wants} {name}"
+        online = self._net.connected()
+        members = self._guilds.members(self._guilds.resolve(spec.guild))
+        like = dict(self._search.like(f"{spec.wants} {module_cid}", LOOKED_AT))
+        found = []
+        for peer, fit in self._search.fits(
+            text, [p for p in like if p not in members and p != self._net.peer_id]
+        ).items():
+            card = self._net.card_of(peer)
+            if card is None or not card.executor or self._reputation.blocked_until(peer) is not None:
+                continue
+            words = match(fit, module_cid in card.modules)
+            if fit.said or module_cid in card.modules:
+                found.append(
+                    SuggestionView(peer_id=peer, name=self._net.name_of(peer), online=peer in online, match=words)
+                )
+        found.sort(key=lambda view: (-like[view.peer_id], not view.online, view.peer_id))
+        return tuple(found[:SUGGESTED])
 
     def _expected(
         self, spec: JobSpec, c: ExecutorView, gas: int | None, typical: tuple[int, int] | None

@@ -126,7 +126,8 @@ def _last(keys: dict[str, None], key: str) -> None:
 
 
 def _dot(a: Vector, b: Vector) -> float:
-    return sum(map(mul, a, b))
+    cosine: float = sum(map(mul, a, b))
+    return cosine
 
 
 def exact(vectors: Mapping[str, Vector], vector: Vector, count: int) -> list[str]:

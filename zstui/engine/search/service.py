@@ -12,6 +12,7 @@ from zstui.engine.identity.card import Card
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.search.embedding import card_words, embed, query_words
 from zstui.engine.search.index import CapabilityIndex
+from zstui.engine.search.model import Fit
 from zstui.engine.search.words import MAX_WORDS, WordIndex
 
 CANDIDATES = 3
@@ -72,6 +73,20 @@ class PeerSearch:
         rated = ((self._said.said(peer, words) + max(0.0, min(1.0, cosine)), peer) for peer, cosine in near.items())
         best = heapq.nsmallest(count, ((-rate, peer) for rate, peer in rated if rate > 0))
         return [(peer, -rate / (len(words) + 1)) for rate, peer in best]
+
+    def fits(self, text: str, peers: Iterable[PeerId]) -> dict[PeerId, Fit]:
+        """How well each of ``peers`` fits ``text``; those without a card are left out."""
+        words = tuple(dict.fromkeys(query_words(text)))[:MAX_WORDS]
+        vector = embed(words)
+        found = {peer: self._said.words(peer) for peer in peers} if words else {}
+        return {
+            peer: Fit(
+                said=tuple(word for word in words if word in spoken),
+                near=max(0.0, min(1.0, self.index.similarity(vector, peer))),
+            )
+            for peer, spoken in found.items()
+            if spoken
+        }
 
     async def _follow(self, changes: Subscription[PeerChanged]) -> None:
         async for change in changes:

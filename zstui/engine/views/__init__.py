@@ -55,6 +55,7 @@ from zstui.engine.views.jobs import (
     JobOutputView,
     JobState,
     JobView,
+    SuggestionView,
     WorkView,
 )
 from zstui.engine.views.money import (
@@ -179,6 +180,7 @@ __all__ = [
     "StatementView",
     "StatusUpdated",
     "StatusView",
+    "SuggestionView",
     "TableStanding",
     "TopicView",
     "Urgency",

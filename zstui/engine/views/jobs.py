@@ -119,6 +119,14 @@ class CollectedView(View, frozen=True, kw_only=True):
     """Bytes of all files."""
 
 
+class SuggestionView(View, frozen=True, kw_only=True):
+    peer_id: str
+    name: str
+    online: bool
+    match: str
+    """What it offers of what is wanted."""
+
+
 class EstimateView(View, frozen=True, kw_only=True):
     """What a job would cost, before it is submitted."""
 
@@ -130,6 +138,8 @@ class EstimateView(View, frozen=True, kw_only=True):
     candidates: tuple[ExecutorView, ...]
     here_us: int | None = None
     """How long it would take on this machine; None where nothing is known of the module or this machine's speed."""
+    elsewhere: tuple[SuggestionView, ...] = ()
+    """Known executors outside the guild that fit what the job wants, best first: an invite would bring them in."""
 
 
 class ExecutorView(View, frozen=True, kw_only=True):
@@ -155,6 +165,8 @@ class ExecutorView(View, frozen=True, kw_only=True):
     expected_cost_u: int | None = None
     why: str = ""
     """How soon a result of this module is expected from it, and from what that was learned; "" where nothing was."""
+    match: str = ""
+    """What its card offers of what the job wants, and whether it has the module; "" for nothing of it."""
 
 
 BatchState = Literal["running", "done", "failed", "cancelled"]
