@@ -22,6 +22,7 @@ from zstui.engine.views import (
     FraudView,
     GuildMessageView,
     GuildView,
+    HeardView,
     InviteDetailView,
     InviteView,
     IssuedInviteView,
@@ -45,7 +46,21 @@ from zstui.qr import half_blocks
 
 def _peer(v: PeerView) -> Row:
     rtt = "-" if v.rtt_ms is None else f"{v.rtt_ms:.1f} ms"
-    return v.name, short(v.peer_id), v.address or "-", v.state, v.path or "-", rtt, f"{v.score:.2f}", v.why
+    why = "; ".join(filter(None, (v.why, hearsay(v.heard))))
+    return v.name, short(v.peer_id), v.address or "-", v.state, v.path or "-", rtt, f"{v.score:.2f}", why
+
+
+def hearsay(v: HeardView | None) -> str:
+    """What others say of a peer, as a clause; "" if nothing."""
+    if v is None:
+        return ""
+    if not v.issuers:
+        return f"spoken of by {_peers(v.uncounted)} that nobody you know vouches for"
+    return f"by hearsay of {_peers(v.issuers)}: {v.done} jobs done, {v.failed} failed"
+
+
+def _peers(count: int) -> str:
+    return "1 peer" if count == 1 else f"{count} peers"
 
 
 def _guild(v: GuildView) -> Row:

@@ -67,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The owner's consent to witness disputes between fellow guild members."""
     audit_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
     """Of my repeatable jobs, how many are run again by a witness, chosen at random after their receipts came."""
+    testify: bool = True
+    """Tell the network how my jobs went at each peer that ran at least five of them."""
     tags: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
     """Words on the capability card, for others to find this node by."""
     hardware: str = "auto"

@@ -74,6 +74,7 @@ def _standing(s: Services, view: v.PeerView) -> v.PeerView:
     return replace(
         view,
         score=s.reputation.score(view.peer_id),
+        heard=s.testimonies.of(view.peer_id),
         blocked_until=until,
         state="blocked" if until is not None and view.state != "online" else view.state,
     )

@@ -25,6 +25,7 @@ from zstui.engine.market.service import Market
 from zstui.engine.net.service import NetService
 from zstui.engine.pubsub.announcements import Announcements
 from zstui.engine.reputation.service import ReputationService
+from zstui.engine.reputation.testimonies import Testimonies
 from zstui.engine.routing.service import Routing
 from zstui.engine.search.service import PeerSearch
 from zstui.engine.store.database import Database
@@ -65,6 +66,7 @@ class Services:
     complaints: ComplaintService
     approvals: ApprovalService
     reputation: ReputationService
+    testimonies: Testimonies
     sandbox: Sandbox
     jobs: JobService
     market: Market

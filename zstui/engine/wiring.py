@@ -20,7 +20,7 @@ from zstui.engine.complaints.service import ComplaintService
 from zstui.engine.config import Settings
 from zstui.engine.dht.rendezvous import CARDS, Rendezvous
 from zstui.engine.dht.service import Dht
-from zstui.engine.events import CardChanged, GuildChanged, GuildCreated
+from zstui.engine.events import CardChanged, GuildChanged, GuildCreated, OutcomeRecorded
 from zstui.engine.guilds.service import GuildService
 from zstui.engine.home import Home
 from zstui.engine.identity.keys import Identity
@@ -33,6 +33,7 @@ from zstui.engine.net.service import NetService
 from zstui.engine.pubsub.announcements import Announcements, Subject
 from zstui.engine.pubsub.metrics import PubSubMetrics
 from zstui.engine.reputation.service import ReputationService
+from zstui.engine.reputation.testimonies import Testimonies
 from zstui.engine.routing.service import Routing
 from zstui.engine.search.service import PeerSearch
 from zstui.engine.services import Profile, Services
@@ -69,6 +70,7 @@ def build(
     net.contacts.find_with(dht.find_peer)
     reputation = ReputationService(db, bus, clock, name_of=net.name_of)
     between.reputation = reputation
+    testimonies = Testimonies(identity, reputation, bus, clock, tells=settings.testify)
     guilds = GuildService(
         identity,
         net,
@@ -204,6 +206,7 @@ def build(
         uptime=jobs.standing.uptime,
         soon=routing.learned,
         search=search,
+        heard=testimonies.of,
     )
     announcements = Announcements(
         identity,
@@ -215,6 +218,7 @@ def build(
         (
             Subject("cards", net.contacts.hear_card, between.my_card, (CardChanged,)),
             Subject("guilds", guilds.heralds.overheard, guilds.heralds.word, (GuildChanged, GuildCreated)),
+            Subject("testimonies", testimonies.overheard, testimonies.word, (OutcomeRecorded,)),
         ),
         app_score=between.gossip_score,
     )
@@ -250,6 +254,7 @@ def build(
         complaints=complaints,
         approvals=approvals,
         reputation=reputation,
+        testimonies=testimonies,
         sandbox=sandbox,
         jobs=jobs,
         market=market,

@@ -14,14 +14,17 @@ from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.manifest import MIB
 from zstui.engine.jobs.speed import REFERENCE_GAS_PER_S
 from zstui.engine.money import format_rate
+from zstui.engine.reputation.score import MIN_TASKS
 from zstui.engine.routing.model import Learned
 from zstui.engine.search.model import Fit, in_words
-from zstui.engine.views import CapabilitiesView, ExecutorView, Role
+from zstui.engine.views import CapabilitiesView, ExecutorView, HeardView, Role
 
 NEAR = 0.4
 """A card whose vector has this cosine with what a job wants is said to be near it, though it says none of the words."""
 ALIKE = 20
 """Scores in the same twentieth count as equal: then the price decides, then who is expected to be done first."""
+ILL = 0.25
+"""A standing by hearsay that is a warning: at least two peers that are trusted say that most jobs failed."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """Of the words that its card says, those that the submitter asked for."""
     caches: bool = False
     """It has compiled the module already."""
+    heard: HeardView | None = None
+    """What others say of it."""
 
     @property
     def runs_jobs(self) -> bool:
@@ -90,6 +95,19 @@ def match(fit: Fit, caches: bool) -> str:
     if not parts and fit.near >= NEAR:
         parts = ["offers something near"]
     return "; ".join([*parts, "caches this module"] if caches else parts)
+
+
+def ill_spoken_of(c: Candidate) -> bool:
+    """Others whose word counts say that it fails, and my own jobs do not tell yet."""
+    return c.completed + c.failed < MIN_TASKS and c.heard is not None and c.heard.standing <= ILL
+
+
+def repute(heard: HeardView) -> str:
+    """ "by hearsay 12 of 13 jobs done, say 3 peers"; "" if nobody's word counts."""
+    if not heard.issuers:
+        return ""
+    say = "says a peer" if heard.issuers == 1 else f"say {heard.issuers} peers"
+    return f"by hearsay {heard.done} of {heard.done + heard.failed} jobs done, {say}"
 
 
 def max_cost(spec: JobSpec, per_second_nano: int, per_mib_nano: int) -> int:
@@ -151,8 +169,8 @@ def _record(spec: JobSpec, c: Candidate) -> str:
 
 
 def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, ...]:
-    """Those able first: by how much they offer of what the job wants, by score, by what the job would cost at most, and by
-    the learned time until its result; then the others, each with its reason. Where nothing was learned no time is
+    """Those able first: by how much they offer of what the job wants, by score (those ill spoken of after their equals), by
+    what the job would cost at most, and by the learned time until its result; then the others, each with its reason. Where nothing was learned no time is
     expected, so that it is tried once; of such equals those come first that have the module, or whose cards are nearer.
     """
     rows: list[tuple[tuple[object, ...], Candidate, str]] = []
@@ -161,24 +179,9 @@ def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, 
         price = max_cost(spec, *prices(spec, c.offer)) if c.offer is not None else 0
         soon = 0 if c.soon is None else c.soon.weighed_us
         standing = -math.floor(c.score * ALIKE)
-        rows.append(
-            (
-                (
-                    bool(why),
-                    not c.online,
-                    -len(c.wanted),
-                    standing,
-                    price,
-                    soon,
-                    not c.caches,
-                    -round(c.fit.near, 1),
-                    -c.completed,
-                    c.peer_id,
-                ),
-                c,
-                why,
-            )
-        )
+        able = (bool(why), not c.online, -len(c.wanted), standing, ill_spoken_of(c))
+        order = (*able, price, soon, not c.caches, -round(c.fit.near, 1), -c.completed, c.peer_id)
+        rows.append((order, c, why))
     rows.sort(key=lambda row: row[0])
     return tuple(
         ExecutorView(
@@ -195,8 +198,13 @@ def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, 
             speed_tested=c.speed is not None,
             passes=bool(why) and not lasting(spec, c),
             refusal=why,
-            why="" if c.soon is None else expectation(c.soon),
+            why=_why(c),
             match=match(c.fit, c.caches),
         )
         for number, (_, c, why) in enumerate(rows, 1)
     )
+
+
+def _why(c: Candidate) -> str:
+    said = repute(c.heard) if c.heard is not None else ""
+    return "; ".join(filter(None, (expectation(c.soon) if c.soon is not None else "", said)))

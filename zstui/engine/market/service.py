@@ -22,7 +22,7 @@ from zstui.engine.market.selection import Candidate, expected_us, match, max_cos
 from zstui.engine.routing.model import Learned
 from zstui.engine.search.embedding import query_words
 from zstui.engine.search.model import Fit
-from zstui.engine.views import EstimateView, ExecutorView, Role, SuggestionView
+from zstui.engine.views import EstimateView, ExecutorView, HeardView, Role, SuggestionView
 
 
 class GuildPort(Protocol):
@@ -79,8 +79,11 @@ class Market:
         own_speed: Callable[[], float | None] = lambda: None,
         soon: Callable[[str, PeerId], Learned | None] = lambda module_cid, peer: None,
         search: SearchPort | None = None,
+        heard: Callable[[PeerId], HeardView | None] = lambda peer: None,
     ) -> None:
-        """``uptime(peer)``: the share of the time that it was seen online. ``soon(module, peer)``: when it would be done."""
+        """``uptime(peer)``: the share of the time that it was seen online. ``soon(module, peer)``: when it would be done.
+        ``heard(peer)``: what others say of it."""
+        self._heard = heard
         self._search = search
         self._soon = soon
         self._uptime = uptime
@@ -137,6 +140,7 @@ class Market:
             fit=fit,
             wanted=tuple(word for word in fit.said if word in wanted),
             caches=card is not None and module_cid in card.modules,
+            heard=self._heard(peer),
         )
 
     async def choose(self, spec: JobSpec) -> PeerId:

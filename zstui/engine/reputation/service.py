@@ -56,6 +56,8 @@ class ReputationService:
         """(until_us, peer) of every block."""
         self._lapsed: list[tuple[PeerId, Block]] = []
         """Expired in memory, not yet in the database."""
+        self.revision = 0
+        """Another number after every change of tallies and blocks."""
         self._high_water_us = 0
         self._saved_us = 0
         """High water in the database, at least."""
@@ -193,6 +195,16 @@ class ReputationService:
         tally = self._tallies.get(peer, {}).get(OVERALL, Tally())
         return tally.tasks - tally.successes
 
+    def overall(self) -> dict[PeerId, Tally]:
+        """All that is remembered of each peer, over all its jobs."""
+        return {peer: tallies[OVERALL] for peer, tallies in self._tallies.items() if OVERALL in tallies}
+
+    def first_hand(self) -> dict[PeerId, float]:
+        """Peers that did more good work for me than bad, and by how many jobs."""
+        self._lapse()
+        good = {peer: tally.successes - tally.failures for peer, tally in self.overall().items()}
+        return {peer: float(value) for peer, value in good.items() if value > 0 and peer not in self._blocks}
+
     def blocked_until(self, peer: PeerId, guild_id: str = "") -> int | None:
         """Unix seconds at which the block ends, everywhere or in one guild; None if the peer is not blocked."""
         blocks = (self._standing(peer), self._in_guilds.of(peer).get(guild_id))
@@ -275,6 +287,7 @@ class ReputationService:
 
     def _index(self, peer: PeerId) -> None:
         """Put the peer where its record says in every ranking it belongs to, or nowhere while it is blocked or unknown."""
+        self.revision += 1
         tallies = self._tallies.get(peer, {})
         ranks = _ranks(tallies) and peer not in self._blocks
         for category, tally in tallies.items():

@@ -91,7 +91,7 @@ from zstui.engine.views.network import (
 )
 from zstui.engine.views.node import LogLevel, LogLine, Snapshot, StatusView, TopicView
 from zstui.engine.views.peers import CapabilitiesView, PathKind, PeerState, PeerView
-from zstui.engine.views.reputation import GuildBlockView, RankView
+from zstui.engine.views.reputation import GuildBlockView, HeardView, RankView
 from zstui.engine.views.statements import PaymentRow, StatementChannel, StatementDischarge, StatementView
 
 __all__ = [
@@ -138,6 +138,7 @@ __all__ = [
     "GuildStateName",
     "GuildUpdated",
     "GuildView",
+    "HeardView",
     "InviteDetailView",
     "InviteView",
     "IssuedInviteView",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zstui.engine.views.base import View
+from zstui.engine.views.reputation import HeardView
 
 PeerState = Literal["online", "connecting", "offline", "blocked"]
 PathKind = Literal["lan", "direct", "relay"]
@@ -53,5 +54,7 @@ class PeerView(View, frozen=True, kw_only=True):
     why: str = ""
     """Why the peer is not online, or why this path was chosen; "" if there is nothing to say."""
     blocked_until: int | None = None
+    heard: HeardView | None = None
+    """What others say of it, None if nothing."""
     heard_at: int | None = None
     """When its offer came through other peers, signed by it; None if it gave it here itself."""

@@ -13,6 +13,20 @@ class GuildBlockView(View, frozen=True, kw_only=True):
     reason: str
 
 
+class HeardView(View, frozen=True, kw_only=True):
+    """What other peers say of one, from their own jobs. It changes neither its score nor its rank."""
+
+    standing: float
+    """In [0, 1], 0.5 for nothing that counts: the share of good jobs, weighted by how far trust leads to who says so."""
+    issuers: int
+    """Peers whose word counts: good work that I know leads to them."""
+    uncounted: int
+    """Peers whose word does not."""
+    done: int
+    """Jobs that those who count say it did."""
+    failed: int
+
+
 class RankView(View, frozen=True, kw_only=True):
     rank: int | None
     """None: fewer than five jobs, or blacklisted."""
