@@ -170,8 +170,9 @@ def _record(spec: JobSpec, c: Candidate) -> str:
 
 def rank(spec: JobSpec, candidates: Iterable[Candidate]) -> tuple[ExecutorView, ...]:
     """Those able first: by how much they offer of what the job wants, by score (those ill spoken of after their equals), by
-    what the job would cost at most, and by the learned time until its result; then the others, each with its reason. Where nothing was learned no time is
-    expected, so that it is tried once; of such equals those come first that have the module, or whose cards are nearer.
+    what the job would cost at most, and by the learned time until its result; then the others, each with its reason. Where
+    nothing was learned no time is expected, so that it is tried once; of such equals those come first that have the module, or
+    whose cards are nearer.
     """
     rows: list[tuple[tuple[object, ...], Candidate, str]] = []
     for c in candidates:
