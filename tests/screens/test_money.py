@@ -18,17 +18,13 @@ from zstui.bridge import Bridge
 from zstui.engine import commands as c
 from zstui.screens.channel_dialogs import CloseChannelScreen
 from zstui.screens.decisions import DecisionsScreen
-from zstui.screens.dispute_dialogs import (
-    CasesScreen,
-    DisputeScreen,
-    EvidenceScreen,
-    FileDisputeScreen,
-    VerdictScreen,
-)
+from zstui.screens.dispute_dialogs import CasesScreen, DisputeScreen, VerdictScreen
+from zstui.screens.dispute_forms import DisputeOutputScreen, EvidenceScreen, FileDisputeScreen
 from zstui.screens.form import Choice, Field
 from zstui.screens.grants import GrantScreen, RehearsalScreen
 from zstui.screens.keeping import BackupScreen, StatementScreen, backup_notice
 from zstui.screens.ledger import ConfirmDischargeScreen, CreditScreen, DischargeScreen, LedgerScreen
+from zstui.screens.pay import PayScreen
 from zstui.screens.policy import PolicyScreen
 
 CHANNEL = msgspec.structs.replace(samples.channels()[0], witnesses=4, witnesses_needed=3)
@@ -139,8 +135,11 @@ async def test_a_filed_dispute_names_who_acts_by_when_the_witnesses_and_the_verd
         await s.pilot.pause(0.1)
         assert isinstance(s.screen, EvidenceScreen)
         assert "EVIDENCE against south" in s.text()
-        await s.arm()
-        await s.press("s")
+        await s.press(*"/nowhere", "enter")
+        await s.pilot.pause(0.1)
+        assert "Cannot read documents" in flat(s)
+        assert changing(s) == []
+        await s.press(*("backspace",) * 8, "enter")
         await s.pilot.pause(0.2)
         assert changing(s) == [c.SubmitEvidence(channel=CHANNEL.channel_id)]
         s.app.push_screen(CasesScreen(s.bridge))
@@ -149,6 +148,43 @@ async def test_a_filed_dispute_names_who_acts_by_when_the_witnesses_and_the_verd
         await s.press("down", "enter")
         await s.pilot.pause(0.2)
         assert "DISPUTE with south: filed" in s.text()
+
+
+async def test_an_output_is_disputed_after_its_price_is_named() -> None:
+    job = next(j for j in BASE.jobs if j.mine and j.executor and j.state == "done")
+    async with stage(lambda bridge: DisputeOutputScreen(bridge, job), snapshot=BASE) as s:
+        assert "It costs nothing; the channel stays in use" in flat(s)
+        assert "It cannot be taken back" in flat(s)
+        await s.press("d")
+        assert changing(s) == [], "type-ahead files nothing"
+        await s.arm()
+        await s.press("d")
+        await s.pilot.pause(0.2)
+        assert changing(s) == [c.DisputeOutput(job=job.job_id)]
+        view = next(v for v in s.bridge.disputes.values() if v.kind == "output")
+        s.app.push_screen(DisputeScreen(s.bridge, view.key))
+        await s.pilot.pause(0.2)
+        assert f"DISPUTE about the output of {job.module}, run by {job.executor_name}: filed" in flat(s)
+        assert "At stake 1.200" in flat(s)
+
+
+async def test_who_owes_a_refund_is_led_to_its_payment() -> None:
+    job = msgspec.structs.replace(BASE.jobs[0], mine=False)
+    view = money_samples.complaint(job, "upheld")
+    async with stage(
+        lambda bridge: DisputeScreen(bridge, view.key), snapshot=msgspec.structs.replace(BASE, disputes=(view,))
+    ) as s:
+        await s.pilot.pause(0.2)
+        for part in (
+            "You must return 1.200: by",
+            "Return 1.200: you get 0.000, costs 1.200",
+            "p Refund…",
+            "Return nothing",
+        ):
+            assert part in flat(s), part
+        await s.press("p")
+        await s.pilot.pause(0.2)
+        assert isinstance(s.screen, PayScreen)
 
 
 # --- the ledger ------------------------------------------------------------------------------------------------------------

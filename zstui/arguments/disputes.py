@@ -5,28 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import msgspec
-
 from zstui.arguments.types import Group, Verb
 from zstui.engine import commands as c
 from zstui.engine.errors import BadInput
-
-
-def documents(path: Path | None) -> tuple[bytes, ...]:
-    """The documents of an evidence file, or none. Raises BadInput."""
-    if path is None:
-        return ()
-    from zstui.engine.channels.disputes.faults import documents_of
-
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BadInput(f"Cannot read documents from {path}: {error}.") from error
-    return documents_of(content)
+from zstui.engine.evidence_file import documents_in
 
 
 def evidence(args: argparse.Namespace) -> c.SubmitEvidence:
-    return c.SubmitEvidence(channel=args.channel, documents=documents(args.file))
+    return c.SubmitEvidence(channel=args.channel, documents=documents_in(args.file) if args.file else ())
 
 
 def dispute(args: argparse.Namespace) -> c.DisputeChannel | c.DisputeOutput:

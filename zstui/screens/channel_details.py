@@ -12,7 +12,7 @@ from zstui.engine.errors import ZsError
 from zstui.engine.money import MICRO, format_amount
 from zstui.engine.views import BalancesView, ChannelView
 from zstui.screens.channel_dialogs import at_risk
-from zstui.screens.dispute_dialogs import WITNESS, acts, cost_of, when
+from zstui.screens.dispute_text import WITNESS, acts, cost_of, when
 from zstui.screens.widgets.lines import field, heading, mixed
 from zstui.screens.widgets.text import (
     Line,

@@ -1,4 +1,4 @@
-"""Windows about a disputed channel: what can be done and what it costs, filing, evidence, verdict, and others' cases.
+"""Windows about disputes: what can be done and what it costs, the verdict, and others' cases.
 
 Closing together (``t``) and a dispute (a typed word) never share a key, a title or a window.
 """
@@ -16,52 +16,28 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from zstui.bridge import Bridge
-from zstui.engine.commands import DisputeChannel, ListDisputes, ShowDispute, SubmitEvidence
+from zstui.engine.commands import ListDisputes, ShowDispute
 from zstui.engine.money import format_amount
-from zstui.engine.views import ChoiceView, DisputeView, VerdictView
+from zstui.engine.views import DisputeView, VerdictView
 from zstui.screens.channel_dialogs import CloseChannelScreen
-from zstui.screens.dialog import Dialog, Guarded, Keys, Rows
-from zstui.screens.form import Field, FieldError, Form, plain_input
+from zstui.screens.dialog import Dialog, Keys, Rows
+from zstui.screens.dispute_forms import EvidenceScreen, FileDisputeScreen
+from zstui.screens.dispute_text import STYLES, WITNESS, about, acts, cost_of, when
+from zstui.screens.pay import PayScreen
 from zstui.screens.record_dialogs import ReadScreen
 from zstui.screens.values import safe
-from zstui.screens.widgets.text import clip, countdown, now, short_id, until
+from zstui.screens.widgets.text import clip, short_id, until
 
-KEYS: dict[str, str] = {"agree": "t", "file": "d", "unilateral": "a", "evidence": "s", "wait": "-"}
-"""What opens the window of each choice; "-": there is nothing to press."""
-WITNESS = {
-    "silent": ("has not taken the case yet", "$text-warning"),
-    "heard": ("has taken the case", ""),
-    "ready": ("is ready to sign", ""),
-    "signed": ("has signed a verdict", "$text-success"),
+KEYS: dict[str, str] = {
+    "agree": "t",
+    "file": "d",
+    "unilateral": "a",
+    "evidence": "s",
+    "refund": "p",
+    "wait": "-",
+    "refuse": "-",
 }
-STYLES = {"none": "$text-success", "decided": "$text-success", "settled": "$text-success", "deciding": "$text-warning"}
-
-
-def cost_of(choice: ChoiceView) -> str:
-    """ "you get 84.250, costs 0.500"."""
-    return f"you get {format_amount(choice.mine_u)}, costs {_price(choice)}"
-
-
-def _price(choice: ChoiceView) -> str:
-    if choice.cost_u < 0:
-        return f"nothing: {format_amount(-choice.cost_u)} more than your own record"
-    return format_amount(choice.cost_u) if choice.cost_u else "nothing"
-
-
-def when(at: int | None) -> str:
-    """A time with what is left until it: "14:05, in 42:10"."""
-    if at is None:
-        return "no time is set"
-    left = at - now()
-    return f"{until(at)}, in {countdown(left)}" if left > 0 else f"{until(at)}, over"
-
-
-def acts(view: DisputeView) -> str:
-    """Who must act, and by when."""
-    if not view.must_act:
-        return "nobody"
-    who = view.must_act[:1].upper() + view.must_act[1:]
-    return f"{who}: by {when(view.act_by)}" if view.act_by else who
+"""What opens the window of each choice; "-": there is nothing to press."""
 
 
 class DisputeScreen(Dialog[None]):
@@ -74,16 +50,18 @@ class DisputeScreen(Dialog[None]):
         Binding("d", "choose('file')", "Dispute", id="dispute.file"),
         Binding("a", "choose('unilateral')", "Close alone", id="dispute.alone"),
         Binding("s", "choose('evidence')", "Show evidence", id="dispute.evidence"),
+        Binding("p", "choose('refund')", "Refund", id="dispute.refund"),
         Binding("v", "verdict", "Verdict", id="dispute.verdict"),
         Binding("down,j", "line(1)", "Down", show=False),
         Binding("up,k", "line(-1)", "Up", show=False),
     ]
 
-    def __init__(self, bridge: Bridge, channel_id: str) -> None:
+    def __init__(self, bridge: Bridge, key: str) -> None:
+        """``key``: the channel whose balances are disputed, or the case about an output."""
         super().__init__(bridge)
-        self._channel_id = channel_id
-        self._view = bridge.disputes.get(channel_id)
-        self.heading = f"Dispute about channel {short_id(channel_id)}"
+        self._key = key
+        self._view = bridge.disputes.get(key)
+        self.heading = f"Dispute {short_id(key)}"
 
     def content(self) -> ComposeResult:
         yield Rows(label_width=11, id="standing")
@@ -94,7 +72,13 @@ class DisputeScreen(Dialog[None]):
 
     def keys(self) -> Keys:
         offered: list[tuple[str, str]] = []
-        words = {"agree": "Close together", "file": "Dispute", "unilateral": "Close alone", "evidence": "Show evidence"}
+        words = {
+            "agree": "Close together",
+            "file": "Dispute",
+            "unilateral": "Close alone",
+            "evidence": "Show evidence",
+            "refund": "Refund",
+        }
         for choice in self._view.choices if self._view is not None else ():
             if choice.key in words:
                 offered.append((KEYS[choice.key], words[choice.key] + "…"))
@@ -109,7 +93,7 @@ class DisputeScreen(Dialog[None]):
         self._changed()
 
     def _changed(self) -> None:
-        self.reread(partial(self.attempt, ShowDispute(channel=self._channel_id), self._take))
+        self.reread(partial(self.attempt, ShowDispute(channel=self._key), self._take))
 
     def _take(self, view: DisputeView) -> None:
         self._view = view
@@ -121,9 +105,10 @@ class DisputeScreen(Dialog[None]):
             return
         disputed = view.state not in ("none",)
         with_whom = safe(view.peer_name, 24)
-        self.retitle(
-            f"DISPUTE with {with_whom}: {view.state}" if disputed else f"What a dispute with {with_whom} would mean"
-        )
+        what = f"output of {safe(view.module, 20)}, run by " if view.kind == "output" else ""
+        runner = safe(view.peer_name, 20) if not view.job_id or view.filed_by_me or view.role == "witness" else "you"
+        title = f"DISPUTE about the {what}{runner}: {view.state}" if what else f"DISPUTE with {with_whom}: {view.state}"
+        self.retitle(title if disputed else f"What a dispute with {with_whom} would mean")
         self.query_one("#standing", Rows).show(_standing(view))
         choices, witnesses = list(_choices(view)), list(_witnesses(view))
         self.query_one("#choices", Rows).show(choices)
@@ -138,7 +123,9 @@ class DisputeScreen(Dialog[None]):
         if view is None or choice is None:
             self.say("That cannot be done now.")
         elif key == "agree":
-            self.app.push_screen(CloseChannelScreen(self.bridge, self._channel_id))
+            self.app.push_screen(CloseChannelScreen(self.bridge, self._key))
+        elif key == "refund":
+            self.app.push_screen(PayScreen(self.bridge, view.request_id))
         elif key == "evidence":
             self.app.push_screen(EvidenceScreen(self.bridge, view, choice), self._done)
         else:
@@ -164,7 +151,7 @@ def _standing(view: DisputeView) -> Iterator[tuple[str, str | Content]]:
         yield "Why", safe(view.reason, 200)
     if view.filed_by:
         yield "Filed by", ("you" if view.filed_by_me else safe(view.filed_by_name, 24)) + f", {until(view.filed_at)}"
-    if view.state not in ("none", "decided", "settled", "unresolved"):
+    if view.must_act and view.state != "none":
         yield "Must act", Content.styled(safe(acts(view), 200), "bold $text-warning")
         if view.deadline_at is not None:
             yield "Deadline", f"{when(view.deadline_at)}"
@@ -172,7 +159,9 @@ def _standing(view: DisputeView) -> Iterator[tuple[str, str | Content]]:
     if view.mine_u is not None and view.theirs_u is not None:
         name = safe(view.peer_name, 20)
         yield "My record", f"{format_amount(view.mine_u)} for me, {format_amount(view.theirs_u)} for {name}"
-    if view.case_id:
+    if view.kind == "output":
+        yield "At stake", f"{format_amount(view.refund_u)}, what was paid for job {short_id(view.job_id)}"
+    elif view.case_id:
         whose = "filer" if view.role == "witness" else "you"
         yield "Evidence", f"{view.evidence_mine} from {whose}, {view.evidence_theirs} from {safe(view.peer_name, 20)}"
     if view.verdict is not None and view.verdict.final:
@@ -199,94 +188,12 @@ def _witnesses(view: DisputeView) -> Iterator[tuple[str, str | Content]]:
         yield "", f"{view.needed} equal verdicts of {count} decide." if count > 1 else "Its verdict decides."
 
 
-class FileDisputeScreen(Form[DisputeView | None]):
-    """The irreversible one: a word must be typed. ``choice`` is "file" (witnesses decide) or "unilateral" (nobody does).
-    Dismissed with the dispute, or None."""
-
-    danger = True
-
-    def __init__(self, bridge: Bridge, view: DisputeView, choice: ChoiceView) -> None:
-        super().__init__(bridge)
-        self._view, self._choice = view, choice
-        self.word = "dispute" if choice.key == "file" else "alone"
-        name = safe(view.peer_name, 24)
-        self.heading = (
-            f"DISPUTE with {name} before witnesses" if choice.key == "file" else f"CLOSE ALONE, without {name}"
-        )
-
-    def content(self) -> ComposeResult:
-        choice = self._choice
-        yield Rows(
-            (
-                ("Channel", short_id(self._view.channel_id)),
-                ("You get", f"{format_amount(choice.mine_u)} by your own record"),
-                ("It costs", f"{_price(choice)} by your own record; what is decided may differ"),
-            )
-        )
-        yield Static(Content(safe(choice.text, 600)), classes="gap", markup=False)
-        name = safe(self._view.peer_name, 24)
-        yield Static(
-            f"If {name} is online and willing, closing together is cheaper for both: Esc, then t.",
-            classes="note",
-            markup=False,
-        )
-        yield Field("Type", plain_input(), id="word", unit=f"the word {self.word}, then Enter")
-
-    def keys(self) -> Keys:
-        start = "Start the dispute" if self._choice.key == "file" else "Close alone"
-        return (("Enter", start), ("Esc", "Back, keep the channel"))
-
-    def submit(self) -> None:
-        if self.text_of("word").lower() != self.word:
-            raise FieldError("word", f"Type the word {self.word}, or Esc to keep the channel.")
-        self.send(DisputeChannel(channel=self._view.channel_id), self.dismiss)
-
-
-class EvidenceScreen(Guarded[DisputeView | None]):
-    """Shows the witnesses what this node holds. Dismissed with the dispute, or None."""
-
-    GUARDED = frozenset({"submit"})
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("s", "submit", "Show it", id="evidence.submit")]
-
-    def __init__(self, bridge: Bridge, view: DisputeView, choice: ChoiceView) -> None:
-        super().__init__(bridge)
-        self._view, self._choice = view, choice
-        self.heading = f"EVIDENCE against {safe(view.peer_name, 24)}"
-
-    def content(self) -> ComposeResult:
-        yield Rows(
-            (
-                ("Shown", f"{self._view.evidence_mine} submissions of yours, {self._view.evidence_theirs} of theirs"),
-                ("You get", f"{format_amount(self._choice.mine_u)} at best"),
-                ("It costs", "nothing"),
-                ("By", when(self._view.deadline_at)),
-            )
-        )
-        yield Static(
-            Content(
-                f"{safe(self._choice.text, 400)} What the witnesses have is shown once more and completed; nothing is taken "
-                "back. Documents from elsewhere: zstui channel evidence CHANNEL FILE."
-            ),
-            classes="gap",
-            markup=False,
-        )
-
-    def keys(self) -> Keys:
-        return (("s", "Show the witnesses what I hold"), ("Esc", "Back"))
-
-    def action_submit(self) -> None:
-        self.say("Asking the witnesses…")
-        self.execute(SubmitEvidence(channel=self._view.channel_id), self.dismiss)
-
-
 class VerdictScreen(ReadScreen):
     """What was decided, or would be on what was shown; it decides nothing itself."""
 
     def __init__(self, bridge: Bridge, dispute: DisputeView, verdict: VerdictView) -> None:
         kind = "VERDICT" if verdict.final else "NOT DECIDED YET: what would be decided"
-        super().__init__(
-            bridge, f"{kind}, channel {short_id(dispute.channel_id)}", "\n".join(_verdict(dispute, verdict))
-        )
+        super().__init__(bridge, f"{kind}, {about(dispute)}", "\n".join(_verdict(dispute, verdict)))
 
 
 def _verdict(dispute: DisputeView, verdict: VerdictView) -> Iterator[str]:
@@ -297,7 +204,7 @@ def _verdict(dispute: DisputeView, verdict: VerdictView) -> Iterator[str]:
     if verdict.mine_u is not None and verdict.theirs_u is not None:
         yield f"You get        {format_amount(verdict.mine_u)}"
         yield f"The peer gets  {format_amount(verdict.theirs_u)}"
-        if dispute.mine_u is not None:
+        if dispute.mine_u is not None and verdict.kind == "balance":
             differs = format_amount(abs(verdict.mine_u - dispute.mine_u))
             yield f"Your record    {format_amount(dispute.mine_u)}, a difference of {differs}"
     yield ""
@@ -336,7 +243,7 @@ class CasesScreen(Dialog[None]):
         cases = self.query_one("#cases", OptionList)
         at = cases.highlighted
         cases.clear_options()
-        cases.add_options([Option(_case(v), v.channel_id) for v in views])
+        cases.add_options([Option(_case(v), v.key) for v in views])
         if not views:
             cases.add_option(Option("none", disabled=True))
         elif at is not None:
@@ -348,6 +255,6 @@ class CasesScreen(Dialog[None]):
 
 
 def _case(view: DisputeView) -> str:
-    name = clip(safe(view.peer_name, 20), 20)
+    name = clip(safe(view.peer_name, 16), 16)
     role = "witness" if view.role == "witness" else "mine"
-    return f"{short_id(view.channel_id)}  {role:8} {name:20} {view.state:11} {safe(acts(view), 120)}"
+    return f"{clip(about(view), 22):22} {role:8} {name:16} {view.state:11} {safe(acts(view), 120)}"

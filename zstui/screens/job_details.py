@@ -7,6 +7,7 @@ from collections import Counter
 from zstui.bridge import Bridge
 from zstui.engine.money import format_amount
 from zstui.engine.views import BatchView, JobView
+from zstui.screens.dispute_text import acts, dispute_of
 from zstui.screens.job_rows import PAID, STATES, batch_bar, counts, share, state_of
 from zstui.screens.previews.content import Space
 from zstui.screens.previews.results import STDOUT, Results, batch_jobs, file_of, result_names
@@ -65,7 +66,7 @@ def cost_words(cost_u: int, max_cost_u: int) -> str:
 
 
 def job_details(job: JobView, bridge: Bridge, results: Results, width: int) -> list[Line]:
-    lines = _standing(job, width)
+    lines = _standing(job, bridge, width)
     if job.mine or job.state == "running":
         lines += _result(job, results, width)
     lines += [(), *_terms(job, bridge, width)]
@@ -77,7 +78,7 @@ def job_details(job: JobView, bridge: Bridge, results: Results, width: int) -> l
     return lines
 
 
-def _standing(job: JobView, width: int) -> list[Line]:
+def _standing(job: JobView, bridge: Bridge, width: int) -> list[Line]:
     """How it goes, and what stands in its way."""
     lines: list[Line] = [
         *field("Job", f"{job.module}  {short_id(job.job_id)}", "strong", width),
@@ -100,6 +101,11 @@ def _standing(job: JobView, width: int) -> list[Line]:
     lines += field("Cost", cost_words(job.cost_u, job.max_cost_u), "", width)
     if job.paid:
         lines.append(mixed("Paid", [Span(job.paid, PAID[job.paid])]))
+    if (dispute := dispute_of(bridge, job.job_id)) is not None:
+        style = "ok" if dispute.state in ("refunded", "rejected") else "warn"
+        lines += field(
+            "Dispute", f"{dispute.state}; {acts(dispute)}" if dispute.must_act else dispute.state, style, width
+        )
     return lines + _in_parts(job, width)
 
 

@@ -22,6 +22,9 @@ from zstui.engine.errors import ZsError
 from zstui.engine.money import format_amount
 from zstui.engine.views import BatchView, JobView
 from zstui.screens.dialogs import ConfirmScreen, OutputScreen, ReceiptScreen
+from zstui.screens.dispute_dialogs import DisputeScreen
+from zstui.screens.dispute_forms import DisputeOutputScreen
+from zstui.screens.dispute_text import dispute_of
 from zstui.screens.job_details import batch_details, cost_words, job_details, reason
 from zstui.screens.job_rows import Row, Rows, counts, key_of
 from zstui.screens.owner import OwnerScreen, StopAllScreen
@@ -59,6 +62,7 @@ class JobsPane(Pane[Row]):
         Binding("x", "stop", "Stop", id="jobs.stop", tooltip="Stop a queued or running job, or a batch"),
         Binding("R", "rerun", "Rerun", id="jobs.rerun", tooltip="Submit the same job again"),
         Binding("v", "receipt", "Receipt", id="jobs.receipt", tooltip="The signed receipt of a finished job"),
+        Binding("D", "dispute", "Dispute", id="jobs.dispute", tooltip="Say that an output you paid for is wrong"),
         Binding("d", "drain", "Drain", id="jobs.drain", tooltip="Take no new jobs from others; again to take them"),
         Binding("exclamation_mark", "panic", "Panic", id="jobs.panic", tooltip="Stop all that runs here for others"),
         Binding("Y", "path", "Path", id="jobs.path", tooltip="Copy the path of the job's result, and show it"),
@@ -272,6 +276,19 @@ class JobsPane(Pane[Row]):
             return f"{view.module} is {view.state} again."
 
         self.execute(RerunJob(job=job.job_id), again)
+
+    def action_dispute(self) -> None:
+        job = self._need_job("e lists the jobs of a batch; D disputes the output of one of them.")
+        if job is None:
+            return
+        if (dispute := dispute_of(self.bridge, job.job_id)) is not None:
+            self.ask(DisputeScreen(self.bridge, dispute.key))
+        elif not job.mine:
+            self.say("Only the submitter can dispute an output.")
+        elif job.paid != "paid":
+            self.say("Only an output that was paid for can be disputed; an unpaid one is rejected (6).")
+        else:
+            self.ask(DisputeOutputScreen(self.bridge, job), lambda view: self.say(view.text))
 
     def action_receipt(self) -> None:
         job = self._need_job("e lists the jobs of a batch; each has its own receipt.")

@@ -35,7 +35,16 @@ from zstui.engine.store.database import Database, Tx
 from zstui.engine.views import DisputeView, JobView
 
 MODULE = wasm("tool")
-CARD = Offer(executor=True, memory_mib=128, timeout_s=30, price_per_second_nano=10**7, price_per_mib_nano=10**5)
+CARD = Offer(
+    executor=True,
+    memory_mib=128,
+    timeout_s=30,
+    price_per_second_nano=10**7,
+    price_per_mib_nano=10**5,
+    note_ms=60_000,
+    accept_ms=10_000,
+    exposure_max_u=10**6,
+)
 
 
 class TradeNode(CourtNode):

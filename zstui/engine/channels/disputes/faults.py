@@ -15,6 +15,7 @@ import msgspec
 from zstui.engine.channels.disputes.messages import FaultKind, FraudProof, OutputVerdict, Verdict
 from zstui.engine.channels.messages import Close, Pay, Reestablish, read, take
 from zstui.engine.errors import BadInput, ProtocolError
+from zstui.engine.evidence_file import documents_of
 from zstui.engine.identity.envelope import Signed
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.money import format_amount
@@ -100,17 +101,6 @@ def verify_file(content: Mapping[str, object]) -> tuple[Proof | None, tuple[Chec
         checks.append(CheckView(name="proof", ok=False, detail=str(error)[:300]))
         return None, tuple(checks)
     return proof, tuple(checks)
-
-
-def documents_of(content: Mapping[str, object]) -> tuple[bytes, ...]:
-    """The documents of a proof or evidence file. Raises BadInput."""
-    found = content.get("documents")
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise BadInput('The file has no "documents".')
-    try:
-        return tuple(base64.b64decode(text, validate=True) for text in found)
-    except ValueError as error:
-        raise BadInput("A document in the file is not base64.") from error
 
 
 def _read(raw: bytes) -> _Word:

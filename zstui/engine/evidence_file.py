@@ -1,0 +1,31 @@
+"""Files of signed documents, as proofs of fraud and other evidence have them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from zstui.engine.errors import BadInput
+
+
+def documents_of(content: Mapping[str, object]) -> tuple[bytes, ...]:
+    """The documents of a proof or evidence file. Raises BadInput."""
+    found = content.get("documents")
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise BadInput('The file has no "documents".')
+    try:
+        return tuple(base64.b64decode(text, validate=True) for text in found)
+    except ValueError as error:
+        raise BadInput("A document in the file is not base64.") from error
+
+
+def documents_in(path: Path) -> tuple[bytes, ...]:
+    """Those of a JSON file. Raises BadInput."""
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BadInput(f"Cannot read documents from {path}: {error}.") from error
+    return documents_of(content)
