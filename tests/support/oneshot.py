@@ -9,7 +9,6 @@ import atexit
 import gc
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -22,10 +21,9 @@ from typing import Any, NoReturn
 
 
 class Commands:
-    """Runs one command at a time; ``close`` ends the process behind it."""
+    """Runs one command at a time, and is of no more use once ``run`` raised; ``close`` ends the process behind it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="zstui-oneshot-")
         self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
         self._socket, theirs = socket.socketpair()
@@ -39,35 +37,46 @@ class Commands:
         self._answers = self._socket.makefile("rb")
 
     def run(self, argv: list[str], env: dict[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
-        """Raises subprocess.TimeoutExpired."""
+        """Raises TimeoutError."""
         request = {"argv": argv, "env": env, "cwd": os.getcwd(), "out": str(self._out), "err": str(self._err)}
-        with self._lock:
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
-            pid = int(self._answers.readline())
-            if not select.select([self._socket], [], [], timeout)[0]:
-                os.kill(pid, signal.SIGKILL)
-                self._answers.readline()
-                raise subprocess.TimeoutExpired(argv, timeout)
-            status = int(self._answers.readline())
-            return subprocess.CompletedProcess(argv, status, self._out.read_text(), self._err.read_text())
+        self._socket.settimeout(timeout)
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        status = int(self._answers.readline())
+        return subprocess.CompletedProcess(argv, status, self._out.read_text(), self._err.read_text())
 
     def close(self) -> None:
+        """A command that still runs is killed."""
+        os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.wait()
         self._answers.close()
         self._socket.close()
-        self._server.wait(10)
         self._folder.cleanup()
 
 
 _commands: Commands | None = None
+_lock = threading.Lock()
 
 
 def run(argv: list[str], env: dict[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
     """As ``Commands.run``, by a process that lives as long as this one."""
     global _commands
-    if _commands is None:
-        _commands = Commands()
-        atexit.register(_commands.close)
-    return _commands.run(argv, env, timeout)
+    with _lock:
+        if _commands is None:
+            _commands = Commands()
+            atexit.register(_end)
+        try:
+            return _commands.run(argv, env, timeout)
+        except BaseException:
+            _end()
+            raise
+
+
+def _end() -> None:
+    global _commands
+    if _commands is not None:
+        atexit.unregister(_end)
+        _commands.close()
+        _commands = None
 
 
 def main() -> None:
@@ -79,7 +88,6 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 _become(cli.main, json.loads(line))
-            door.sendall(b"%d\n" % pid)
             _, status = os.waitpid(pid, 0)
             door.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
