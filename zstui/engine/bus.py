@@ -57,6 +57,11 @@ class Bus:
             if isinstance(event, subscription.types):
                 subscription._put(event)
 
+    @property
+    def subscribed(self) -> bool:
+        """Whether anybody hears what is published."""
+        return bool(self._subscriptions)
+
     def subscribe(self, *types: type[E], limit: int = 4096) -> Subscription[E]:
         """Events of any of ``types`` (subclasses included), at most ``limit`` waiting."""
         subscription = Subscription(self, types, limit)

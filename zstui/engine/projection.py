@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from msgspec.structs import replace
 
@@ -189,24 +189,28 @@ class Projector:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._standing_changed:
-                self._standing_changed = False
-                waiting = (a.request_id for a in self._s.approvals.views() if a.state == "waiting")
-                self._dirty.update((("approvals", request_id), None) for request_id in waiting)
             dirty, self._dirty = self._dirty, {}
-            partners: set[str] = set()
-            for area, key in dirty:
-                event = self._view(area, key)
-                self._feed.publish(event)
-                if isinstance(event, v.JobUpdated):
-                    partners.add((event.view.executor or "") if event.view.mine else event.view.submitter)
-            for channel in filter(None, map(self._s.channels.active_with, partners)):
-                if ("channels", channel.channel_id) not in dirty:
-                    self._feed.publish(v.ChannelUpdated(view=channel))  # What is at risk follows the jobs.
-            if self._status:
-                self._status = False
-                self._feed.publish(v.StatusUpdated(view=status(self._s)))
+            standing_changed, self._standing_changed = self._standing_changed, False
+            status_changed, self._status = self._status, False
+            if self._feed.subscribed:  # Whoever subscribes later takes a snapshot after that.
+                if standing_changed:
+                    waiting = (a.request_id for a in self._s.approvals.views() if a.state == "waiting")
+                    dirty.update((("approvals", request_id), None) for request_id in waiting)
+                self._tell(dirty)
+                if status_changed:
+                    self._feed.publish(v.StatusUpdated(view=status(self._s)))
             await asyncio.sleep(PERIOD_S)
+
+    def _tell(self, dirty: Collection[tuple[v.Area, str]]) -> None:
+        partners: set[str] = set()
+        for area, key in dirty:
+            event = self._view(area, key)
+            self._feed.publish(event)
+            if isinstance(event, v.JobUpdated):
+                partners.add((event.view.executor or "") if event.view.mine else event.view.submitter)
+        for channel in filter(None, map(self._s.channels.active_with, partners)):
+            if ("channels", channel.channel_id) not in dirty:
+                self._feed.publish(v.ChannelUpdated(view=channel))  # What is at risk follows the jobs.
 
     async def _tick(self) -> None:
         """Running jobs show their elapsed time."""

@@ -25,16 +25,7 @@ from zstui.engine.jobs.manifest import (
 )
 from zstui.engine.jobs.room import Offer
 
-OFFER = Offer(
-    executor=True,
-    memory_mib=128,
-    timeout_s=30,
-    price_per_second_nano=10_000_000,
-    price_per_mib_nano=100_000,
-    note_ms=0,
-    accept_ms=0,
-    exposure_max_u=0,
-)
+OFFER = Offer(executor=True, memory_mib=128, timeout_s=30, price_per_second_nano=10_000_000, price_per_mib_nano=100_000)
 
 
 def test_a_valid_manifest_survives_its_journey() -> None:

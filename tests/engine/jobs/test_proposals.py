@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
-from tests.engine.jobs.rig import GUILD, Peer, World, until
+from tests.engine.jobs.rig import GUILD, Guest, Peer, World, until, wasm
 from tests.engine.jobs.test_hostile import OUT, Mallory, submit
 from zstui.engine.clock import US
-from zstui.engine.errors import NetError
+from zstui.engine.errors import NetError, Unreachable
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import Identity
 from zstui.engine.jobs import messages as msg
@@ -64,6 +64,61 @@ async def test_a_short_job_takes_one_message_each_way(world: World, monkeypatch:
         assert await verifies(peer, job.job_id)
     assert (await alice.jobs.output(job.job_id)).stdout == b"hello\n"
     assert alice.jobs.standing.reserved(bob.id) == 2 * job.cost_u
+
+
+async def test_a_short_job_takes_two_commits_on_each_side(world: World) -> None:
+    """Manifest and agreement, then the receipt; agreement, then receipt. What follows is on nobody's way."""
+    alice, bob = await world.pair()
+    await alice.run(bob)
+    await until(lambda: all(j.delivered for j in bob.jobs._room.records))
+    counts = {peer.name: 0 for peer in (alice, bob)}
+    for peer in (alice, bob):
+
+        def write(operation: object, peer: Peer = peer, plain: object = peer.db.write) -> object:
+            counts[peer.name] += 1
+            return plain(operation)  # type: ignore[operator]
+
+        peer.db.write = write  # type: ignore[method-assign, assignment]
+    job = await alice.submit(bob)
+    await until(lambda: alice.jobs._room.records[job.job_id].final)
+    assert counts["alice"] == 2
+    await until(lambda: bob.jobs._room.records[job.job_id].delivered)
+    assert counts["bob"] == 3, "the last says that the submitter has the receipt"
+
+
+async def test_money_is_promised_once_though_two_jobs_are_submitted_at_once(world: World) -> None:
+    alice, bob = await world.pair()
+    bob.sandbox.guests[wasm("tool")] = Guest(hold=asyncio.Event())
+    world.fund(alice, bob, 2 * EXPOSURE_U - 1)
+    one, two = await asyncio.gather(alice.submit(bob), alice.submit(bob))
+    assert alice.jobs.standing.reserved(bob.id) == EXPOSURE_U
+    await until(lambda: any(v.state == "failed" for v in alice.jobs.views()))
+    states = [alice.jobs.view(j.job_id).state for j in (one, two)]
+    assert states.count("failed") == 1, "there is no money for the other"
+    assert len(bob.jobs.views()) == 1
+
+
+async def test_what_was_signed_for_nobody_is_taken_back(world: World) -> None:
+    """The link breaks between the commit and the offer: no executor can have the job, so another gets it."""
+    alice, bob = await world.pair()
+    carol = await world.peer("carol", "executor")
+    world.fund(alice, carol)
+    opened: list[str] = []
+    plain = alice.network.open
+
+    async def broken(peer: str, protocol: str, timeout: float = 10.0) -> Stream:
+        opened.append(peer)
+        if peer == bob.id and protocol == JOB_PROTOCOL:
+            raise Unreachable("bob is gone.")
+        return await plain(peer, protocol, timeout)
+
+    alice.network.open = broken  # type: ignore[method-assign, assignment]
+    job = await alice.jobs.submit(alice.spec(queue_s=5), "", only=False)
+    view = await asyncio.wait_for(alice.jobs.wait(job.job_id), 5)
+    assert (view.state, view.executor) == ("done", carol.id), view.why
+    assert opened[0] == bob.id, "bob was asked first"
+    assert alice.jobs.standing.reserved(bob.id) == 0
+    assert await verifies(alice, job.job_id)
 
 
 async def test_an_executor_whose_prices_have_changed_answers_with_a_bid(world: World) -> None:
@@ -241,16 +296,7 @@ class Prompt(Mallory):
     def __init__(self, world: World, answer: Callable[[SealedStream, Manifest, bytes], Awaitable[None]]) -> None:
         super().__init__(world)
         self.answer = answer
-        card = Offer(
-            executor=True,
-            memory_mib=128,
-            timeout_s=30,
-            price_per_second_nano=10**9,
-            price_per_mib_nano=0,
-            note_ms=0,
-            accept_ms=0,
-            exposure_max_u=0,
-        )
+        card = Offer(executor=True, memory_mib=128, timeout_s=30, price_per_second_nano=10**9, price_per_mib_nano=0)
         card_of = world.card_of
         world.card_of = lambda peer: card if peer == self.id else card_of(peer)  # type: ignore[method-assign]
 

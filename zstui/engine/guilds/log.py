@@ -78,6 +78,8 @@ class MemberLog:
         self._by_number: dict[tuple[PeerId, int], int] = {}
         self._counts: dict[PeerId, int] = {}
         self._known: dict[int, Membership] = {}
+        self._latest: Membership | None = None
+        """By all entries, once somebody has asked."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -101,7 +103,9 @@ class MemberLog:
     @property
     def membership(self) -> Membership:
         """By all entries."""
-        return self._at(self._all)
+        if self._latest is None:
+            self._latest = self._at(self._all)
+        return self._latest
 
     @property
     def _all(self) -> int:
@@ -148,6 +152,7 @@ class MemberLog:
         self._past.append(past)
         self._place[signed.digest] = place
         self._counts[signed.signer] = self._counts.get(signed.signer, 0) + 1
+        self._latest = after
         if after is not None:
             self._remember(self._all, after)
         if signed.entry.kind == "join":

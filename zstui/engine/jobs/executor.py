@@ -132,10 +132,7 @@ class Executor:
     def _overdue(self, peer: PeerId) -> str:
         """What a peer has left unpaid for too long: it gets no more work until that is paid."""
         since_us = self._room.clock.now_us() - OVERDUE_US
-        if not self._room.records.unsettled.due_u(False, peer):
-            return ""
-        jobs = self._room.records.unsettled.between(False, peer)
-        late = [j for j in jobs if j.final and j.promised_u and j.finished_us < since_us]
+        late = self._room.records.unsettled.overdue(False, peer, since_us)
         if not late:
             return ""
         total_u = sum(j.promised_u for j in late)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, Protocol
 
 from zstui.engine.errors import BadInput, InvalidManifest, ProtocolError
-from zstui.engine.identity.envelope import Body, Signed, open_envelope
+from zstui.engine.identity.envelope import SMALL, Body, Signed, open_envelope
 from zstui.engine.identity.keys import PeerId, public_key_of
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.cid import cid_of_digest, digest_of_cid
@@ -170,11 +171,19 @@ def open_manifest(raw: bytes, signer: PeerId | None = None) -> tuple[Signed, Man
     if len(raw) > MAX_MANIFEST:
         raise InvalidManifest(f"The manifest is over {MAX_MANIFEST // 1024} KiB.")
     signed = open_envelope(raw, signer)
+    return signed, (_read_lately(signed) if len(raw) <= SMALL else _read(signed))
+
+
+def _read(signed: Signed) -> Manifest:
     manifest = signed.decode(Manifest)
     if manifest.submitter != signed.signer:
         raise ProtocolError("A manifest in the name of another peer than its signer.")
     validate(manifest)
-    return signed, manifest
+    return manifest
+
+
+_read_lately = lru_cache(maxsize=512)(_read)
+"""Each step of a job looks at its manifest."""
 
 
 def validate(m: Manifest) -> None:

@@ -37,16 +37,50 @@ class Negotiator:
         self._heard = heard
         self._agreed = agreed
         self._lost = lost
+        self._unsent: set[str] = set()
+        """Jobs whose executor has not been sent what I signed."""
+
+    # --- before there is a stream ------------------------------------------------------------------------------------
+
+    def sign_ahead(self, job: Job, m: Manifest) -> tuple[Paper, ...]:
+        """My signature under an agreement, to be committed together with the job or with the choice of its executor; none
+        where nothing can be proposed, or the executor is not there."""
+        a = self._promises.proposal(job, m) if job.executor in self._room.network.connected() else None
+        if a is None:
+            return ()
+        self._unsent.add(job.job_id)
+        return (self._promise(job, a),)
+
+    def is_unsent(self, job_id: str) -> bool:
+        """Whether the executor cannot know of the agreement that I signed."""
+        return job_id in self._unsent
+
+    async def take_back(self, job_id: str) -> None:
+        """Drop such a signature, if there is one."""
+        if job_id in self._unsent:
+            self.forget(job_id)
+            self._promises.release(job_id)
+            await self._room.records.withdraw(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """Nobody is working on the job any more: from now on its executor is asked whether it knows the agreement."""
+        self._unsent.discard(job_id)
+
+    def _promise(self, job: Job, a: Agreement) -> Paper:
+        """Promise what the job may cost, and sign. Raises RefusedByPeer."""
+        self._promises.pledge(job, a)
+        return Paper("agreement", self._room.me, seal(self._room.identity, a))
+
+    # --- over a stream -----------------------------------------------------------------------------------------------
 
     async def offer(self, s: SealedStream, job: Job, m: Manifest, raw: bytes) -> bool:
         """Whether the job is agreed, so that it can be followed; one that has ended already is not."""
         room, job_id = self._room, job.job_id
         try:
-            proposal, mine = self._promises.proposal(job, m), b""
-            if proposal is not None:
-                mine = await self._sign(job, proposal)
+            mine = await self._proposed(job, m)
             if room.records[job_id].final:
                 return False
+            self._unsent.discard(job_id)
             await s.send(Offer(raw, mine))
             answer = await s.answer(room.timing.answer)
             if isinstance(answer, Bidding):
@@ -72,13 +106,21 @@ class Negotiator:
         self._agreed(job)
         return isinstance(answer, Agreed)
 
+    async def _proposed(self, job: Job, m: Manifest) -> bytes:
+        """What I signed ahead, or sign now; b"" where a bid has to be asked for. Raises RefusedByPeer."""
+        mine = await self._room.records.papers.raw(job.job_id, "agreement", self._room.me)
+        if mine:
+            self._follower.agreeing(job.job_id)
+            return mine
+        a = self._promises.proposal(job, m)
+        return b"" if a is None else await self._sign(job, a)
+
     async def _sign(self, job: Job, a: Agreement, *papers: Paper) -> bytes:
-        """Promise what the job may cost and keep my signature, with ``papers``, before it leaves. Raises RefusedByPeer."""
-        self._promises.pledge(job, a)
-        mine = seal(self._room.identity, a)
-        await self._room.records.change(job.job_id, None, [*papers, Paper("agreement", self._room.me, mine)])
+        """Keep my signature, with ``papers``, before it leaves. Raises RefusedByPeer."""
+        mine = self._promise(job, a)
+        await self._room.records.change(job.job_id, None, [*papers, mine])
         self._follower.agreeing(job.job_id)
-        return mine
+        return mine.raw
 
     async def _sign_bid(self, job: Job, m: Manifest, raw: bytes) -> bytes:
         """My signature under the terms of a bid. Raises RefusedByPeer, ProtocolError."""

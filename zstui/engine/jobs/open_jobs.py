@@ -19,6 +19,8 @@ class OpenJobs:
         self._unfinished: dict[str, Job] = {}
         self._promised_u: Counter[Side] = Counter()
         self._due_u: Counter[Side] = Counter()
+        self._due_since_us: dict[Side, int] = {}
+        """No unpaid job of a side ended before that."""
 
     def put(self, job: Job) -> None:
         """A job as it now is; one that is settled is left out."""
@@ -32,8 +34,9 @@ class OpenJobs:
             self._unfinished[job.job_id] = job
         if job.agreed:
             self._promised_u[side] += job.promised_u
-        if job.final:
+        if job.final and job.promised_u:
             self._due_u[side] += job.promised_u
+            self._due_since_us[side] = min(self._due_since_us.get(side, job.finished_us), job.finished_us)
 
     def drop(self, job_id: str) -> None:
         job = self._jobs.pop(job_id, None)
@@ -46,6 +49,8 @@ class OpenJobs:
             self._promised_u[side] -= job.promised_u
         if job.final:
             self._due_u[side] -= job.promised_u
+        if not self._due_u[side]:
+            self._due_since_us.pop(side, None)
         if not self._with[side]:
             del self._with[side], self._promised_u[side], self._due_u[side]
 
@@ -65,6 +70,15 @@ class OpenJobs:
     def promised_u(self, mine: bool, peer: PeerId) -> int:
         """The most that may yet be paid for those that both sides signed."""
         return self._promised_u.get((mine, peer), 0)
+
+    def overdue(self, mine: bool, peer: PeerId, before_us: int) -> list[Job]:
+        """Those that ended before ``before_us`` and are unpaid."""
+        side = (mine, peer)
+        if self._due_since_us.get(side, before_us) >= before_us:
+            return []
+        due = [j for j in self.between(mine, peer) if j.final and j.promised_u]
+        self._due_since_us[side] = min(j.finished_us for j in due)
+        return [j for j in due if j.finished_us < before_us]
 
     def due_u(self, mine: bool, peer: PeerId) -> int:
         """What is unpaid of those that have ended."""

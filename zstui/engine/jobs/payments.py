@@ -50,8 +50,8 @@ class Payments:
         if job is None or not job.mine or self._payment_state is None or job.paid == "paid":
             return
         state = self._payment_state(request_id)
-        if state in _PAID_BY_STATE:
-            paid = _PAID_BY_STATE[state]
+        paid = None if state is None else _PAID_BY_STATE.get(state)
+        if paid is not None and paid != job.paid:
             await self._room.db.write(lambda tx: store.set_owed(tx, job.job_id, paid))
             await self._room.records.reload(job.job_id)
 

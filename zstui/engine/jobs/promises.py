@@ -23,7 +23,7 @@ class Promises:
     def __init__(self, room: Room, fund: FundingPort | None) -> None:
         self._room = room
         self._fund = fund
-        self._pledged: dict[str, int] = {}
+        self._pledged: dict[str, tuple[PeerId, int]] = {}
         """What was promised in agreements that I signed and whose executor has not yet."""
 
     async def cover_named(self, executor: PeerId, m: Manifest) -> None:
@@ -54,9 +54,9 @@ class Promises:
         """µ that I have promised ``peer`` for jobs that it runs, or that are not paid yet, apart from the job ``but``."""
         records = self._room.records
         total_u = records.unsettled.promised_u(True, peer)
-        for job_id, pledged_u in self._pledged.items():
+        for job_id, (to, pledged_u) in self._pledged.items():
             job = records.get(job_id)
-            if job is not None and job.executor == peer and not job.agreed and not job.settled and job_id != but:
+            if to == peer and job_id != but and not (job is not None and (job.agreed or job.settled)):
                 total_u += pledged_u
         own = records.get(but)
         return total_u - (own.promised_u if own is not None and own.agreed and not own.settled else 0)
@@ -75,7 +75,7 @@ class Promises:
                         f"to other jobs, and this one may cost {format_amount(a.exposure_u)}",
                     )
                 )
-        self._pledged[job.job_id] = a.exposure_u
+        self._pledged[job.job_id] = job.executor, a.exposure_u
 
     def release(self, job_id: str) -> None:
         """The executor has signed as well, so that the job's row counts from now on; or it never will."""

@@ -39,9 +39,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: int
     price_per_second_nano: int
     price_per_mib_nano: int
-    note_ms: int
-    accept_ms: int
-    exposure_max_u: int
+    note_ms: int = 0
+    accept_ms: int = 0
+    exposure_max_u: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

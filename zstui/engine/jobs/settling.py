@@ -11,6 +11,7 @@ from zstui.engine.channels.approvals.model import PaymentRequest
 from zstui.engine.clock import US
 from zstui.engine.errors import InvalidReceipt, ZsError
 from zstui.engine.events import Notice
+from zstui.engine.identity.envelope import open_envelope
 from zstui.engine.jobs import notes_store
 from zstui.engine.jobs.attempts import submission_of
 from zstui.engine.jobs.manifest import Manifest
@@ -19,7 +20,7 @@ from zstui.engine.jobs.output_journal import store_small
 from zstui.engine.jobs.outputs import Printed
 from zstui.engine.jobs.papers import Paper
 from zstui.engine.jobs.ports import RecordOutcome, RequestPayment
-from zstui.engine.jobs.receipt import REPEATABLE, Receipt, open_agreement, receipt_checks, receipt_of
+from zstui.engine.jobs.receipt import REPEATABLE, Agreement, Receipt, open_agreement, receipt_checks, receipt_of
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.witness import Auditor
 from zstui.engine.reputation.score import Outcome
@@ -144,15 +145,22 @@ class Settler:
             job = room.records[job_id]
             if job.audit == "pending":
                 await self._auditor.audit(job)
-            await room.records.cover(job_id)
+            sliced = await self._in_slices(job)
+            if sliced:
+                await room.records.cover(job_id)
             await self.book(job_id)
             job = room.records[job_id]
-            if job.paid == "unpaid" or (job.paid == "free" and await self._was_noted(job_id)):
+            if job.paid == "unpaid" or (job.paid == "free" and sliced and await self._was_noted(job_id)):
                 await self._request(job)
             await self._again(job_id)
         finally:
             self._settling.discard(job_id)
             room.records.touch(job_id)
+
+    async def _in_slices(self, job: Job) -> bool:
+        """Whether the job's agreement lets slices of it be asked for while it runs."""
+        mine = await self._room.records.papers.raw(job.job_id, "agreement", self._room.me)
+        return bool(mine) and open_envelope(mine).decode(Agreement).note_ms > 0
 
     async def _was_noted(self, job_id: str) -> bool:
         """Whether slices of the job were asked for: its receipt ends those that are not paid."""

@@ -18,6 +18,8 @@ from zstui.engine.jobs.manifest import DataSpec, check_spec
 PROGRAM = Path(__file__).with_name("schema_program.py")
 AT_ONCE = 2
 TIMEOUT_S = 10.0
+SMALL = 32 << 10
+"""Bytes that are looked at without a thread."""
 TOO_MUCH = "checking it takes more time or memory than it may"
 
 
@@ -57,7 +59,10 @@ class Shapes:
         return found.schema or found.why
 
     async def _first_wrong(self, spec: DataSpec, many: Sequence[bytes]) -> Found:
-        found = await asyncio.to_thread(_wrong_format, spec, many)
+        if sum(map(len, many)) <= SMALL:
+            found = _wrong_format(spec, many)
+        else:
+            found = await asyncio.to_thread(_wrong_format, spec, many)
         if found.why or not spec.schema:
             return found
         return await self._ask(spec.schema, [data.decode() for data in many])

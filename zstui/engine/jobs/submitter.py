@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from zstui.engine.clock import US
-from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused
+from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused, ZsError
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.attempts import FRESH_US, may_move, try_again, worth_another
@@ -120,8 +120,8 @@ class Submitter:
         job_id = signed.digest.hex()
         job = new_job(job_id, m, executor, mine=True, terms=m.terms, now_us=room.clock.now_us())
         job = replace(job, **fields)
-
-        await room.records.add(job, [Paper("manifest", room.me, raw)], lambda tx: also(tx, job_id))
+        papers = Paper("manifest", room.me, raw), *self._negotiator.sign_ahead(job, m)
+        await room.records.add(job, papers, lambda tx: also(tx, job_id))
         self._drive(job_id)
         return job
 
@@ -226,6 +226,7 @@ class Submitter:
         finally:
             self._driving.discard(job_id)
             self.promises.release(job_id)
+            self._negotiator.forget(job_id)
             self._contact.pop(job_id, None)
             self._away.discard(job_id)
 
@@ -236,7 +237,8 @@ class Submitter:
         peer = await self._dispatch.choose(job, wanted_spec(m, job.wanted))
         if peer is None or room.records[job_id].final:
             return False
-        await room.records.change(job_id, executor=peer, why="")
+        job = replace(room.records[job_id], executor=peer)
+        await room.records.change(job_id, None, self._negotiator.sign_ahead(job, m), executor=peer, why="")
         self._heard(job_id)
         return not room.records[job_id].final
 
@@ -291,15 +293,22 @@ class Submitter:
         """One stream: agree or attach, then follow to the receipt. Returns early where the next session starts otherwise."""
         room, job_id = self._room, job.job_id
         mine = await room.records.papers.raw(job_id, "agreement", room.me)
-        if not mine:
-            if job.cancel:
+        first = not mine or self._negotiator.is_unsent(job_id)
+        try:
+            if first and job.cancel:
+                await self._negotiator.take_back(job_id)
                 await self._give_up(job, "cancelled", "none", CANCELLED_EARLY)
                 return
-            await self.promises.cover(job, m)
-        s = await open_sealed(room.network, room.guilds, job.executor, JOB_PROTOCOL, job.guild_id, job_id)
+            if not mine:
+                await self.promises.cover(job, m)
+            s = await open_sealed(room.network, room.guilds, job.executor, JOB_PROTOCOL, job.guild_id, job_id)
+        except ZsError:
+            await self._negotiator.take_back(job_id)
+            raise
         self._live[job_id] = s
         try:
-            agreed = await (self._negotiator.attach(s, job, mine) if mine else self._negotiator.offer(s, job, m, raw))
+            negotiator = self._negotiator
+            agreed = await (negotiator.offer(s, job, m, raw) if first else negotiator.attach(s, job, mine))
             if agreed:
                 if room.records[job_id].cancel or room.records[job_id].retried_as:
                     await s.send(Cancel())

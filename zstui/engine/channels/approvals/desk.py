@@ -8,7 +8,15 @@ from collections.abc import Callable
 from zstui.engine.bus import Bus
 from zstui.engine.channels.approvals import grant_store, store
 from zstui.engine.channels.approvals.book import PAID_SHOWN, Book
-from zstui.engine.channels.approvals.model import ASK_US, Decision, PaymentRequest, PeerContext, decide, limit_lines
+from zstui.engine.channels.approvals.model import (
+    ASK_US,
+    Decision,
+    Grant,
+    PaymentRequest,
+    PeerContext,
+    decide,
+    limit_lines,
+)
 from zstui.engine.channels.approvals.policy import SpendingPolicy
 from zstui.engine.channels.approvals.present import present
 from zstui.engine.channels.approvals.store import Record
@@ -19,6 +27,8 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.money import format_amount
 from zstui.engine.store.database import Database, Tx
 from zstui.engine.views import ApprovalView, Funds, LogLevel
+
+Committed = tuple[Record | None, list[Grant]]
 
 
 class Desk:
@@ -137,7 +147,15 @@ class Desk:
 
         Read in the writer's order: whatever transaction asked for this refresh has ended by then.
         """
-        record, grants = await self._db.write(lambda tx: (store.get(tx, request_id), grant_store.grants(tx)))
+        self.take(request_id, await self._db.write(lambda tx: self.read(tx, request_id)))
+
+    @staticmethod
+    def read(tx: Tx, request_id: str) -> Committed:
+        return store.get(tx, request_id), grant_store.grants(tx)
+
+    def take(self, request_id: str, committed: Committed) -> None:
+        """Take over what ``read`` found in a transaction that has been committed, and tell if it changed."""
+        record, grants = committed
         before = self.book.find(request_id)
         if record is None or record == before:
             return

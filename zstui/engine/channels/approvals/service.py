@@ -15,7 +15,7 @@ import msgspec
 
 from zstui.engine.bus import Bus
 from zstui.engine.channels.approvals import journal, store
-from zstui.engine.channels.approvals.desk import Desk
+from zstui.engine.channels.approvals.desk import Committed, Desk
 from zstui.engine.channels.approvals.journal import LoggedDecision
 from zstui.engine.channels.approvals.model import (
     DAY_US,
@@ -116,15 +116,16 @@ class ApprovalService:
     async def _bill(self, request: PaymentRequest) -> ApprovalView | None:
         desk, request_id, now_us = self._desk, request.request_id, self._clock.now_us()
 
-        def keep(tx: Tx) -> store.Added:
-            return store.insert(tx, request, now_us, self._signed(tx, bytes.fromhex(request.agreement_id)))
+        def keep(tx: Tx) -> tuple[store.Added, Committed]:
+            signed_u = self._signed(tx, bytes.fromhex(request.agreement_id))
+            return store.insert(tx, request, now_us, signed_u), desk.read(tx, request_id)
 
-        added = await self._db.write(keep)
+        added, committed = await self._db.write(keep)
         for old in added.gone:
             await desk.refresh(old)
         if added.request is None:
             return None
-        await desk.refresh(request_id)
+        desk.take(request_id, committed)
         if not added.fresh:
             return self.view(request_id)
         request = added.request
