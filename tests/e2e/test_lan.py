@@ -116,6 +116,26 @@ def test_machines_without_ipv4_find_each_other(hosts: tuple[str, str], tmp_path:
         beta.stop()
 
 
+def test_machines_with_no_address_but_link_local_ones_find_each_other(hosts: tuple[str, str], tmp_path: Path) -> None:
+    for host in hosts:
+        assert ip("-n", host, "addr", "flush", "dev", host, "scope", "global")
+    alpha = NodeProcess(tmp_path / "alpha", namespace=hosts[0], start=False)
+    beta = NodeProcess(tmp_path / "beta", "--lan-only", namespace=hosts[1], start=False)
+    try:
+        alpha.start()
+        beta.start()
+        eventually("discovery", lambda: online(alpha) and online(beta))
+        peer = alpha.ask("peers")[0]
+        assert peer["path"] == "lan"
+        assert peer["address"].startswith(f"/ip6zone/{hosts[0]}/ip6/fe80::")
+        assert alpha.ask("guild", "create", "cable")["guild_id"] in str(
+            eventually("guild", lambda: beta.ask("guild", "list"))
+        )
+    finally:
+        alpha.stop()
+        beta.stop()
+
+
 def test_a_node_that_stays_on_the_lan_sends_nothing_off_it(hosts: tuple[str, str], tmp_path: Path) -> None:
     """203.0.113.0/24 is for documentation; the namespaces have no way out in any case."""
     far = "203.0.113.9"

@@ -81,11 +81,23 @@ def test_dns_names_are_understood() -> None:
     assert (address.host, address.ip_version, address.peer) == ("peer.example.org", 0, PEER)
 
 
+def test_a_link_local_address_has_its_interface_in_text_alone() -> None:
+    text = f"/ip6zone/eth0/ip6/fe80::1/udp/4433/quic-v1/p2p/{PEER}"
+    address = parse_multiaddr(text)
+    assert (address.host, str(address)) == ("fe80::1%eth0", text)
+    assert address.is_link_local
+    assert decode_multiaddr(address.encode()) == address.in_zone("")
+    assert not parse_multiaddr("/ip6/2001:db8::1/udp/4433/quic-v1").is_link_local
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
         "/",
+        "/ip6zone/eth0/ip6/2001:db8::1/udp/4433/quic-v1",
+        "/ip6zone/eth0/ip4/169.254.0.1/udp/4433/quic-v1",
+        "/ip6zone//ip6/fe80::1/udp/4433/quic-v1",
         "/ip4/127.0.0.1/tcp/4433",
         "/ip4/127.0.0.1/udp/4433/quic",
         "/ip4/127.0.0.1/udp/0/quic-v1",

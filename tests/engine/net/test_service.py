@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -171,7 +172,7 @@ async def test_a_killed_and_restarted_peer_is_taken_back_at_once(
             async with net_node(tmp_path, "victim", identity=dialer) as a:
                 await b.net.connect(a.address)
                 await until(lambda a=a: a.net.connected())  # type: ignore[misc]
-                a.net._links.endpoint.send = lambda data, address: None  # type: ignore[method-assign]
+                a.net._links.endpoint.send = lambda data, address, local=b"": None  # type: ignore[method-assign, assignment]
             assert b.net.connected() == {dialer.peer_id}
             await asyncio.sleep(0.06)
             async with net_node(tmp_path, "victim2", identity=dialer) as a:
@@ -441,6 +442,18 @@ async def test_a_wildcard_serves_both_families_on_one_port(tmp_path: Path) -> No
         assert await c.net.connect(f"[::1]:{a.port}") == a.id
         await until(lambda: a.net.connected() == {b.id, c.id})
         await fails(b.net.connect(f"[::1]:{c.port}"), Unreachable)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the whole of 127.0.0.0/8 on loopback")
+async def test_a_machine_with_several_addresses_answers_from_the_one_that_was_asked(tmp_path: Path) -> None:
+    async with net_node(tmp_path, "a", listen="0.0.0.0:0") as a, net_node(tmp_path, "b") as b:
+        assert await b.net.connect(f"127.0.0.2:{a.port}") == a.id
+        assert b.net.view(a.id).address.startswith("/ip4/127.0.0.2/")
+        assert await b.net.request(a.id, ECHO, b"x") == b"x"
+        (inbound,) = a.net._links.endpoint.connections
+        inbound._local = bytes((0, 0, 0, 0, 192, 0, 2, 1, 0, 0, 0, 0))
+        inbound.transmit()
+        assert await b.net.request(a.id, ECHO, b"x") == b"x", "an address that is gone is not insisted on"
 
 
 async def test_ipv6(tmp_path: Path) -> None:

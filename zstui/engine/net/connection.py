@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import logging
+import socket
 from typing import Protocol
 
 from aioquic.quic import events
@@ -41,8 +43,8 @@ _AT_ONCE = 4 * DATAGRAM_BYTES
 class Socket(Protocol):
     """What a connection needs of the endpoint."""
 
-    def send(self, data: bytes, address: Address) -> OSError | None:
-        """Send one datagram now; the error if the system refused it."""
+    def send(self, data: bytes, address: Address, local: bytes = b"") -> OSError | None:
+        """Send one datagram now, from ``local`` if it is given; the error if the system refused it."""
 
     def register(self, connection_id: bytes, connection: Connection) -> None: ...
 
@@ -66,6 +68,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self.address = address
         """Where the peer was first seen; ``remote`` follows it."""
+        self._local = b""
         self.dialed = dialed
         self.expected = expected
         self.peer: PeerId | None = None
@@ -108,8 +111,12 @@ class Connection:
 
     @property
     def multiaddr(self) -> Multiaddr:
-        host, port = self.remote[0], self.remote[1]
-        return Multiaddr(str(ipaddress.ip_address(host.partition("%")[0])), port, self.peer)
+        remote = self.remote
+        plain = Multiaddr(str(ipaddress.ip_address(remote[0])), remote[1], self.peer)
+        if len(remote) == 4 and remote[3]:
+            with contextlib.suppress(OSError):  # an interface that is gone
+                return plain.in_zone(socket.if_indextoname(remote[3]))
+        return plain
 
     # --- driven by the endpoint --------------------------------------------------------------------------------------
 
@@ -118,8 +125,14 @@ class Connection:
         self._quic.connect(self.address, now=self._loop.time())
         self.transmit()
 
-    def receive(self, data: bytes, address: Address) -> None:
-        """Take in one datagram; ``process`` must follow before the loop's next turn, and ``transmit`` soon."""
+    def receive(self, data: bytes, address: Address, local: bytes = b"") -> None:
+        """Take in one datagram; ``process`` must follow before the loop's next turn, and ``transmit`` soon.
+
+        ``local``: at which of this machine's addresses it came. A peer that dialed it knows no other, so answers leave from
+        there; a dial of ours leaves from where the system thinks best, also after a change of networks.
+        """
+        if not self.dialed:
+            self._local = local
         try:
             self._quic.receive_datagram(data, address, now=self._loop.time())
         except Exception:  # a bug in the QUIC library, reached by a hostile datagram, must not end the reader
@@ -148,7 +161,7 @@ class Connection:
             return
         self._hand_over()
         for data, address in self._quic.datagrams_to_send(now=self._loop.time()):
-            error = self._socket.send(data, address)
+            error = self._socket.send(data, address, self._local)
             if error is not None and self.dialed and not self.is_ready:
                 self._finish(
                     Unreachable(f"{self.address[0]} cannot be reached from here: {error.strerror or error}."), ""
@@ -182,7 +195,7 @@ class Connection:
         self._quic.close(code, QuicFrameType.CRYPTO if is_tls else None, reason)
         if self._quic.get_peer_address() is not None:
             for data, address in self._quic.datagrams_to_send(now=self._loop.time()):
-                self._socket.send(data, address)
+                self._socket.send(data, address, self._local)
         self.close_code = None if is_tls else code
         self._finish(error or Unreachable(reason or "The connection was closed."), reason)
 

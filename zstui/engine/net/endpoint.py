@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections import Counter
 from collections.abc import Callable
 
@@ -79,7 +80,7 @@ class Endpoint:
         if (6 if is_v6 else 4) not in self.ports:
             raise Unreachable(f"{address[0]} is of an address family that this node does not listen on.")
         quic = Quic(self._dialing)
-        target: Address = (*address, 0, 0) if is_v6 else address
+        target = _socket_address(address)
         connection = Connection(self, self._owner, quic, target, dialed=True, expected=expected)
         self._connections[connection] = set()
         self.register(quic.host_cid, connection)
@@ -89,12 +90,12 @@ class Endpoint:
     def punch(self, address: tuple[str, int]) -> None:
         """Send one meaningless datagram, so that a NAT on this side lets in what comes back from there."""
         if self.is_open:
-            self.send(os.urandom(64), (*address, 0, 0) if ":" in address[0] else address)
+            self.send(os.urandom(64), _socket_address(address))
 
     # --- for connections ---------------------------------------------------------------------------------------------
 
-    def send(self, data: bytes, address: Address) -> OSError | None:
-        return self._sockets.send(data, address) if self._reachable(address[0]) else None
+    def send(self, data: bytes, address: Address, local: bytes = b"") -> OSError | None:
+        return self._sockets.send(data, address, local) if self._reachable(address[0]) else None
 
     def register(self, connection_id: bytes, connection: Connection) -> None:
         self._by_id[connection_id] = connection
@@ -116,15 +117,15 @@ class Endpoint:
 
     # --- datagrams in ------------------------------------------------------------------------------------------------
 
-    def _receive(self, data: bytes, address: Address) -> None:
+    def _receive(self, data: bytes, address: Address, local: bytes) -> None:
         if len(data) < 1 + CONNECTION_ID_BYTES:
             return
         if data[0] & 0x80:
-            connection = self._by_id.get(data[6 : 6 + data[5]]) or self._accept(data, address)
+            connection = self._by_id.get(data[6 : 6 + data[5]]) or self._accept(data, address, local)
         else:
             connection = self._by_id.get(data[1 : 1 + CONNECTION_ID_BYTES])
         if connection is not None:
-            connection.receive(data, address)
+            connection.receive(data, address, local)
             if not connection.is_closed:
                 self._dirty[connection] = None
 
@@ -138,7 +139,7 @@ class Endpoint:
             else:
                 connection.transmit()
 
-    def _accept(self, data: bytes, address: Address) -> Connection | None:
+    def _accept(self, data: bytes, address: Address, local: bytes) -> Connection | None:
         """A new inbound connection for a valid first datagram, while there is room."""
         if len(data) < SMALLEST_MAX_DATAGRAM_SIZE or not self._reachable(address[0]):
             return None
@@ -156,6 +157,7 @@ class Endpoint:
                     supported_versions=list(VERSIONS),
                 ),
                 address,
+                local,
             )
             return None
         if header.packet_type != QuicPacketType.INITIAL or len(header.destination_cid) < CONNECTION_ID_BYTES:
@@ -178,7 +180,7 @@ class Endpoint:
                 return None
             retried = header.destination_cid
         elif half_open >= RETRY_ABOVE:
-            self._send_retry(header.version, header.source_cid, header.destination_cid, address)
+            self._send_retry(header.version, header.source_cid, header.destination_cid, address, local)
             return None
         quic = Quic(self._accepting, original_destination_connection_id=original, retry_source_connection_id=retried)
         connection = Connection(self, self._owner, quic, address, dialed=False, expected=None)
@@ -188,7 +190,7 @@ class Endpoint:
         self.register(quic.host_cid, connection)
         return connection
 
-    def _send_retry(self, version: int, client_id: bytes, original: bytes, address: Address) -> None:
+    def _send_retry(self, version: int, client_id: bytes, original: bytes, address: Address, local: bytes) -> None:
         source = os.urandom(CONNECTION_ID_BYTES)
         token = self._retry.create_token(
             address=address,
@@ -205,4 +207,16 @@ class Endpoint:
                 retry_token=token,
             ),
             address,
+            local,
         )
+
+
+def _socket_address(address: tuple[str, int]) -> Address:
+    """Raises Unreachable for a zone that is no interface of this machine."""
+    host, _, zone = address[0].partition("%")
+    if ":" not in host:
+        return address
+    try:
+        return host, address[1], 0, socket.if_nametoindex(zone) if zone else 0
+    except OSError:
+        raise Unreachable(f"This machine has no interface {zone}.") from None

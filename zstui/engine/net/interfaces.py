@@ -10,25 +10,26 @@ from zstui.engine.net.model import Interface
 
 
 def list_interfaces() -> tuple[Interface, ...]:
-    """Every IPv4 address and every routable IPv6 address, loopback last."""
-    found: set[tuple[bool, str, str, int]] = set()
+    """Every address, loopback last; link-local IPv6 addresses only of adapters that have no other."""
+    found: list[Interface] = []
     for adapter in ifaddr.get_adapters():
-        for address in adapter.ips:
-            text = address.ip if isinstance(address.ip, str) else address.ip[0]
-            ip = ipaddress.ip_address(text.partition("%")[0])
-            if ip.version == 6 and ip.is_link_local:
-                continue
-            found.add((ip.is_loopback, adapter.nice_name, str(ip), address.network_prefix))
-    return tuple(Interface(name, ip, prefix) for _, name, ip, prefix in sorted(found))
+        texts = ((a.ip if isinstance(a.ip, str) else a.ip[0], a.network_prefix) for a in adapter.ips)
+        mine = [Interface(adapter.nice_name, _canonical(text), prefix) for text, prefix in texts]
+        found += [i for i in mine if not i.is_link_local] or mine
+    return tuple(sorted(set(found), key=lambda i: (i.is_loopback, i.name, i.ip)))
+
+
+def _canonical(text: str) -> str:
+    return str(ipaddress.ip_address(text.partition("%")[0]))
 
 
 def advertised(listen: str, interfaces: tuple[Interface, ...], versions: frozenset[int]) -> tuple[Interface, ...]:
-    """The addresses at which sockets of these IP ``versions`` bound to ``listen`` can be reached, IPv4 first; loopback only if
-    there is nothing else."""
+    """The addresses at which sockets of these IP ``versions`` bound to ``listen`` can be reached, IPv4 first, link-local ones
+    last; loopback only if there is nothing else."""
     if not versions:
         return ()
     ip = ipaddress.ip_address(listen)
     if not ip.is_unspecified:
         return tuple(i for i in interfaces if i.ip == listen) or (Interface("", listen, ip.max_prefixlen),)
-    bound = sorted((i for i in interfaces if i.version in versions), key=lambda i: i.version)
+    bound = sorted((i for i in interfaces if i.version in versions), key=lambda i: (i.is_link_local, i.version))
     return tuple(i for i in bound if not i.is_loopback) or tuple(bound)

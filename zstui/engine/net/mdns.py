@@ -8,9 +8,11 @@ js-libp2p sends no SRV record, so the TXT record is all that is read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import secrets
+import socket
 import string
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -67,6 +69,7 @@ def decode_txt(data: bytes) -> dict[PeerId, tuple[Multiaddr, ...]]:
             address = parse_multiaddr(text[len(_KEY) :].decode("ascii"))
         except (BadInput, UnicodeDecodeError):
             continue
+        address = address.in_zone("")
         if address.peer is None or not address.ip_version or (address.peer not in found and len(found) == 4):
             continue
         have = found.get(address.peer, ())
@@ -174,20 +177,21 @@ class Discovery:
             return
         info = AsyncServiceInfo(service_type, name)
         info.load_from_cache(zeroconf)
-        if info.text:
-            self._read(name, info.text)
+        if info.text and (_zones(info) or not _needs_zone(info.text)):
+            self._read(name, info)
         elif len(self._tasks) < _LOOKUPS:
             self._keep(asyncio.create_task(self._look_up(zeroconf, info, name)))
 
     async def _look_up(self, zeroconf: Zeroconf, info: AsyncServiceInfo, name: str) -> None:
         await info.async_request(zeroconf, _LOOKUP_MS)
         if info.text:
-            self._read(name, info.text)
+            self._read(name, info)
 
-    def _read(self, name: str, text: bytes) -> None:
-        if network_of(text) != self._network:
+    def _read(self, name: str, info: AsyncServiceInfo) -> None:
+        text = info.text
+        if text is None or network_of(text) != self._network:
             return
-        found = decode_txt(text)
+        found = {peer: _in_zones(addresses, _zones(info)) for peer, addresses in decode_txt(text).items()}
         found.pop(self._me, None)
         if len(self._peers) >= MAX_CANDIDATES and name not in self._peers:
             del self._peers[next(iter(self._peers))]
@@ -198,6 +202,28 @@ class Discovery:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _zones(info: AsyncServiceInfo) -> list[str]:
+    """The interfaces on which the announcer's link-local addresses were heard."""
+    zones = []
+    for text in info.parsed_scoped_addresses(IPVersion.V6Only):
+        _, _, index = text.partition("%")
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            zones.append(socket.if_indextoname(int(index)))
+    return list(dict.fromkeys(zones))
+
+
+def _needs_zone(text: bytes) -> bool:
+    return any(address.is_link_local for addresses in decode_txt(text).values() for address in addresses)
+
+
+def _in_zones(addresses: tuple[Multiaddr, ...], zones: list[str]) -> tuple[Multiaddr, ...]:
+    """``addresses`` as they can be dialed: a link-local one only behind an interface."""
+    placed: list[Multiaddr] = []
+    for address in addresses:
+        placed += [address.in_zone(zone) for zone in zones] if address.is_link_local else [address]
+    return tuple(placed[:MAX_ADDRESSES])
 
 
 async def _finish(announcing: Awaitable[object]) -> None:

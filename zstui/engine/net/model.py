@@ -64,6 +64,11 @@ class Interface(msgspec.Struct, frozen=True):
         return ipaddress.ip_address(self.ip).is_loopback
 
     @property
+    def is_link_local(self) -> bool:
+        """An IPv6 address that is known on its own cable alone."""
+        return self.version == 6 and ipaddress.ip_address(self.ip).is_link_local
+
+    @property
     def network(self) -> str:
         """For example "192.168.1.0/24"."""
         return str(ipaddress.ip_network(f"{self.ip}/{self.prefix}", strict=False))

@@ -17,11 +17,12 @@ from zstui.engine.net.varint import decode_varint, encode_varint
 
 _IP4, _IP6, _UDP, _CIRCUIT, _P2P, _QUIC_V1 = 4, 41, 273, 290, 421, 461
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\Z")
+_ZONE = re.compile(r"/ip6zone/([A-Za-z0-9_.:-]{1,15})(?=/ip6/)")
 
 
 class Multiaddr(msgspec.Struct, frozen=True):
     host: str
-    """IP address in its canonical text form, or a DNS name."""
+    """IP address in its canonical text form, with its zone if it has one (``fe80::1%eth0``), or a DNS name."""
     port: int
     peer: PeerId | None = None
     relay: PeerId | None = None
@@ -31,7 +32,8 @@ class Multiaddr(msgspec.Struct, frozen=True):
         kind = {4: "ip4", 6: "ip6", 0: "dns"}[self.ip_version]
         circuit = f"/p2p/{self.relay}/p2p-circuit" if self.relay else ""
         tail = f"/p2p/{self.peer}" if self.peer else ""
-        return f"/{kind}/{self.host}/udp/{self.port}/quic-v1{circuit}{tail}"
+        host, _, zone = self.host.partition("%")
+        return f"{f'/ip6zone/{zone}' if zone else ''}/{kind}/{host}/udp/{self.port}/quic-v1{circuit}{tail}"
 
     @property
     def ip_version(self) -> int:
@@ -58,8 +60,18 @@ class Multiaddr(msgspec.Struct, frozen=True):
         """The relay's own address."""
         return Multiaddr(self.host, self.port, self.relay)
 
+    @property
+    def is_link_local(self) -> bool:
+        """Whether it says nothing without the zone: the interface behind which it is."""
+        return self.ip_version == 6 and ipaddress.ip_address(self.host).is_link_local
+
+    def in_zone(self, zone: str) -> Multiaddr:
+        """The same behind the interface ``zone``, "" for none."""
+        host = self.host.partition("%")[0]
+        return Multiaddr(f"{host}%{zone}" if zone else host, self.port, self.peer, self.relay)
+
     def encode(self) -> bytes:
-        """Binary form. The host must be an IP address."""
+        """Binary form, for others, to whom a zone means nothing. The host must be an IP address."""
         ip = ipaddress.ip_address(self.host)
         out = encode_varint(_IP4 if ip.version == 4 else _IP6) + ip.packed
         out += encode_varint(_UDP) + self.port.to_bytes(2, "big") + encode_varint(_QUIC_V1)
@@ -70,7 +82,8 @@ class Multiaddr(msgspec.Struct, frozen=True):
 
 def parse_multiaddr(text: str) -> Multiaddr:
     """Raises BadInput for anything but an address of the form in the module's docstring."""
-    plain, circuit, tail = text.partition("/p2p-circuit")
+    zone, unzoned = _zone(text)
+    plain, circuit, tail = unzoned.partition("/p2p-circuit")
     parts = plain.split("/")
     if len(text) > 512 or len(parts) not in (6, 8) or parts[0] or parts[3] != "udp" or parts[5] != "quic-v1":
         raise BadInput(f"{text[:80]!r} is not an address such as /ip4/192.168.1.4/udp/4433/quic-v1.")
@@ -83,7 +96,10 @@ def parse_multiaddr(text: str) -> Multiaddr:
         host = _parse_ip(host, 4 if kind == "ip4" else 6)
     elif kind not in ("dns", "dns4", "dns6") or not _NAME.match(host):
         raise BadInput(f"{text[:80]!r} has no IP address or host name that can be dialed.")
-    return Multiaddr(host, parse_port(parts[4]), peer, relay if circuit else None)
+    address = Multiaddr(host, parse_port(parts[4]), peer, relay if circuit else None)
+    if zone and not address.is_link_local:
+        raise BadInput(f"{text[:80]!r} names an interface for an address that needs none.")
+    return address.in_zone(zone)
 
 
 def decode_multiaddr(data: bytes) -> Multiaddr:
@@ -147,6 +163,12 @@ def _parse_ip(text: str, version: int) -> str:
     if ip.version != version or "%" in text:
         raise BadInput(f"{text[:60]!r} is not an IPv{version} address.")
     return str(ip)
+
+
+def _zone(text: str) -> tuple[str, str]:
+    """The name of an interface that a multiaddr begins with, "" if it does not, and the rest."""
+    found = _ZONE.match(text)
+    return (found[1], text[found.end() :]) if found else ("", text)
 
 
 def _parse_peer(tail: str, text: str) -> PeerId | None:

@@ -48,7 +48,7 @@ class Presence:
         self.discovery: Discovery | None = None
         if settings.mdns_interface is not None:
             self.discovery = Discovery(
-                me, settings.mdns_interface, settings.network, self.multiaddrs, self._found, gone
+                me, settings.mdns_interface, settings.network, self._announced, self._found, gone
             )
 
     async def start(self) -> None:
@@ -84,6 +84,12 @@ class Presence:
 
     def multiaddrs(self) -> tuple[Multiaddr, ...]:
         """With my peer id, best first; empty while there is no network."""
+        shown = self._shown()
+        wide = tuple(i for i in shown if not i.is_link_local) or shown
+        return tuple(Multiaddr(i.ip, self._port(i), self._me) for i in wide)[:MAX_ADDRESSES]
+
+    def _announced(self) -> tuple[Multiaddr, ...]:
+        """What the local network is told: link-local addresses, too, for whoever hears them can use them."""
         return tuple(Multiaddr(i.ip, self._port(i), self._me) for i in self._shown())[:MAX_ADDRESSES]
 
     def describe(self) -> str:

@@ -8,6 +8,7 @@ import errno
 import ipaddress
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from typing import cast
 
@@ -20,12 +21,20 @@ _DATAGRAM = 4096
 _BUFFER = 2 * 1024 * 1024
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ANY = {4: "0.0.0.0", 6: "::"}
+_IP_PKTINFO = 8
+"""Of Linux; Python's socket module does not name it everywhere."""
+_ANCILLARY = socket.CMSG_SPACE(20) if hasattr(socket, "CMSG_SPACE") else 0
+"""Room for what the system says of a datagram: the larger of ``in_pktinfo`` and ``in6_pktinfo``."""
 
 
 class Sockets(asyncio.DatagramProtocol):
-    """Reads in batches: ``receive`` is called for every datagram, ``flush`` after each batch."""
+    """Reads in batches: ``receive`` is called for every datagram, ``flush`` after each batch.
 
-    def __init__(self, receive: Callable[[bytes, Address], None], flush: Callable[[], None]) -> None:
+    ``receive(data, address, local)``: ``local`` is the address of this machine at which it came, in the form that ``send`` takes;
+    b"" where the socket has only one or the system does not tell.
+    """
+
+    def __init__(self, receive: Callable[[bytes, Address, bytes], None], flush: Callable[[], None]) -> None:
         self._loop: asyncio.AbstractEventLoop
         self._receive = receive
         self._flush = flush
@@ -83,13 +92,13 @@ class Sockets(asyncio.DatagramProtocol):
                 sock.close()
         self._open.clear()
 
-    def send(self, data: bytes, address: Address) -> OSError | None:
-        """Send one datagram now; the error if the system refused it."""
+    def send(self, data: bytes, address: Address, local: bytes = b"") -> OSError | None:
+        """Send one datagram now, from ``local`` while that is an address of this machine; the error if the system refused it."""
         version = 6 if ":" in address[0] else 4
         try:
             if version in self._transports:
                 self._transports[version].sendto(data, address)
-            elif version in self._open:
+            elif version in self._open and not _sent_from(self._open[version], version, data, address, local):
                 self._open[version].sendto(data, address)
         except (BlockingIOError, InterruptedError):
             return None  # as good as lost on the way: QUIC sends it again
@@ -100,7 +109,7 @@ class Sockets(asyncio.DatagramProtocol):
     # --- datagrams in ------------------------------------------------------------------------------------------------
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
-        self._receive(data, cast(Address, addr))
+        self._receive(data, _without_zone(cast(Address, addr)), b"")
         self._flush()
 
     def error_received(self, exc: Exception) -> None:
@@ -111,14 +120,42 @@ class Sockets(asyncio.DatagramProtocol):
             if sock.fileno() < 0:
                 break
             try:
-                data, address = sock.recvfrom(_DATAGRAM)
+                data, ancillary, _, address = sock.recvmsg(_DATAGRAM, _ANCILLARY)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 log.debug("UDP: %s", error)
                 break
-            self._receive(data, address)
+            self._receive(data, _without_zone(address), _local(ancillary))
         self._flush()
+
+
+def _without_zone(address: Address) -> Address:
+    """The zone of a link-local address is its last number alone, so that a peer's address compares equal however it came."""
+    if len(address) == 4 and address[3]:
+        return address[0].partition("%")[0], address[1], address[2], address[3]
+    return address
+
+
+def _local(ancillary: list[tuple[int, int, bytes]]) -> bytes:
+    """To what address a datagram came, as ``_sent_from`` takes it: without the interface, which routing chooses."""
+    for _, _, data in ancillary:
+        return b"\0\0\0\0" + data[4:8] + b"\0\0\0\0" if len(data) == 12 else data[:16] + b"\0\0\0\0"
+    return b""
+
+
+def _sent_from(sock: socket.socket, version: int, data: bytes, address: Address, local: bytes) -> bool:
+    """False if ``local`` is b"" or no address of this machine any more. Raises BlockingIOError."""
+    if not local:
+        return False
+    kind = (socket.IPPROTO_IP, _IP_PKTINFO) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
+    try:
+        sock.sendmsg((data,), ((*kind, local),), 0, address)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _bind(version: int, host: str, port: int) -> tuple[socket.socket, bool]:
@@ -128,6 +165,11 @@ def _bind(version: int, host: str, port: int) -> tuple[socket.socket, bool]:
         sock.setblocking(False)
         if version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if ipaddress.ip_address(host).is_unspecified and sys.platform == "linux":
+            if version == 4:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         try:
