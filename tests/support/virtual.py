@@ -215,6 +215,9 @@ class Wire:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
+    def has_frame(self) -> bool:
+        return bool(self._inbox)
+
     async def receive(self, timeout: float | None = 30.0) -> bytes:
         while not self._inbox:
             self._waiting = asyncio.get_running_loop().create_future()

@@ -33,6 +33,9 @@ class FilteredStream:
     def send_now(self, frame: bytes) -> bool:
         return False
 
+    def has_frame(self) -> bool:
+        return self._inner.has_frame()
+
     async def receive(self, timeout: float | None = 30.0) -> bytes:
         return await self._inner.receive(timeout)
 

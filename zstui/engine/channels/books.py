@@ -149,11 +149,11 @@ class Books:
             return record is not None and record.acked >= seq
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         heappush(self._awaited.setdefault(channel, []), (seq, next(self._number), future))
+        patience = asyncio.get_running_loop().call_later(seconds, resolve, future, False)
         try:
-            async with asyncio.timeout(seconds):
-                return await future
-        except TimeoutError:
-            return False
+            return await future
+        finally:
+            patience.cancel()
 
     def peer(self, peer: PeerId) -> _Peer:
         found = self._peers.get(peer)
@@ -176,9 +176,15 @@ class Books:
     ) -> tuple[T, Outcome]:
         """Run ``work`` in one transaction on this peer's channels, then send, remember and tell what follows from it, even
         if the caller goes away meanwhile. ``session``: where the cause came from. What ``work`` raises undoes it all."""
+        return await self.start(peer, work, session)
+
+    def start(
+        self, peer: PeerId, work: Callable[[Work], T], session: Session | None = None
+    ) -> asyncio.Future[tuple[T, Outcome]]:
+        """As ``commit``, begun at once."""
         future: asyncio.Future[tuple[T, Outcome]] = asyncio.get_running_loop().create_future()
         self.begin(peer, work, partial(resolve, future), partial(fail, future), session)
-        return await future
+        return future
 
     def begin(
         self,
@@ -188,7 +194,7 @@ class Books:
         failed: Callable[[Exception], None],
         session: Session | None = None,
     ) -> None:
-        """As ``commit``, without a task: one of the two is called in the end, after the frames were queued."""
+        """As ``start``; one of the two is called in the end, after the frames were queued."""
         state = self.peer(peer)
 
         def start() -> None:

@@ -9,11 +9,11 @@ from zstui.engine.channels.greeting import greetings, where_i_am
 from zstui.engine.channels.links import Keeper
 from zstui.engine.channels.messages import Ack, Close, LogPull, Pay, Reestablish, Settle
 from zstui.engine.channels.model import Channel
-from zstui.engine.channels.protocol import CHUNK, ChannelLink, Message, Session, Stored
+from zstui.engine.channels.protocol import CHUNK, Begun, ChannelLink, Message, Session, Stored
 from zstui.engine.channels.state import State
 from zstui.engine.channels.work import InStep, Pulled, Unknown, Work
 from zstui.engine.errors import ChannelError, ProtocolError
-from zstui.engine.identity.envelope import seal
+from zstui.engine.identity.envelope import Body, Signed, seal
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.store.database import Database, Tx
 
@@ -38,27 +38,38 @@ class ChannelDesk(Keeper):
                     session.links[channel] = ChannelLink(greeted=True)
                 session.push(raw)
 
-    async def handle(self, session: Session, batch: list[Message]) -> None:
+    def begin(self, session: Session, batch: list[Message]) -> Begun:
         limit = self._books.limit(session.peer)
 
+        def carry(work: Work, heard: set[bytes], signed: Signed, body: Body) -> None:
+            if isinstance(body, Pay | Ack | Close | Settle | LogPull) and body.ch not in heard:
+                raise ProtocolError(f"A {signed.kind} before the channel was re-established.")
+            carry_out(work, session.peer, signed, body, limit)
+            if isinstance(body, Reestablish):
+                heard.add(body.ch)
+            heard.update(work.out.started)
+
         def carry_all(work: Work) -> set[bytes]:
-            """Everything up to the first frame that is refused; returns the channels heard of on this link."""
+            """Everything up to the first frame that is refused, and nothing if that is the first of all; returns the channels
+            heard of on this link."""
             heard = set(session.heard)
-            for signed, body in batch:
+            carry(work, heard, *batch[0])
+            for message in batch[1:]:
                 try:
                     with work.attempt():
-                        if isinstance(body, Pay | Ack | Close | Settle | LogPull) and body.ch not in heard:
-                            raise ProtocolError(f"A {signed.kind} before the channel was re-established.")
-                        carry_out(work, session.peer, signed, body, limit)
+                        carry(work, heard, *message)
                 except (ProtocolError, ChannelError) as error:
                     work.out.drop = str(error)
                     break
-                if isinstance(body, Reestablish):
-                    heard.add(body.ch)
-                heard.update(work.out.started)
             return heard
 
-        session.heard, outcome = await self._books.commit(session.peer, carry_all, session)
+        return self._books.start(session.peer, carry_all, session)
+
+    async def finish(self, session: Session, begun: Begun) -> None:
+        try:
+            session.heard, outcome = await begun
+        except ChannelError as error:
+            raise ProtocolError(str(error)) from None
         if outcome.drop:
             raise ProtocolError(outcome.drop)
         for step in outcome.steps:

@@ -45,9 +45,11 @@ def pay(work: Work, id: bytes, intents: list[Intent]) -> tuple[int, list[Excepti
     for intent in intents:
         try:
             channel.check_payable(intent.line.amount_u, spent, work.now_us, work.may_sign(id))
-            with savepoint(work.tx):
+            if intent.also is None:
                 store.add_line(work.tx, id, seq, len(lines), intent.line)
-                if intent.also is not None:
+            else:
+                with savepoint(work.tx):
+                    store.add_line(work.tx, id, seq, len(lines), intent.line)
                     intent.also(work.tx)
         except Exception as error:  # noqa: BLE001  raised again at the caller
             errors.append(error)

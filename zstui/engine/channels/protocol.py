@@ -26,6 +26,7 @@ from zstui.engine.channels.messages import (
     take,
 )
 from zstui.engine.channels.model import Channel
+from zstui.engine.channels.work import Outcome
 from zstui.engine.errors import DeadlineExceeded, ProtocolError
 from zstui.engine.identity.envelope import Body, Signed
 from zstui.engine.identity.keys import PeerId
@@ -61,6 +62,7 @@ _BODIES: dict[str, type[Body]] = {
 }
 
 Message = tuple[Signed, Body]
+Begun = asyncio.Future[tuple[set[bytes], Outcome]]
 
 
 class ChannelLink(msgspec.Struct):
@@ -103,8 +105,11 @@ class Desk(Protocol):
     async def greet(self, session: Session) -> None:
         """Say where I am on every open channel with this peer."""
 
-    async def handle(self, session: Session, batch: list[Message]) -> None:
-        """Carry out what the peer sent. Raises ProtocolError where the link must be dropped."""
+    def begin(self, session: Session, batch: list[Message]) -> Begun:
+        """Begin to carry out what the peer sent, in one transaction."""
+
+    async def finish(self, session: Session, begun: Begun) -> None:
+        """Wait for that, and do what follows from it. Raises ProtocolError where the link must be dropped."""
 
     async def stored(self, channel: bytes, first: int) -> Stored:
         """My Pays from ``first`` on, at most ``CHUNK``, and the documents."""
@@ -139,7 +144,12 @@ class Session:
         self._idle = False
         """The writer waits to be woken: all that was queued has been sent."""
         self._room = asyncio.Event()
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue(maxsize=2 * BATCH)
+        self._inbox: deque[Message] = deque()
+        self._inbox_room = asyncio.Event()
+        self._begun: Begun | None = None
+        """What is being carried out."""
+        self._work = asyncio.Event()
+        """Set when something was begun."""
         self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -157,6 +167,8 @@ class Session:
                 task.result()
         finally:
             self.stop()
+            if self._begun is not None:
+                self._begun.add_done_callback(_heed)
 
     def stop(self) -> None:
         """End the stream; ``run`` returns soon after. Idempotent."""
@@ -199,7 +211,7 @@ class Session:
     def acknowledge(self, channel: bytes, received: int) -> None:
         """Ack everything up to ``received``: at once if nothing more waits to be read, else within 20 ms or 32 Pays."""
         link = self.links.setdefault(channel, ChannelLink())
-        if self._inbox.empty() or received - link.ack_seq >= ACK_EVERY_PAYS:
+        if not self._inbox or received - link.ack_seq >= ACK_EVERY_PAYS:
             self._ack(channel, link)
         elif link.ack_timer is None:
             link.ack_timer = asyncio.get_running_loop().call_later(ACK_EVERY_S, self._ack, channel, link)
@@ -258,7 +270,19 @@ class Session:
                 await self._room.wait()
             message = self._parse(raw)
             if message is not None:
-                await self._inbox.put(message)
+                self._inbox.append(message)
+            if self._begun is None and self._inbox and (len(self._inbox) >= BATCH or not self._stream.has_frame()):
+                self._begin()
+            while len(self._inbox) >= 2 * BATCH:
+                self._inbox_room.clear()
+                await self._inbox_room.wait()
+
+    def _begin(self) -> None:
+        """Carry out what has come."""
+        batch = [self._inbox.popleft() for _ in range(min(BATCH, len(self._inbox)))]
+        self._begun = self._desk.begin(self, batch)
+        self._work.set()
+        self._inbox_room.set()
 
     def _parse(self, raw: bytes) -> Message | None:
         """Verify and decode. None: a kind that this version does not know. Raises ProtocolError."""
@@ -270,11 +294,20 @@ class Session:
 
     async def _process(self) -> None:
         while True:
-            batch = [await self._inbox.get()]
-            while len(batch) < BATCH and not self._inbox.empty():
-                batch.append(self._inbox.get_nowait())
-            await self._desk.handle(self, batch)
-            if self._inbox.empty():
+            await self._work.wait()
+            self._work.clear()
+            while self._begun is not None:
+                await self._desk.finish(self, self._begun)
+                self._begun = None
+                if self._inbox:
+                    self._begin()
+                    continue
                 for channel, link in self.links.items():
                     if link.ack_timer is not None:
                         self._ack(channel, link)
+
+
+def _heed(begun: Begun) -> None:
+    """Nobody waits any more for what this raises."""
+    if not begun.cancelled():
+        begun.exception()

@@ -18,7 +18,7 @@ from zstui.engine.identity.certificate import verify_chain
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.net.contract import LinkOwner
-from zstui.engine.net.limits import HANDSHAKE_S, MAX_OUTBOUND_STREAMS, SEND_BUFFER
+from zstui.engine.net.limits import HANDSHAKE_S, MAX_OUTBOUND_STREAMS, SEND_BUFFER, STREAM_WINDOW
 from zstui.engine.net.multiaddr import Multiaddr
 from zstui.engine.net.quic import ACK_DELAY_S, ALPN, BAD_CERTIFICATE, DATAGRAM_BYTES, Quic
 from zstui.engine.net.stream import WireStream
@@ -98,6 +98,8 @@ class Connection:
         """When ``_timer`` does; it may be before ``_timer_at``."""
         self._flush: asyncio.Handle | None = None
         self._flush_soon = False
+        self._freed = 0
+        """Bytes that were read since the last ``transmit``: the peer may send as many more once it is told."""
         self._deadline: asyncio.TimerHandle | None = self._loop.call_later(HANDSHAKE_S, self._too_slow)
 
     def __repr__(self) -> str:
@@ -157,6 +159,7 @@ class Connection:
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
+        self._freed = 0
         if self.is_closed or self._quic.get_peer_address() is None:
             return
         self._hand_over()
@@ -180,8 +183,8 @@ class Connection:
             self._flush, self._flush_soon = self._loop.call_soon(self.transmit), True
 
     def transmit_later(self) -> None:
-        """After datagrams came in: soon if data waits, else when their acknowledgement is due, by when an answer has mostly
-        taken along all that QUIC itself has to say."""
+        """After datagrams came in or were read: soon if data waits, else when an acknowledgement is due, by when an answer has
+        mostly taken along all that QUIC itself has to say."""
         if self._quic.has_unsent():
             self.transmit_soon()
         elif self._flush is None and not self.is_closed:
@@ -230,6 +233,9 @@ class Connection:
             else:
                 self.transmit()
 
+    def flush(self) -> None:
+        self.transmit()
+
     def is_full(self, stream_id: int) -> bool:
         if self.is_closed or stream_id not in self._streams:
             return False
@@ -250,8 +256,11 @@ class Connection:
         before = self._quic.unread.pop(stream_id, 0)
         if left:
             self._quic.unread[stream_id] = left
-        if before > left:
+        self._freed += before - left
+        if self._freed >= STREAM_WINDOW // 8:
             self.transmit_soon()
+        elif before > left:
+            self.transmit_later()
 
     def stop(self, stream_id: int, *, sending: bool, receiving: bool) -> None:
         if self.is_closed or stream_id not in self._streams:

@@ -35,7 +35,11 @@ class Stream(Protocol):
         """Queue one frame; waits while too much is unsent. Raises FrameTooLarge, StreamClosed."""
 
     def send_now(self, frame: bytes) -> bool:
-        """As ``send`` where that would not wait; False: nothing was queued, and ``send`` waits or tells why not."""
+        """As ``send`` where that would not wait, and without waiting for more to send with it; False: nothing was queued, and
+        ``send`` waits or tells why not."""
+
+    def has_frame(self) -> bool:
+        """Whether ``receive`` has a frame to return, or a malformed one to refuse, at once."""
 
     async def receive(self, timeout: float | None = 30.0) -> bytes:
         """Next frame. Raises StreamClosed at the end of the stream or link, DeadlineExceeded, FrameTooLarge."""

@@ -38,6 +38,9 @@ class MemoryStream:
         self._other._inbox.put_nowait(bytes(frame))
         return True
 
+    def has_frame(self) -> bool:
+        return not self._inbox.empty()
+
     async def receive(self, timeout: float | None = 30.0) -> bytes:
         if self._ended and self._inbox.empty():
             raise StreamClosed("The stream is closed.")

@@ -226,6 +226,9 @@ class Yamux:
             entry.ending = entry.ending or end
             self._offer(stream_id, entry)
 
+    def flush(self) -> None:
+        self._wake()
+
     def is_full(self, stream_id: int) -> bool:
         entry = self._entries.get(stream_id)
         return entry is not None and len(entry.outbox) > SEND_BUFFER
