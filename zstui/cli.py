@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from zstui import arguments, statement_file, tables
-from zstui.arguments.types import passphrase
+from zstui import arguments, job_text, statement_file, tables
+from zstui.arguments.types import passphrase, read_file
 from zstui.engine import commands as c
 from zstui.engine.config import Settings, load
 from zstui.engine.control import ControlClient, ControlServer
@@ -104,14 +104,16 @@ async def _one_shot(args: argparse.Namespace, home: Home) -> int:
         sys.stdout.buffer.write(result.stdout)
         sys.stderr.buffer.write(result.stderr)
         sys.stderr.buffer.flush()
-        print(tables.left_files(result), end="", file=sys.stderr)
+        print(job_text.left_files(result), end="", file=sys.stderr)
         if result.why:
             return _fail(JobError(result.why), 1)
+    elif isinstance(command, c.ShowJob):
+        print(job_text.job(result))
     else:
         declared = typing.get_args(type(command).__orig_bases__[0])[0]  # type: ignore[attr-defined]
         print(tables.render(result, next(iter(typing.get_args(declared)), None)))
         if isinstance(command, (c.ShowBatch, c.WaitBatch)):
-            print(f"Its results, by input: zstui job collect {result.batch_id[:8]} DIR")
+            print(job_text.batch_hints(result))
     if (getattr(args, "wait", False) or isinstance(command, (c.WaitJob, c.WaitBatch))) and result.state != "done":
         return _fail(ZsError(_undone(result)), 1)
     return 0
@@ -124,7 +126,7 @@ async def _wait(client: ControlClient, result: JobView | BatchView) -> JobView |
     waiting = asyncio.create_task(client.execute(c.WaitBatch(batch=result.batch_id)))
     try:
         while not (await asyncio.wait({waiting}, timeout=1.0))[0]:
-            print(tables.progress(await client.execute(c.ShowBatch(batch=result.batch_id))), file=sys.stderr)
+            print(job_text.progress(await client.execute(c.ShowBatch(batch=result.batch_id))), file=sys.stderr)
         return waiting.result()
     finally:
         waiting.cancel()
@@ -184,9 +186,9 @@ async def _run(args: argparse.Namespace, home: Home) -> int:
     if args.fuel is not None:
         limits = msgspec.structs.replace(limits, fuel=args.fuel)
     try:
-        stdin = args.stdin.read_bytes() if args.stdin else b""
-    except OSError as error:
-        return _fail(BadInput(f"Cannot read {args.stdin}: {error.strerror}."), 2)
+        stdin = read_file(args.stdin) if args.stdin else b""
+    except BadInput as error:
+        return _fail(error, 2)
     streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
 
     def show(stream: str, data: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from zstui import network_text
+from zstui import job_text, network_text
 from zstui.columns import Row, clock, short, table
 from zstui.engine.money import format_amount
 from zstui.engine.views import (
@@ -15,7 +15,9 @@ from zstui.engine.views import (
     BackupView,
     BalancesView,
     BatchView,
+    CalibrationView,
     ChannelView,
+    CollectedView,
     DecisionView,
     DischargeView,
     DisputeView,
@@ -26,7 +28,6 @@ from zstui.engine.views import (
     InviteDetailView,
     InviteView,
     IssuedInviteView,
-    JobOutputView,
     JobView,
     KnockView,
     LedgerView,
@@ -40,6 +41,7 @@ from zstui.engine.views import (
     RouteView,
     StatusView,
     VerdictView,
+    WorkView,
 )
 from zstui.qr import half_blocks
 
@@ -66,31 +68,6 @@ def _peers(count: int) -> str:
 def _guild(v: GuildView) -> Row:
     state = f"{v.state}, heard from the network" if v.state == "seen" and v.heard_at else v.state
     return v.name, v.guild_id[:8], v.role or "-", f"{v.member_count}/{v.max_members}", clock(v.expires_at), state
-
-
-def _job(v: JobView) -> Row:
-    other = v.executor_name if v.mine else f"for {v.submitter_name}"
-    cost = format_amount(v.cost_u)
-    seconds = f"{(v.duration_us or v.elapsed_us) / 1e6:.2f} s"
-    ended = "-" if v.exit_code is None else str(v.exit_code)
-    return v.job_id[:8], v.module, other or "-", v.state, ended, seconds, cost, v.paid or "-", v.why
-
-
-def _batch(v: BatchView) -> Row:
-    counts = f"{v.done}/{v.total}", *map(str, (v.failed, v.cancelled, v.running, v.queued))
-    return v.batch_id[:8], v.name, v.state, *counts, format_amount(v.cost_u), format_amount(v.max_cost_u), v.why
-
-
-def left_files(v: JobOutputView) -> str:
-    """A line for each file that a job left in /out: its name there, its size, and where its content is."""
-    return "".join(f"/out/{f.name}  {f.size} bytes  {f.path or 'not here yet'}\n" for f in v.files)
-
-
-def progress(v: BatchView) -> str:
-    """One line on how far a batch is."""
-    ended = v.done + v.failed + v.cancelled
-    bar = "#" * (20 * ended // v.total)
-    return f"[{bar:<20}] {ended}/{v.total}  {v.running} running  {v.failed} failed  cost {format_amount(v.cost_u)}"
 
 
 def _channel(v: ChannelView) -> Row:
@@ -130,11 +107,8 @@ def _fraud_row(v: FraudView) -> Row:
 _LISTS: dict[type, tuple[Row, Callable[..., Row]]] = {
     PeerView: (("PEER", "KEY", "ADDRESS", "STATE", "PATH", "RTT", "SCORE", "WHY"), _peer),
     GuildView: (("GUILD", "ID", "ROLE", "MEMBERS", "UNTIL", "STATE"), _guild),
-    JobView: (("JOB", "MODULE", "PEER", "STATE", "EXIT", "TIME", "COST", "PAID", "WHY"), _job),
-    BatchView: (
-        ("BATCH", "NAME", "STATE", "DONE", "FAILED", "CANCELLED", "RUNNING", "QUEUED", "COST", "CAP", "WHY"),
-        _batch,
-    ),
+    JobView: (job_text.JOBS, job_text.job_row),
+    BatchView: (job_text.BATCHES, job_text.batch_row),
     ChannelView: (("CHANNEL", "PEER", "STATE", "MINE", "THEIRS", "SEQ", "UNTIL", "ACTION"), _channel),
     ApprovalView: (
         ("REQUEST", "TO", "JOB", "MODULE", "AMOUNT", "AFTER", "RECEIPT", "STATE", "UNTIL", "WHY"),
@@ -339,6 +313,12 @@ def render(result: object, element: type | None = None) -> str:
         return _dispute(result)
     if isinstance(result, BalancesView):
         return _balances(result)
+    if isinstance(result, WorkView):
+        return job_text.work(result)
+    if isinstance(result, CalibrationView):
+        return job_text.calibration(result)
+    if isinstance(result, CollectedView):
+        return job_text.collected(result)
     if isinstance(result, VerdictView):
         return result.text
     if isinstance(result, PolicyView):

@@ -219,6 +219,10 @@ async def test_a_score_shows_its_factors_and_receipts() -> None:
         await s.press("down", "enter")
         await s.pilot.pause(0.3)
         assert s.engine.commands(c.ShowReceipt) == [c.ShowReceipt(receipt=samples.hex_id("r1"))]
+        assert "Cost       0.003369" in s.text()
+        assert "zstui receipt verify" in s.text()
+        await s.press("y")
+        assert '"cost_u": 3369' in s.app.clipboard
 
 
 async def test_connecting_shows_the_key_that_was_proved() -> None:

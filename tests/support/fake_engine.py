@@ -282,7 +282,7 @@ class FakeEngine:
                 given = {f: x for f in command.__struct_fields__ if (x := getattr(command, f)) is not None}
                 return self._work(**given)
             case c.ShowReceipt(receipt=text):
-                return {"receipt": text, "signature": "ab" * 32, "attestations": []}
+                return {"receipt_id": text, "status": "success", "cost_u": 3369, "exit_code": 0, "attestations": []}
             case c.Rank():
                 return list(self.ranks)
             case _:

@@ -16,6 +16,7 @@ from zstui.arguments.types import (
     module_name,
     pair,
     rate,
+    read_file,
     thousandths,
 )
 from zstui.engine import commands as c
@@ -23,10 +24,6 @@ from zstui.engine.errors import BadInput
 
 
 def job_spec(args: argparse.Namespace) -> c.JobSpec:
-    try:
-        stdin = Path(args.stdin).read_bytes() if args.stdin else b""
-    except OSError as error:
-        raise BadInput(f"Cannot read {args.stdin}: {error.strerror}.") from error
     wanted, made = (_text(path) if path else "" for path in (args.input_schema, args.output_schema))
     return c.JobSpec(
         module=module_name(args.module),
@@ -35,7 +32,7 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
         function=args.function,
         args=tuple(args.arg),
         env=tuple(args.env),
-        stdin=stdin,
+        stdin=read_file(args.stdin) if args.stdin else b"",
         memory_mib=args.memory,
         timeout_s=args.timeout,
         price_per_second_nano=args.price_per_second,
@@ -61,9 +58,7 @@ def job_spec(args: argparse.Namespace) -> c.JobSpec:
 def _text(path: str) -> str:
     """Content of a text file. Raises BadInput."""
     try:
-        return Path(path).read_text()
-    except OSError as error:
-        raise BadInput(f"Cannot read {path}: {error.strerror}.") from error
+        return read_file(path).decode()
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text.") from error
 
@@ -84,17 +79,25 @@ def _job(job: Group, verb: Verb) -> None:
         _submission,
     )
     submit.add_argument("module", metavar="MODULE.wasm", help="a file, or the name of a sample")
-    submit.add_argument("--guild", required=True, metavar="ID")
+    submit.add_argument("--guild", required=True, metavar="ID", help="whose members may run it")
     submit.add_argument("--to", metavar="PEER", help="the executor; otherwise the best ranked")
-    submit.add_argument("--function", default="_start", metavar="NAME")
-    submit.add_argument("--arg", action="append", default=[], metavar="A")
-    submit.add_argument("--env", action="append", type=pair, default=[], metavar="K=V")
-    submit.add_argument("--stdin", metavar="FILE")
-    submit.add_argument("--memory", type=int, default=128, metavar="MIB")
-    submit.add_argument("--timeout", type=int, default=30, metavar="S")
-    submit.add_argument("--price-per-second", type=rate, metavar="U")
-    submit.add_argument("--price-per-mib", type=rate, metavar="U")
-    submit.add_argument("--max-price", type=amount, default=1_000_000, metavar="U")
+    submit.add_argument(
+        "--function", default="_start", metavar="NAME", help="an export to call with typed arguments instead of _start"
+    )
+    submit.add_argument("--arg", action="append", default=[], metavar="A", help="once for each argument")
+    submit.add_argument("--env", action="append", type=pair, default=[], metavar="K=V", help="a variable that it finds")
+    submit.add_argument("--stdin", metavar="FILE", help="what it reads; - for what is piped in")
+    submit.add_argument("--memory", type=int, default=128, metavar="MIB", help="most that it may use (default: 128)")
+    submit.add_argument("--timeout", type=int, default=30, metavar="S", help="it is stopped after that (default: 30)")
+    submit.add_argument("--price-per-second", type=rate, metavar="U", help="at most (default: what the executor asks)")
+    submit.add_argument("--price-per-mib", type=rate, metavar="U", help="at most (default: what the executor asks)")
+    submit.add_argument(
+        "--max-price",
+        type=amount,
+        default=1_000_000,
+        metavar="U",
+        help="for all of it, with further tries and all jobs of a batch (default: 1)",
+    )
     submit.add_argument(
         "--pay-up-to",
         type=amount,
@@ -108,16 +111,29 @@ def _job(job: Group, verb: Verb) -> None:
     submit.add_argument(
         "--wants", default="", metavar="WORDS", help='first those that offer more of it, e.g. "gpu berlin 8 cores"'
     )
-    submit.add_argument("--priority", type=int, default=4, metavar="0..9", help="among your own jobs on one executor")
-    submit.add_argument("--queue-for", type=duration_or_zero, default=3600, metavar="T", help="wait for an executor")
     submit.add_argument(
-        "--attempts", type=int, default=3, metavar="N", help="executors tried, where one fails or is lost"
+        "--priority", type=int, default=4, metavar="0..9", help="among your own jobs on one executor (default: 4)"
     )
-    submit.add_argument("--min-reputation", type=thousandths, default=0, metavar="0..1")
-    submit.add_argument("--max-failure-rate", type=thousandths, default=1000, metavar="0..1")
-    submit.add_argument("--min-uptime", type=thousandths, default=0, metavar="0..1")
+    submit.add_argument(
+        "--queue-for", type=duration_or_zero, default=3600, metavar="T", help="wait for an executor (default: 1h)"
+    )
+    submit.add_argument(
+        "--attempts", type=int, default=3, metavar="N", help="executors tried, where one fails or is lost (default: 3)"
+    )
+    submit.add_argument("--min-reputation", type=thousandths, default=0, metavar="0..1", help="of the executor's score")
+    submit.add_argument(
+        "--max-failure-rate", type=thousandths, default=1000, metavar="0..1", help="of the executor's jobs for you"
+    )
+    submit.add_argument(
+        "--min-uptime", type=thousandths, default=0, metavar="0..1", help="share of the time that you saw it online"
+    )
     for way, stream in (("input", "stdin"), ("output", "stdout")):
-        submit.add_argument(f"--{way}-format", choices=("bytes", "text", "json"), default="bytes")
+        submit.add_argument(
+            f"--{way}-format",
+            choices=("bytes", "text", "json"),
+            default="bytes",
+            help=f"what {stream} has to be (default: bytes, which is anything)",
+        )
         submit.add_argument(
             f"--{way}-schema", metavar="FILE", help=f"a JSON Schema (2020-12) that {stream} has to meet"
         )
@@ -128,7 +144,8 @@ def _job(job: Group, verb: Verb) -> None:
     )
     submit.add_argument("--name", default="", help="of a batch")
     submit.add_argument("--wait", action="store_true", help="return when it has ended; exit 1 unless it is done")
-    verb(job, "list", "jobs of mine and run for others", lambda a: c.ListJobs())
+    listed = verb(job, "list", "jobs of mine and run for others", lambda a: c.ListJobs(batch=a.batch))
+    listed.add_argument("--batch", default="", metavar="ID", help="only those of a batch")
     for name, text, command in (
         ("show", "one job", c.ShowJob),
         ("output", "what it printed", c.GetOutput),
@@ -139,7 +156,7 @@ def _job(job: Group, verb: Verb) -> None:
         verb(job, name, text, lambda a, command=command: command(job=a.job)).add_argument("job")
     verb(job, "batches", "jobs over many inputs", lambda a: c.ListBatches())
     for name, text, batch_command in (
-        ("batch", "one batch and its jobs", c.ShowBatch),
+        ("batch", "one batch: how far it is", c.ShowBatch),
         ("wait-batch", "return when all of its jobs have ended", c.WaitBatch),
         ("cancel-batch", "begin no more of it and stop its jobs", c.CancelBatch),
     ):
@@ -175,7 +192,7 @@ def _receipt(receipt: Group, verb: Verb) -> None:
 
 def _run(run: argparse.ArgumentParser) -> None:
     run.add_argument("module", type=Path)
-    run.add_argument("--function", default="_start")
+    run.add_argument("--function", default="_start", help="an export to call with typed ARGS instead of _start")
     run.add_argument(
         "--dir",
         type=mapped_dir,
@@ -185,11 +202,11 @@ def _run(run: argparse.ArgumentParser) -> None:
         help="show the files below HOST to the module as GUEST, for reading; HOST::GUEST::rw: what it changes is written back",
     )
     run.add_argument("--files", type=int, default=16, metavar="MIB", help="most that it may write into directories")
-    run.add_argument("--env", type=pair, action="append", default=[], metavar="K=V")
-    run.add_argument("--stdin", type=Path, metavar="FILE")
-    run.add_argument("--memory", type=int, default=128, metavar="MIB")
-    run.add_argument("--timeout", type=int, default=30, metavar="S")
-    run.add_argument("--fuel", type=int, metavar="N")
+    run.add_argument("--env", type=pair, action="append", default=[], metavar="K=V", help="a variable that it finds")
+    run.add_argument("--stdin", metavar="FILE", help="what it reads; - for what is piped in")
+    run.add_argument("--memory", type=int, default=128, metavar="MIB", help="most that it may use (default: 128)")
+    run.add_argument("--timeout", type=int, default=30, metavar="S", help="it is stopped after that (default: 30)")
+    run.add_argument("--fuel", type=int, metavar="N", help="about one for each instruction (default: 300,000,000,000)")
     run.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report of the run")
     run.usage = "zstui run MODULE.wasm [options] [-- ARGS ...]"
 

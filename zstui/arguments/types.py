@@ -61,6 +61,15 @@ def endpoint_or_none(text: str) -> str:
     return text if text == "none" else endpoint(text)
 
 
+def read_file(path: str) -> bytes:
+    """Content of a file, "-" being standard input. Raises BadInput."""
+    try:
+        return sys.stdin.buffer.read() if path == "-" else Path(path).expanduser().read_bytes()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise BadInput(f"Cannot read {path}: {reason}.") from error
+
+
 def pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:

@@ -193,7 +193,8 @@ def batch_details(batch: BatchView, bridge: Bridge, results: Results, width: int
     lines = [*field("Batch", f"{batch.name}  {short_id(batch.batch_id)}", "strong", width)]
     lines += batch_summary(batch, width)
     lines += _by_executor(jobs, width)
-    title = ", ".join(part for part in ("Results so far", results.batch_kind(batch)) if part)
+    heads = "Results so far" if batch.finished_at is None else "Results"
+    title = ", ".join(part for part in (heads, results.batch_kind(batch)) if part)
     lines += [*heading(title, width), *results.batch_lines(batch, Space(width, PREVIEW_LINES, PREVIEW_LINES))]
     if failed := [job for job in jobs if job.state == "failed"]:
         lines += heading("Failed", width)

@@ -22,9 +22,9 @@ def key_of(row: Row) -> str:
 
 
 def share(row: Row) -> float:
-    """How far it is: of a batch, the jobs that ended; of a job as it reports, else how much of its time is used."""
+    """How far it is: of a batch, the jobs that ended and were not cancelled; of a job as it reports, else the time it used."""
     if isinstance(row, BatchView):
-        return (row.done + row.failed + row.cancelled) / row.total if row.total else 0.0
+        return (row.done + row.failed) / row.total if row.total else 0.0
     if row.progress is not None:
         return row.progress
     return row.elapsed_us / row.timeout_us if row.timeout_us else 0.0

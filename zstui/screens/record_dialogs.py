@@ -18,6 +18,7 @@ from zstui.engine.money import format_amount
 from zstui.engine.views import JobOutputView, PeerView, RankView
 from zstui.screens.dialog import Dialog, Fields, Keys, Rows
 from zstui.screens.form import Field, Form, plain_input
+from zstui.screens.receipt_text import receipt_text
 from zstui.screens.values import named, safe, safe_lines
 from zstui.screens.widgets.text import bar, duration, short_id, sparkline, until
 
@@ -42,6 +43,8 @@ class ReadScreen(Dialog[None]):
         super().__init__(bridge)
         self.heading = heading
         self._text = safe_lines(text)
+        self.copied = ""
+        """What is copied instead of the text."""
 
     def content(self) -> ComposeResult:
         yield Static(Content(self._text), id="text", markup=False)
@@ -57,7 +60,7 @@ class ReadScreen(Dialog[None]):
         self.query_one("#body").scroll_relative(y=by, animate=False)
 
     def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self._text)
+        self.app.copy_to_clipboard(self.copied or self._text)
         self.say("Copied, if the terminal allows it.", "done")
 
 
@@ -72,7 +75,8 @@ class ReceiptScreen(ReadScreen):
         self.run_worker(self.attempt(ShowReceipt(receipt=self._receipt_id), self._loaded))
 
     def _loaded(self, document: dict[str, object]) -> None:
-        self.show(json.dumps(document, indent=2, ensure_ascii=True))
+        self.show(receipt_text(document))
+        self.copied = json.dumps(document, indent=2, ensure_ascii=True)
 
 
 class RecordDialog(Dialog[None]):

@@ -79,7 +79,10 @@ class WaitJob(Command[JobView], frozen=True, kw_only=True):
 
 
 class ListJobs(Command[list[JobView]], frozen=True, kw_only=True):
-    pass
+    """Newest first."""
+
+    batch: str = ""
+    """Only those of this batch, further attempts included."""
 
 
 class ShowJob(Command[JobView], frozen=True, kw_only=True):

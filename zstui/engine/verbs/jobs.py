@@ -43,8 +43,9 @@ async def _wait_job(s: Services, command: c.WaitJob) -> views.JobView:
     return await s.jobs.wait(s.jobs.resolve(command.job))
 
 
-async def _jobs(s: Services, _: c.ListJobs) -> list[views.JobView]:
-    return s.jobs.views()
+async def _jobs(s: Services, command: c.ListJobs) -> list[views.JobView]:
+    batch_id = s.jobs.batches.resolve(command.batch) if command.batch else ""
+    return [view for view in s.jobs.views() if not batch_id or view.batch_id == batch_id]
 
 
 async def _show_job(s: Services, command: c.ShowJob) -> views.JobView:
