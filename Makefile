@@ -7,7 +7,9 @@ STAMP := $(VENV)/.installed
 # Hundreds of processes start in the tests; without bytecode on disk each would compile the whole program again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-interop check lint types unit mutants clean
+.PHONY: demo install test test-interop check unit mutants clean
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/zstui demo; else exec $(BIN)/zstui demo --headless; fi
@@ -20,8 +22,9 @@ check: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
+# Twice as many workers as cores: about half of the time the tests wait, for timers, other processes and the disk.
 unit: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12 --ignore tests/interop
+	$(BIN)/pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile --no-loadscope-reorder --durations 12 --ignore tests/interop
 
 test-interop: $(STAMP)
 	$(BIN)/python -m tests.interop.prepare

@@ -54,7 +54,7 @@ def test_a_foreign_peer_dials_us(node: NodeProcess, peer: tuple[str, ForeignPeer
 def test_we_dial_a_foreign_peer(node: NodeProcess, peer: tuple[str, ForeignPeer]) -> None:
     name, foreign = peer
     node.ask("connect", foreign.address)
-    assert node.peer_id in foreign.ask("connections")["peers"]
+    eventually("connection", lambda: node.peer_id in foreign.ask("connections")["peers"])
     view = eventually("agent", lambda: (v := seen(node, foreign.peer_id)) and v["agent"] and v["rtt_ms"] and v)
     assert view["agent"].startswith(AGENTS[name])
     assert view["rtt_ms"] < 5000

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import msgspec
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.events import MouseDown, MouseUp
 from textual.message import Message
 from textual.pilot import Pilot
 from textual.screen import Screen
@@ -27,16 +28,16 @@ Open = Callable[[Bridge], Screen[Any]]
 
 
 class SlowEngine(FakeEngine):
-    """Answers after ``delay`` seconds, and with ``answers`` where a test gives one for a command class."""
+    """Answers while ``answering`` is set, and with ``answers`` where a test gives one for a command class."""
 
     def __init__(self, snapshot: v.Snapshot) -> None:
         super().__init__(snapshot)
-        self.delay = 0.0
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.answers: dict[type[Command[Any]], object] = {}
 
     async def execute(self, command: Command[R]) -> R:
-        if self.delay:
-            await asyncio.sleep(self.delay)
+        await self.answering.wait()
         if type(command) in self.answers:
             self.executed.append(command)
             return cast("R", self.answers[type(command)])
@@ -96,6 +97,22 @@ class Stage:
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
         await self.pilot.pause()
+
+    async def click_at(self, *places: tuple[int, int]) -> None:
+        """Click at each column and row, as a terminal reports it."""
+        for x, y in places:
+            for event in (MouseDown, MouseUp):  # App makes the click of them
+                self.app.post_message(
+                    event(None, x, y, 0, 0, button=1, shift=False, meta=False, ctrl=False, screen_x=x, screen_y=y)
+                )
+            await self.pilot._wait_for_screen()
+        await self.pilot.pause()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that takes more than one turn of the app; fails the test if it does not come."""
+        async with asyncio.timeout(5):
+            while not condition():
+                await self.pilot.pause(0.02)
 
     async def write(self, text: str) -> None:
         names = {" ": "space", ".": "full_stop", "/": "slash", "-": "minus", "_": "underscore", ":": "colon"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -138,9 +139,7 @@ async def test_rule_6_hostile_names_neither_crash_nor_emit_control_bytes(name: s
         await s.pilot.pause(0.2)
         text = s.text()
         assert not [x for x in text if (ord(x) < 32 and x != "\n") or 0x7F <= ord(x) < 0xA0 or x == "\u202e"]
-        for x in range(2, 80, 9):
-            for y in range(0, 24, 3):
-                await s.pilot.click(offset=(x, y))
+        await s.click_at(*itertools.product(range(2, 80, 9), range(0, 24, 3)))
         assert s.app.quits == 0
 
 
@@ -241,13 +240,14 @@ async def test_connecting_shows_the_key_that_was_proved() -> None:
 
 async def test_a_command_goes_on_when_its_window_is_closed() -> None:
     async with stage(d.ConnectScreen) as s:
-        s.engine.delay = 0.3
+        s.engine.answering.clear()
         s.engine.failures[c.Connect] = Unreachable("Nobody answers [/red] there.")
         await s.write("far")
         await s.press("enter", "escape")
-        await s.pilot.pause(0.6)
         assert s.app.results == [None]
-        assert [n.message for n in s.app._notifications] == ["Nobody answers [/red] there."]
+        assert not s.app._notifications
+        s.engine.answering.set()
+        await s.until(lambda: [n.message for n in s.app._notifications] == ["Nobody answers [/red] there."])
 
 
 # --- questions -------------------------------------------------------------------------------------------------------------

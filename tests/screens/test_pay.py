@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
@@ -15,6 +16,8 @@ from tests.support import money_samples, samples
 from zstui.engine import commands as c
 from zstui.engine import views as v
 from zstui.engine.errors import ApprovalError
+from zstui.screens import dialog
+from zstui.screens.dialog import ARM_DELAY
 from zstui.screens.pay import PayScreen
 
 ASK, TYPED, BLOCKED = (msgspec.structs.replace(a, expires_at=a.created_at + 3000) for a in samples.approvals())
@@ -41,11 +44,23 @@ def signed(s: Stage) -> list[c.PayApproval]:
     return cast("list[c.PayApproval]", s.engine.commands(c.PayApproval))
 
 
+@pytest.fixture(autouse=True)
+def arms_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine no window may arm between two steps of a test."""
+    monkeypatch.setattr(dialog, "ARM_DELAY", 60.0)
+
+
+@pytest.fixture
+def arms_soon(arms_late: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialog, "ARM_DELAY", ARM_DELAY)
+
+
 # --- what it shows ---------------------------------------------------------------------------------------------------
 
 
 async def test_every_line_of_a_request_is_there() -> None:
-    async with pay() as s:
+    ask = msgspec.structs.replace(ASK, expires_at=round(time.time()) + 2990)
+    async with pay(waiting=(ask, TYPED, BLOCKED)) as s:
         await s.arm()
         await s.pilot.pause()
         text = s.text()
@@ -75,6 +90,7 @@ async def test_a_name_that_i_gave_is_said_to_be_mine() -> None:
         assert "(named by you, first seen" in s.text()
 
 
+@pytest.mark.usefixtures("arms_soon")
 async def test_p_pays_the_amount_that_was_shown_once_armed() -> None:
     async with pay() as s:
         await s.press("p")
@@ -91,6 +107,7 @@ async def test_p_pays_the_amount_that_was_shown_once_armed() -> None:
 # --- rules of the interface ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("arms_soon")
 async def test_rule_1_the_burst_enter_p_p_never_signs() -> None:
     async with pay(opened=False) as s:
         for key in ("enter", "p", "p"):
@@ -100,9 +117,10 @@ async def test_rule_1_the_burst_enter_p_p_never_signs() -> None:
         assert not signed(s)
 
 
-async def test_rule_1_a_key_held_down_never_signs() -> None:
+async def test_rule_1_a_key_held_down_never_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialog, "ARM_DELAY", 2.0)
     async with pay() as s:
-        until = time.monotonic() + 1.5
+        until = time.monotonic() + 2.5
         while time.monotonic() < until:
             await s.pilot.press("p")
             await s.pilot.pause(0.05)
@@ -180,9 +198,7 @@ async def test_rule_5_nothing_but_its_own_keys_signs_or_quits() -> None:
         await s.arm()
         for key in ("enter", "q", "ctrl+q", "ctrl+p", "f9", "f10", "ctrl+c", "tab", "space", "P", "ctrl+s"):
             await s.press(key)
-        for x in range(0, 80, 7):
-            for y in range(24):
-                await s.pilot.click(offset=(x, y))
+        await s.click_at(*itertools.product(range(0, 80, 7), range(24)))
         assert isinstance(s.screen, PayScreen)
         assert not signed(s)
         assert s.app.quits == s.app.intruded == 0
@@ -203,8 +219,7 @@ async def test_rule_6_hostile_names_neither_crash_nor_emit_control_bytes(name: s
         assert "PAY 12.500" in text
         assert not [x for x in text if (ord(x) < 32 and x != "\n") or 0x7F <= ord(x) < 0xA0]
         assert not set(text) & set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u200b\u200d")
-        for column in range(0, 80, 9):
-            await s.pilot.click(offset=(column, 6))
+        await s.click_at(*((column, 6) for column in range(0, 80, 9)))
         assert s.app.quits == 0
 
 
@@ -441,13 +456,14 @@ async def test_the_raw_receipt_and_help_hide_the_request_so_they_disable_paying(
 async def test_closing_while_signing_does_not_abort_the_payment() -> None:
     async with pay() as s:
         await s.arm()
-        s.engine.delay = 0.3
+        s.engine.answering.clear()
         await s.press("p")
         assert "SIGNING" in s.text()
         await s.press("escape")
-        await s.pilot.pause(0.6)
+        assert not isinstance(s.screen, PayScreen)
+        s.engine.answering.set()
+        await s.until(lambda: [n.message for n in s.app._notifications] == ["Payment of 12.500 to south signed."])
         assert s.engine.approvals[ASK.request_id].state == "paid"
-        assert [n.message for n in s.app._notifications] == ["Payment of 12.500 to south signed."]
 
 
 async def test_a_request_that_is_gone_at_opening_says_so() -> None:

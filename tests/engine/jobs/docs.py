@@ -131,5 +131,6 @@ def attestation(raw_receipt: bytes, same: bool, /, **changes: object) -> Attesta
         gas_exact=r.gas_exact,
         match=same,
         at_us=9,
+        engine=r.engine,
     )
     return replace(made, **changes)

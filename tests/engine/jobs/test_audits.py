@@ -53,6 +53,29 @@ async def test_a_liar_is_blamed_once_the_submitter_saw_it_itself(
     assert "the executor signed" in capsys.readouterr().out
 
 
+async def test_a_node_with_another_sandbox_neither_confirms_nor_accuses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await world.peer("alice", "creator", audit_share=1.0)
+    bob, dave = await world.peer("bob", "executor"), await world.peer("dave", "executor")
+    with monkeypatch.context() as patch:
+        patch.setattr("zstui.engine.jobs.service.PROFILE", 999)
+        carol = await world.peer("carol", "executor")
+    world.fund(alice, bob)
+    world.fund(alice, carol)
+    for name in ("bob", "carol"):
+        world.peers[name].sandbox.guests[wasm("tool")] = Guest(gas=1)
+    done = await alice.run(bob, witnesses=2)
+    assert (done.attestations, carol.sandbox.runs) == ((), [])
+    assert "1 of 2 witnesses ran it again: carol: it ran in wasmtime" in done.why
+    assert "dave ran it again and got a different result." in done.why
+    done = await alice.run(carol)
+    assert done.why.startswith("0 of 1 witnesses ran it again: it cannot be judged here: it ran in wasmtime")
+    assert "profile 999, and this node has wasmtime" in done.why
+    assert [o.peer_id for o in alice.outcomes] == [bob.id], "only what could be compared counts"
+    assert len(dave.sandbox.runs) == 1
+
+
 def _verify(path: Path) -> int:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -84,6 +84,7 @@ def test_a_mismatch_contradiction_or_party_is_no_witness() -> None:
         (WITNESS, attestation(good.receipt, True, match=False)),
         (WITNESS, attestation(good.receipt, True, gas=1)),
         (WITNESS, attestation(good.receipt, True, receipt=b"x" * 32)),
+        (WITNESS, attestation(good.receipt, True, engine="wasmtime 50 profile 99")),
         (EXECUTOR, attestation(good.receipt, True, witness=EXECUTOR.peer_id)),
     ):
         broken = replace(good, attestations=(seal(signer, word),))

@@ -16,6 +16,7 @@ import msgspec
 from zstui.engine.errors import InvalidManifest, InvalidReceipt, ZsError
 from zstui.engine.identity.envelope import Body, Signed, open_envelope
 from zstui.engine.identity.keys import PeerId
+from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.cost import Cost, cost
 from zstui.engine.jobs.manifest import FileRef, Manifest, check_files, open_manifest
 from zstui.engine.jobs.sandbox.model import MAX_FILES
@@ -87,7 +88,7 @@ class Receipt(Body, frozen=True, array_like=True, forbid_unknown_fields=True):
     executor: PeerId
     module_cid: str
     engine: str
-    """Runtime and version that ran the module."""
+    """What ran the module: runtime, its version and the sandbox's profile. Only runs of the same are compared."""
     ok: bool
     status: Status
     exit_code: int | None
@@ -123,7 +124,9 @@ class Attestation(Body, frozen=True, array_like=True, forbid_unknown_fields=True
     match: bool
     at_us: int
     outputs_hash: bytes = b""
-    """``files_hash`` of what it left in /out. May be absent."""
+    """``files_hash`` of what it left in /out. This field and the one below may be absent."""
+    engine: str = ""
+    """As in a receipt."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +170,11 @@ def same_result(
     gas_ok = gas == r.gas or not (gas_exact and r.gas_exact)
     same_files = outputs_hash == files_hash(r.outputs)
     return output_hash == r.output_hash and exit_code == r.exit_code and gas_ok and same_files
+
+
+def incomparable(r: Receipt, engine: str) -> str:
+    """Why a run in ``engine`` says nothing about the receipt's, as the rest of a sentence; "" if it does."""
+    return "" if r.engine == engine else f"it ran in {clean_text(r.engine, 60)}, and this node has {engine}"
 
 
 def open_agreement(mine: bytes, theirs: bytes, submitter: PeerId, executor: PeerId) -> tuple[bytes, Agreement]:
@@ -253,6 +261,11 @@ def attestation_check(raw: bytes, receipt_id: bytes, r: Receipt) -> tuple[CheckV
     same = same_result(r, a.output_hash, a.exit_code, a.gas, a.gas_exact, a.outputs_hash)
     if not belongs or signed.signer in (r.executor, r.submitter):
         ok, detail = False, "for another receipt, or by a party of the job"
+    elif a.engine != r.engine:
+        ok, detail = (
+            False,
+            f"ran it in {clean_text(a.engine, 60)!r}, which says nothing of a run in {clean_text(r.engine, 60)!r}",
+        )
     elif a.match != same:
         ok, detail = False, "contradicts itself"
     else:

@@ -63,7 +63,7 @@ class Room:
     admits: Admits
     timing: Timing
     engine: str
-    """Runtime and version, as receipts name it."""
+    """What runs modules here: runtime, its version and the sandbox's profile, as receipts name it."""
     slots: Slots
     owner: Owner
     away: dict[PeerId, int] = field(default_factory=dict)

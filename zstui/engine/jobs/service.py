@@ -59,6 +59,7 @@ from zstui.engine.jobs.records import Records
 from zstui.engine.jobs.reruns import Reruns
 from zstui.engine.jobs.retention import Retention
 from zstui.engine.jobs.room import Room, slots_of
+from zstui.engine.jobs.sandbox.model import PROFILE
 from zstui.engine.jobs.settling import Settler
 from zstui.engine.jobs.slots import Slots
 from zstui.engine.jobs.standing import Standing
@@ -141,7 +142,7 @@ class JobService:
             card_of=card_of,
             admits=admits,
             timing=timing,
-            engine=f"wasmtime {version('wasmtime')}",
+            engine=f"wasmtime {version('wasmtime')} profile {PROFILE}",
             slots=slots,
             owner=self.owner,
         )

@@ -30,6 +30,7 @@ from zstui.engine.jobs.receipt import (
     Receipt,
     attestation_check,
     files_hash,
+    incomparable,
     same_result,
 )
 from zstui.engine.jobs.room import Room, cancel
@@ -81,6 +82,7 @@ class Witness:
             raise ProtocolError("An audit of a receipt that cannot be audited here.")
         free = msgspec.structs.replace(room.offer(m.guild_id), price_per_second_nano=0, price_per_mib_nano=0)
         refused = can_execute(m, free) or ("" if r.status in REPEATABLE else "such a run cannot be repeated")
+        refused = refused or incomparable(r, room.engine)
         if refused:
             await s.send(Refusal("refused", refused))
             return
@@ -101,6 +103,7 @@ class Witness:
             match=same_result(r, output_hash, how.exit_code, how.gas, how.gas_exact, outputs_hash),
             at_us=room.clock.now_us(),
             outputs_hash=outputs_hash,
+            engine=room.engine,
         )
         await s.send(Attested(seal(room.identity, word)))
         await s.close()
@@ -155,7 +158,8 @@ class Auditor:
         _, m = open_manifest(evidence.manifest)
         _, checks = await self.checks(job)
         have = len(checks)
-        reasons: list[str] = []
+        other = incomparable(open_envelope(evidence.receipt).decode(Receipt), room.engine)
+        reasons = [f"it cannot be judged here: {other}"] if other else []
         heard = frozenset(open_envelope(raw).signer for raw in evidence.attestations)
         candidates = iter(self._candidates(job, heard))
         asks = Audit(evidence.manifest, evidence.receipt)
@@ -166,9 +170,9 @@ class Auditor:
         why, checks = await self.checks(job)
         if any(not c.ok for c in checks):
             why = f"{why} {await self._judge(job, evidence)}"
-        if have + got < job.witnesses:
+        if have + got < job.witnesses or (other and not have + got):
             tail = "; ".join(reasons) or "nobody else in the guild runs jobs"
-            why = f"{why} {have + got} of {job.witnesses} witnesses ran it again: {tail}.".strip()
+            why = f"{why} {have + got} of {asked} witnesses ran it again: {tail}.".strip()
         text = clean_text(" ".join(filter(None, (room.records[job.job_id].why, why))), 1000)
         await room.records.change(job.job_id, audit="done", why=text)
         room.spawn(self._tell_executor(job), "telling an executor what a witness said", job.job_id)
@@ -244,9 +248,10 @@ class Auditor:
             raise ProtocolError("An answer that is no attestation.")
         raw = message.attestation
         receipt = open_envelope(asks.receipt)
-        check, witness = attestation_check(raw, receipt.digest, receipt.decode(Receipt))
-        if witness != peer:
-            raise ProtocolError("An attestation by another peer.")
+        r = receipt.decode(Receipt)
+        check, witness = attestation_check(raw, receipt.digest, r)
+        if witness != peer or open_envelope(raw).decode(Attestation).engine != r.engine:
+            raise ProtocolError("An attestation by another peer, or of a run that cannot be compared.")
         await room.records.attest(
             job.job_id,
             peer,
@@ -259,6 +264,8 @@ class Auditor:
         room = self._room
         _, m = open_manifest(evidence.manifest)
         r = open_envelope(evidence.receipt).decode(Receipt)
+        if other := incomparable(r, room.engine):
+            return f"It could not be run here to see who is right: {other}."
         output = bytearray()
 
         def on_output(name: StreamName, data: bytes) -> None:

@@ -31,6 +31,9 @@ MAX_INPUT_BYTES = 64 << 20
 """Content of all input files of one run together."""
 MAX_NAME = 255
 
+PROFILE = 1
+"""Number of the sandbox's behaviour: one more with each change by which the same run could print, leave or cost something else
+(charges, settings of wasmtime, imports, files, the guest's clock and randomness). Only runs of one profile are compared."""
 HOST_CALL_GAS = 5_000
 """Gas of one call of an import that the sandbox serves itself."""
 BYTE_GAS = 10

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from itertools import chain, groupby, zip_longest
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with real processes, which wait a lot, take turns with the others, of which those that take longest come first."""
+    files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+    processes = [f for f in files if "e2e" in f[0].path.parts]
+    others = sorted((f for f in files if f not in processes), key=lambda f: "screens" not in f[0].path.parts)
+    none: list[pytest.Item] = []
+    items[:] = chain.from_iterable(chain.from_iterable(zip_longest(processes, others, fillvalue=none)))
