@@ -114,6 +114,10 @@ class Between:
     def admits(self, peer: PeerId, guild_id: str = "") -> bool:
         return self.reputation.blocked_until(peer, guild_id) is None
 
+    def has_business_with(self, peer: PeerId) -> bool:
+        """Whether a guild or a channel, and so perhaps a job, needs a link to ``peer``."""
+        return bool(self.guilds.shared_with(peer)) or self.channels.active_with(peer) is not None
+
     def credit_limit(self, peer: PeerId) -> int:
         return 0 if self.disputes.at_fault(peer) else self.approvals.credit_limit(bool(self.guilds.shared_with(peer)))
 

@@ -18,6 +18,7 @@ from zstui.engine.channels.vault.service import VaultService
 from zstui.engine.clock import Clock
 from zstui.engine.complaints.service import ComplaintService
 from zstui.engine.config import Settings
+from zstui.engine.dht.messages import PROTOCOL as KAD_PROTOCOL
 from zstui.engine.dht.rendezvous import CARDS, Rendezvous
 from zstui.engine.dht.service import Dht
 from zstui.engine.events import CardChanged, GuildChanged, GuildCreated, OutcomeRecorded
@@ -64,10 +65,20 @@ def build(
     disputes: DisputeService
     jobs: JobService
     market: Market
-    net = NetService(identity, settings, db, bus, clock, admits=between.admits, my_card=between.my_card)
+    net = NetService(
+        identity,
+        settings,
+        db,
+        bus,
+        clock,
+        admits=between.admits,
+        my_card=between.my_card,
+        wanted=between.has_business_with,
+    )
     between.net = net
     dht = Dht(net, net.contacts, db, bus, clock, (CARDS,))
     net.contacts.find_with(dht.find_peer)
+    net.contacts.link_in_passing(KAD_PROTOCOL)
     reputation = ReputationService(db, bus, clock, name_of=net.name_of)
     between.reputation = reputation
     testimonies = Testimonies(identity, reputation, bus, clock, tells=settings.testify)

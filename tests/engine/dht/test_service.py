@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from zstui.engine.dht.rendezvous import CARDS, Rendezvous, card_key, guild_key
 from zstui.engine.dht.service import BURST, Dht
 from zstui.engine.errors import NetError, Unreachable
 from zstui.engine.identity.keys import Identity, base58_decode
+from zstui.engine.net.limits import IDLE_LINK_S
 from zstui.engine.net.multiaddr import parse_multiaddr
 
 KEY = guild_key("ab" * 32)
@@ -48,6 +50,34 @@ async def test_a_peer_that_was_never_met_is_found_and_dialed_by_its_id(tmp_path:
         nobody = Identity.generate().peer_id
         with pytest.raises(Unreachable):
             await first.net.connect(nobody)
+
+
+async def test_links_of_look_ups_are_closed_when_idle_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zstui.engine.net.model.MAX_IDLE_LINKS", 1)
+    async with ring(tmp_path, 6) as nodes:
+        (first, finder), (second, _), (last, provider) = nodes[0], nodes[1], nodes[-1]
+        first.net.contacts.link_in_passing(messages.PROTOCOL)
+        await provider.provide(KEY)
+        assert await finder.find_providers(KEY) == [last.id]
+        await finder._refresh()
+        strangers = {p for p, s in first.net._sessions.items() if s.is_passing}
+        assert len(strangers) > 2
+        assert second.id not in strangers, "it dialed"
+        sweep = first.net._passing.sweep
+        sweep(asyncio.get_running_loop().time())
+        assert strangers <= first.net.connected(), "they were used just now"
+        kept = sorted(strangers)[0]
+        await first.net.connect(kept)
+        sweep(asyncio.get_running_loop().time() + IDLE_LINK_S)
+        await until(lambda: len(strangers & first.net.connected()) == 2)
+        assert kept in first.net.connected(), "a person asked for it"
+        gone = strangers - first.net.connected()
+        assert not gone & set(first.net._reach.dialer._targets), "nobody comes back to them"
+        others = [node for node, _ in nodes if node.id in gone]
+        await until(lambda: not any(first.id in node.net._reach.dialer._targets for node in others))
+        assert await finder.find_providers(KEY) == [last.id]
 
 
 async def test_providers_and_signed_values_are_found_from_anywhere(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from zstui.engine.identity.card import Card
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity
 from zstui.engine.net.interfaces import advertised, list_interfaces
-from zstui.engine.net.model import BACKOFF_MAX_S, Interface, backoff_s, keeps_new, path_to, source
+from zstui.engine.net.limits import IDLE_LINK_S, MAX_IDLE_LINKS
+from zstui.engine.net.model import BACKOFF_MAX_S, Interface, backoff_s, keeps_new, path_to, source, superfluous
 from zstui.engine.net.peers import PeerBook, short_id
 
 LAN = (
@@ -214,3 +215,11 @@ def test_a_known_peer_is_not_added_twice() -> None:
     record, _ = book.add(identity.peer_id, 99)
     assert record.first_seen_us == 0
     assert len(book) == 1
+
+
+def test_links_made_in_passing_are_closed_when_idle_and_some_stay() -> None:
+    used = {f"p{n}": float(n) for n in range(MAX_IDLE_LINKS + 5)}
+    assert superfluous(used, IDLE_LINK_S - 0.1) == []
+    assert superfluous(used, IDLE_LINK_S + 2) == ["p0", "p1", "p2"]
+    assert superfluous(used, 1e6) == ["p0", "p1", "p2", "p3", "p4"]
+    assert superfluous(dict(list(used.items())[:MAX_IDLE_LINKS]), 1e6) == []

@@ -172,7 +172,7 @@ async def test_a_killed_and_restarted_peer_is_taken_back_at_once(
             async with net_node(tmp_path, "victim", identity=dialer) as a:
                 await b.net.connect(a.address)
                 await until(lambda a=a: a.net.connected())  # type: ignore[misc]
-                a.net._links.endpoint.send = lambda data, address, local=b"": None  # type: ignore[method-assign, assignment]
+                a.net._links.endpoint.send = lambda data, address, local=b"": None  # type: ignore[method-assign]
             assert b.net.connected() == {dialer.peer_id}
             await asyncio.sleep(0.06)
             async with net_node(tmp_path, "victim2", identity=dialer) as a:
@@ -361,7 +361,7 @@ async def test_a_dead_link_is_noticed(two: tuple[NetNode, NetNode], monkeypatch:
     a, b = two
     await a.net.connect(b.address)
     await connected(a, b)
-    b.net._links.endpoint.send = lambda data, address: None  # type: ignore[method-assign]
+    b.net._links.endpoint.send = lambda data, address, local=b"": None  # type: ignore[method-assign]
     await until(lambda: not a.net.connected(), 2)
     assert PeerDisconnected(b.id, "no answer to pings") in drain(a)
     assert a.net.view(b.id).why == "no answer to pings"

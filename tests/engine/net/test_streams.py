@@ -133,9 +133,9 @@ async def test_what_is_written_together_travels_together(
     endpoint, sent = a.net._links.endpoint, []
     send = endpoint.send
 
-    def counted(data: bytes, to: Address) -> OSError | None:
+    def counted(data: bytes, to: Address, local: bytes = b"") -> OSError | None:
         sent.append(data)
-        return send(data, to)
+        return send(data, to, local)
 
     monkeypatch.setattr(endpoint, "send", counted)
     answers = await asyncio.gather(*(a.net.request(b.id, ONCE, str(n).encode()) for n in range(10)))

@@ -34,6 +34,8 @@ CLOSE_REFUSED = 0x1001
 """The node does not want this peer."""
 CLOSE_DUPLICATE = 0x1002
 """Another connection between the same two peers is kept."""
+CLOSE_IDLE = 0x1003
+"""The link served its purpose; neither side needs to come back to it."""
 
 
 _AT_ONCE = 4 * DATAGRAM_BYTES

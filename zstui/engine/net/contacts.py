@@ -10,6 +10,7 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.net.cards import CardExchange
 from zstui.engine.net.directory import Directory
 from zstui.engine.net.multiaddr import Multiaddr
+from zstui.engine.net.passing import Passing
 from zstui.engine.net.reach import Find, Reach
 from zstui.engine.net.session import Session
 
@@ -19,12 +20,14 @@ class Contacts:
         self,
         reach: Reach,
         sessions: Mapping[PeerId, Session],
+        passing: Passing,
         directory: Directory,
         cards: CardExchange,
         own_addresses: Callable[[], tuple[Multiaddr, ...]],
     ) -> None:
         self._reach = reach
         self._sessions = sessions
+        self._passing = passing
         self._directory = directory
         self._cards = cards
         self.own_addresses = own_addresses
@@ -33,6 +36,10 @@ class Contacts:
     def find_with(self, find: Find) -> None:
         """Ask ``find`` for peers that no known address leads to. Call it before the start."""
         self._reach.find = find
+
+    def link_in_passing(self, protocol: str) -> None:
+        """Links made for streams of ``protocol`` need not stay. Call it before the start."""
+        self._passing.protocols |= {protocol}
 
     def known_addresses(self, peer: PeerId) -> tuple[Multiaddr, ...]:
         """Where ``peer`` might be dialed, the likeliest first."""

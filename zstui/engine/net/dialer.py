@@ -96,6 +96,12 @@ class Dialer:
             target.next_at = self._now() + backoff_s(target.attempts, random.random())
             self._wake.set()
 
+    def leave(self, peer: PeerId) -> None:
+        """The link to ``peer`` is not needed any more: no peer to come back to, unless it is configured."""
+        target = self._targets.get(peer)
+        if target is not None and target.kind != "static":
+            del self._targets[peer]
+
     def hold(self, peer: PeerId) -> None:
         """Do not dial ``peer`` until it is connected otherwise."""
         target = self._targets.get(peer)

@@ -17,6 +17,12 @@ RETRY_ABOVE = 64
 MAX_HALF_OPEN = 256
 """More unauthenticated inbound connections than this are not accepted."""
 
+MAX_IDLE_LINKS = 16
+"""Links made in passing, for a look-up, that stay although nobody needs them."""
+IDLE_LINK_S = 30.0
+"""And more for so long after their last use."""
+IDLE_SWEEP_S = 10.0
+
 # --- streams ---------------------------------------------------------------------------------------------------------
 
 MAX_STREAMS = 128

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from zstui.engine.identity.keys import PeerId
+from zstui.engine.net.limits import IDLE_LINK_S, MAX_IDLE_LINKS
 from zstui.engine.views import PathKind
 
 SIMULTANEOUS_S = 5.0
@@ -45,6 +46,12 @@ def backoff_s(attempts: int, unit: float) -> float:
     if attempts <= 0:
         return unit * BACKOFF_FIRST_S
     return float(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempts, 16))) * (0.5 + unit)
+
+
+def superfluous(used_at: Mapping[PeerId, float], now: float) -> list[PeerId]:
+    """Of links made in passing, by when each was used last: those to close, of which at most ``MAX_IDLE_LINKS`` stay for good."""
+    longest = sorted(used_at, key=lambda peer: used_at[peer])
+    return [p for p in longest[: max(0, len(longest) - MAX_IDLE_LINKS)] if now - used_at[p] >= IDLE_LINK_S]
 
 
 class Interface(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from zstui.engine.net.limits import DIAL_S, MAX_PEERS
 from zstui.engine.net.link import Handler, Stream
 from zstui.engine.net.links import Links
 from zstui.engine.net.multiaddr import parse_address
+from zstui.engine.net.passing import Passing
 from zstui.engine.net.peers import PeerBook, short_id
 from zstui.engine.net.presence import Presence
 from zstui.engine.net.reach import Reach
@@ -37,7 +38,8 @@ from zstui.engine.views import PeerDetailView, PeerView
 
 
 class NetService:
-    """Satisfies ``link.Network``. ``admits`` says whether a peer may connect at all; ``my_card`` is my signed card."""
+    """Satisfies ``link.Network``. ``admits`` says whether a peer may connect at all, ``wanted`` whether there is something
+    between it and me that needs a link; ``my_card`` is my signed card."""
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class NetService:
         *,
         admits: Callable[[PeerId], bool],
         my_card: Callable[[], bytes],
+        wanted: Callable[[PeerId], bool] = lambda peer: False,
     ) -> None:
         """Raises BadInput for settings that make no sense."""
         self._identity = identity
@@ -120,7 +123,9 @@ class NetService:
             self._tasks,
             bus,
             clock,
+            wanted,
         )
+        self._passing = Passing(self._sessions, wanted)
         self._roster = Roster(
             self._book,
             self._sessions,
@@ -132,7 +137,9 @@ class NetService:
             admits=admits,
             is_dialing=self._reach.dialer.is_dialing,
         )
-        self.contacts = Contacts(self._reach, self._sessions, self._directory, self._cards, self._relaying.addresses)
+        self.contacts = Contacts(
+            self._reach, self._sessions, self._passing, self._directory, self._cards, self._relaying.addresses
+        )
         self.status = NetStatus(self._presence, self._relaying, self._reach.dialer, self._sessions, clock, self.name_of)
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -150,6 +157,7 @@ class NetService:
         self._relaying.start()
         self._tasks.spawn(self._reach.dialer.run(), "dialer")
         self._tasks.spawn(self._presence.watch(), "network watch")
+        self._tasks.spawn(self._passing.run(), "idle links")
         self._tasks.spawn(self._directory.run(), "peer saver")
 
     async def stop(self) -> None:
@@ -183,6 +191,7 @@ class NetService:
         if session is None:
             began = asyncio.get_running_loop().time()
             await self._reach.link_to(peer, timeout)
+            self._passing.made_for(peer, protocol)
             timeout -= asyncio.get_running_loop().time() - began
             session = self._sessions.get(peer)
             if session is None:
@@ -226,8 +235,11 @@ class NetService:
                     raise
             else:
                 await self._reach.link_to(peer, DIAL_S)
+                self._passing.keep(peer)
                 return peer
-        return await self._reach.dial_address(parse_address(address))
+        peer = await self._reach.dial_address(parse_address(address))
+        self._passing.keep(peer)
+        return peer
 
     async def improve(self, peer: PeerId) -> None:
         """Try to put a direct link in the place of one through a relay. Raises Unreachable if that fails; the link stays."""

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from zstui.engine.errors import DeadlineExceeded, NetError, ProtocolError, Refused, StreamClosed
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.net.contract import LinkConnection
+from zstui.engine.net.identify import ID_PROTOCOL, PUSH_PROTOCOL
 from zstui.engine.net.limits import NEGOTIATION_S, PING_EVERY_S, PING_TIMEOUT_S, RTT_HISTORY
-from zstui.engine.net.link import Stream
+from zstui.engine.net.link import CARD_PROTOCOL, Stream
 from zstui.engine.net.multiaddr import Multiaddr
 from zstui.engine.net.stream import WireStream
 
 PING_PROTOCOL = "/ipfs/ping/1.0.0"
+_UPKEEP = frozenset((PING_PROTOCOL, ID_PROTOCOL, PUSH_PROTOCOL, CARD_PROTOCOL))
 _PING_BYTES = 32
 _PING_IDLE_S = 60.0
 
@@ -31,6 +33,10 @@ class Session:
         """What the peer said it speaks; empty until it has."""
         self.observed: Multiaddr | None = None
         """Where the peer sees me."""
+        self.is_passing = False
+        """Made for a look-up alone: closed when idle."""
+        self.used_at = connection.opened_at
+        """When a stream for something else than upkeep was opened last, by the loop's clock."""
         self.task: asyncio.Task[None] | None = None
         self._on_rtt = on_rtt
         self._ping: WireStream | None = None
@@ -45,6 +51,8 @@ class Session:
 
         Raises Refused, StreamClosed, DeadlineExceeded.
         """
+        if protocol not in _UPKEEP:
+            self.used_at = asyncio.get_running_loop().time()
         stream = self.connection.open()
         stream.propose(protocol)
         if protocol not in self.protocols:

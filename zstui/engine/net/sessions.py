@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from zstui.engine.bus import Bus
 from zstui.engine.clock import Clock
 from zstui.engine.events import PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.net.cards import CardExchange
-from zstui.engine.net.connection import CLOSE_REFUSED
+from zstui.engine.net.connection import CLOSE_IDLE, CLOSE_REFUSED
 from zstui.engine.net.contract import LinkConnection
 from zstui.engine.net.dialer import Dialer
 from zstui.engine.net.directory import Directory
@@ -37,6 +38,7 @@ class Sessions(dict[PeerId, Session]):
         tasks: Tasks,
         bus: Bus,
         clock: Clock,
+        wanted: Callable[[PeerId], bool],
     ) -> None:
         super().__init__()
         self._router = router
@@ -48,6 +50,7 @@ class Sessions(dict[PeerId, Session]):
         self._tasks = tasks
         self._bus = bus
         self._clock = clock
+        self._wanted = wanted
         self._closing = False
 
     def begin_stop(self) -> None:
@@ -83,7 +86,10 @@ class Sessions(dict[PeerId, Session]):
         record = self._directory.remember(peer)
         record.last_seen_us = self._clock.now_us()
         record.why = connection.reason
-        self._dialer.lost(peer, refused=connection.close_code == CLOSE_REFUSED)
+        if connection.close_code == CLOSE_IDLE and not self._wanted(peer):
+            self._dialer.leave(peer)
+        else:
+            self._dialer.lost(peer, refused=connection.close_code == CLOSE_REFUSED)
         self._bus.publish(PeerDisconnected(peer, connection.reason))
         self._directory.changed(peer)
 
