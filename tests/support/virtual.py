@@ -8,6 +8,7 @@ streams with delays, on which a cut loses what is under way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import selectors
 import sqlite3
@@ -18,7 +19,7 @@ from typing import Any, Literal, cast
 
 from zstui.engine.bus import Bus
 from zstui.engine.clock import US
-from zstui.engine.errors import DeadlineExceeded, Refused, StreamClosed, Unreachable
+from zstui.engine.errors import DeadlineExceeded, Refused, StreamClosed, Unreachable, ZsError
 from zstui.engine.events import PeerConnected, PeerDisconnected
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.net.link import Handler
@@ -282,12 +283,18 @@ class WireNetwork:
 
     async def _serve(self, handler: Handler, wire: Wire) -> None:
         try:
-            await handler(wire)
+            with contextlib.suppress(ZsError):
+                await handler(wire)
         finally:
             wire.reset()
 
     async def request(self, peer: PeerId, protocol: str, frame: bytes, timeout: float = 10.0) -> bytes:
-        raise Refused("Channels make no requests.")
+        wire = await self.open(peer, protocol, timeout)
+        try:
+            await wire.send(frame)
+            return await wire.receive(timeout)
+        finally:
+            wire.reset()
 
     def connected(self) -> frozenset[PeerId]:
         if not self._hub.linked or self.peer_id not in self._hub.nodes:

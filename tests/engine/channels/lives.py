@@ -92,7 +92,7 @@ def live(folder: Path, plan: list[Step], seed: int) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            service, "TICK_S", 100.0
+            service, "TICK_S", 450.0
         )  # In a day of virtual time nothing else would be simulated; under HEAL_S.
         patch.setattr(links, "AWAY_S", 600.0)
         try:

@@ -34,7 +34,7 @@ from zstui.engine.channels.state import SOFT_DISPUTES
 from zstui.engine.errors import ZsError
 from zstui.engine.identity.envelope import Body, Envelope
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.store.database import Database, Tx
+from zstui.engine.store.database import Database, Migration, Tx
 from zstui.engine.views import ChannelView
 
 What = Literal[
@@ -61,7 +61,7 @@ RESTS_S = (0.002, 0.002, 0.03, 0.03, 0.2, 1.0, 1.0, 35.0, 35.0, 400.0, 400.0, 1_
 LIVES_S = (700, 2_000, 86_400)
 DOOMED_BIRTHS = 0.3
 """In how many lives the power goes while the first channel is opened."""
-HEAL_S = 150.0
+HEAL_S = 500.0
 """Within this time two nodes that are linked and run agree."""
 
 TEMPLATE = "template.db"
@@ -76,12 +76,12 @@ BEGIN INSERT OR IGNORE INTO ever VALUES (NEW.raw); END;
 """
 
 
-def create_template(folder: Path) -> None:
+def create_template(folder: Path, more: tuple[Migration, ...] = ()) -> None:
     """Make an empty database for nodes, which also remembers every document that was ever committed."""
     path = folder / TEMPLATE
 
     async def create() -> None:
-        await (await Database.open(path, (*schema.SCHEMA, BOOKS))).close()
+        await (await Database.open(path, (*schema.SCHEMA, *more, BOOKS))).close()
 
     asyncio.run(create())
     connection = sqlite3.connect(path)
@@ -185,14 +185,17 @@ class Said:
 
 
 class World:
+    HUB: type[Wires] = Wires
+    NODE: type[SimNode] = SimNode
+
     def __init__(self, loop: VirtualLoop, folder: Path, seed: int) -> None:
         self.loop = loop
         self.folder = folder
         self.chance = random.Random(seed)
         self.clock = VirtualClock(loop)
-        self.hub = Wires(self.chance)
+        self.hub = self.HUB(self.chance)
         self.hub.monitors.append(self._leaves)
-        self.nodes = (SimNode(self, 1), SimNode(self, 2))
+        self.nodes = (self.NODE(self, 1), self.NODE(self, 2))
         self.faults: list[str] = []
         """What was seen on the wire that may not be."""
         self.on_wire: defaultdict[tuple[bytes, bytes, int], set[bytes]] = defaultdict(set)
