@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -41,6 +42,7 @@ async def test_a_liar_is_blamed_once_the_submitter_saw_it_itself(
         "carol ran it again and got a different result. "
         "Run once more here, the executor's result is wrong; this counts against it."
     )
+    assert (done.state, done.fault) == ("failed", "executor")
     assert [(o.peer_id, o.success) for o in alice.outcomes] == [(bob.id, False)]
     assert not all(c.ok for c in alice.requests[0].checks), "it is not paid without a person's word"
     bundle = await alice.jobs.bundle(done.job_id)
@@ -81,6 +83,21 @@ def _verify(path: Path) -> int:
 
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(main, ["receipt", "verify", str(path)]).result()
+
+
+async def test_work_whose_result_was_forged_is_done_elsewhere(world: World) -> None:
+    alice, bob = await world.peer("alice", "creator", audit_share=1.0), await world.peer("bob", "executor")
+    carol = await world.peer("carol", "executor")
+    for peer in (bob, carol):
+        world.fund(alice, peer)
+    bob.sandbox.guests[wasm("tool")] = Guest((b"forged\n",))
+    spec = alice.spec("tool", max_price_u=10_000_000)
+    batch = await alice.jobs.batches.submit(spec, "", ["one", "two"], None)
+    ended = await asyncio.wait_for(alice.jobs.batches.wait(batch.batch_id), 15)
+    assert (ended.state, ended.done) == ("done", 2)
+    jobs = [alice.jobs.view(job) for job in ended.jobs]
+    assert {job.executor for job in jobs} == {carol.id}
+    assert any(job.retry_of for job in jobs)
 
 
 async def test_a_lying_witness_does_not_harm_the_executor(world: World) -> None:

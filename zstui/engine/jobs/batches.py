@@ -223,7 +223,7 @@ class Batches:
             job = self._job(item)
             if job is None:
                 came.append(replace(item, state="failed", cost_u=0))
-            elif job.final and not worth_another(job):
+            elif job.final and job.audit != "pending" and not worth_another(job):
                 state = "done" if job.state == "done" else "cancelled" if job.cancel else "failed"
                 came.append(replace(item, state=state, cost_u=self._spent(job)))
         await self._keep(batch_id, *came)

@@ -282,7 +282,8 @@ def _difference(r: Receipt, a: Attestation) -> str:
         ("gas", a.gas, r.gas),
     ):
         if theirs != receipts:
-            return f"its run of the same module on the same input gave {what} {theirs}, the executor signed {receipts}"
+            signed = f"the executor signed {receipts}; one of the two is wrong"
+            return f"its run of the same module on the same input gave {what} {theirs}, {signed}"
     return "it differs in nothing that is compared"
 
 

@@ -279,7 +279,7 @@ class Auditor:
         output_hash = hashlib.sha256(output).digest()
         if same_result(r, output_hash, how.exit_code, how.gas, how.gas_exact, files_hash(how.outputs)):
             return "Run once more here, the executor's result is right."
-        await room.records.change(job.job_id, outcome="failure")
+        await room.records.change(job.job_id, state="failed", fault="executor", outcome="failure")
         return "Run once more here, the executor's result is wrong; this counts against it."
 
     async def _tell_executor(self, job: Job) -> None:
