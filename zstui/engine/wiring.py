@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from zstui.engine.between import Between
 from zstui.engine.bus import Bus
 from zstui.engine.channels import store as channel_store
+from zstui.engine.channels.approvals import store as approval_store
 from zstui.engine.channels.approvals.service import ApprovalService
 from zstui.engine.channels.discharges.service import DischargeService
 from zstui.engine.channels.disputes.service import DisputeService
@@ -33,14 +34,25 @@ from zstui.engine.market.service import Market
 from zstui.engine.net.service import NetService
 from zstui.engine.pubsub.announcements import Announcements, Subject
 from zstui.engine.pubsub.metrics import PubSubMetrics
+from zstui.engine.reputation import store as reputation_store
 from zstui.engine.reputation.service import ReputationService
 from zstui.engine.reputation.testimonies import Testimonies
 from zstui.engine.routing.service import Routing
 from zstui.engine.search.service import PeerSearch
 from zstui.engine.services import Profile, Services
 from zstui.engine.store.database import Database
-from zstui.engine.store.upkeep import Upkeep
+from zstui.engine.store.upkeep import Prune, Upkeep
 from zstui.engine.telemetry import Telemetry
+
+PRUNES: tuple[Prune, ...] = (
+    channel_store.prune,
+    channel_store.prune_lines,
+    channel_store.prune_evidence,
+    channel_store.prune_reservations,
+    approval_store.prune,
+    reputation_store.prune,
+)
+"""What is deleted once nobody can need it any more. Jobs, cases, mail and messages see to themselves."""
 
 DialAgain = Callable[[Deposit, NetService], None]
 
@@ -255,7 +267,7 @@ def build(
         clock=clock,
         bus=bus,
         db=db,
-        upkeep=Upkeep(db, home.database, clock, (channel_store.prune,)),
+        upkeep=Upkeep(db, home.database, clock, PRUNES),
         net=net,
         guilds=guilds,
         channels=channels,

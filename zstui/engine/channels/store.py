@@ -243,6 +243,34 @@ def prune(tx: Tx, before_us: int, limit: int) -> int:
     ).rowcount
 
 
+def prune_lines(tx: Tx, before_us: int, limit: int) -> int:
+    """Delete what I paid on channels that were closed before a time; how many rows went. Nobody can ask for it any more: what
+    asked for it is older still."""
+    return tx.execute(
+        "DELETE FROM channel_lines WHERE (agreement, no) IN (SELECT l.agreement, l.no"
+        " FROM channels c JOIN channel_lines l ON l.channel = c.id WHERE c.state = 'closed' AND c.since_us < ? LIMIT ?)",
+        (before_us, limit),
+    ).rowcount
+
+
+def prune_evidence(tx: Tx, before_us: int, limit: int) -> int:
+    """Delete the proofs kept for channels that were closed before a time; how many rows went."""
+    return tx.execute(
+        "DELETE FROM channel_evidence WHERE number IN (SELECT e.number FROM channels c JOIN channel_evidence e"
+        " ON e.channel = c.id WHERE c.state = 'closed' AND c.since_us < ? LIMIT ?)",
+        (before_us, limit),
+    ).rowcount
+
+
+def prune_reservations(tx: Tx, before_us: int, limit: int) -> int:
+    """Delete the released deposits of channels that were closed before a time; how many rows went."""
+    return tx.execute(
+        "DELETE FROM ledger_reservations WHERE channel IN (SELECT r.channel FROM channels c JOIN ledger_reservations r"
+        " ON r.channel = c.id WHERE r.released = 1 AND c.state = 'closed' AND c.since_us < ? LIMIT ?)",
+        (before_us, limit),
+    ).rowcount
+
+
 # --- lines I paid ----------------------------------------------------------------------------------------------------
 
 

@@ -171,6 +171,15 @@ def recent(tx: Tx) -> Iterator[tuple[PeerId, str, float]]:
     )
 
 
+def prune(tx: Tx, before_us: int, limit: int) -> int:
+    """Delete the oldest outcomes, at most ``limit``, that are from before a time; how many went. They stay counted."""
+    return tx.execute(
+        "DELETE FROM reputation_outcome WHERE number IN (SELECT number FROM"
+        " (SELECT number, at_us FROM reputation_outcome ORDER BY number LIMIT ?) WHERE at_us < ?)",
+        (limit, before_us),
+    ).rowcount
+
+
 def put_block(tx: Tx, peer: PeerId, block: Block) -> None:
     tx.execute("INSERT OR REPLACE INTO reputation_block VALUES (?, ?, ?)", (peer, block.until_us, block.reason))
 

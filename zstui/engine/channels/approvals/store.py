@@ -321,3 +321,12 @@ def payees(tx: Tx) -> set[PeerId]:
     return {
         peer for (peer,) in tx.execute("SELECT DISTINCT peer_id FROM approval_request WHERE debited_us IS NOT NULL")
     }
+
+
+def prune(tx: Tx, before_us: int, limit: int) -> int:
+    """Delete requests from before a time that were paid, or are part of a newer bill; how many went. What is owed stays."""
+    return tx.execute(
+        "DELETE FROM approval_request WHERE request_id IN (SELECT request_id FROM approval_request"
+        " WHERE created_us < ? AND state IN ('paid', 'superseded') LIMIT ?)",
+        (before_us, limit),
+    ).rowcount
