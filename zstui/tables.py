@@ -205,6 +205,7 @@ def _invite_detail(v: InviteDetailView) -> str:
         f"key fingerprint    {v.fingerprint}{issuer}{addresses}\n"
         f"confirmation code  {v.code}\n"
         f"valid until        {clock(v.expires_at)}{', which is over' if v.expired else ''}"
+        f"{f'{chr(10)}standing           {v.standing}' if v.standing else ''}"
     )
 
 

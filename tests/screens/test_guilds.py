@@ -228,7 +228,10 @@ async def test_a_pasted_invite_is_shown_before_it_is_used() -> None:
         assert not s.engine.commands(c.JoinGuild), "Enter in the same burst as the paste"
         for text in ("night-shift", "1f0a 77ab 90c1 44de 8812 05fe c0de 31aa", "otter velvet nine", "10.0.0.3:4001"):
             assert text in flat(s)
+        assert "F2 asks the inviter" in flat(s)
+        await s.press("f2")
         await s.pilot.pause(ARM_DELAY + 0.1)
+        assert "2 of 5 uses left; 7 of 10 members" in flat(s)
         await s.press("enter")
         await s.pilot.pause(0.2)
         assert s.engine.commands(c.JoinGuild) == [c.JoinGuild(guild=f"zsg2{NIGHT}", role="member")]

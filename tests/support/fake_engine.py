@@ -209,10 +209,12 @@ class FakeEngine:
             case c.ListInvites(guild=text) | c.RevokeInvite(guild=text):
                 guild = find(self.guilds, text, UnknownGuild)
                 return [samples.issued_invite(guild, revoked=isinstance(command, c.RevokeInvite))]
-            case c.ShowInvite(invite=text, qr=qr):
+            case c.ShowInvite(invite=text, qr=qr, ask=ask):
                 if not text.startswith("zsg2"):
                     raise BadInput("This invite is damaged or incomplete; copy the whole string again.")
-                return samples.invite_detail(text, qr)
+                detail = samples.invite_detail(text, qr)
+                standing = "2 of 5 uses left; 7 of 10 members"
+                return msgspec.structs.replace(detail, usable=True, standing=standing) if ask else detail
             case c.SendMessage(guild=text, text=body):
                 guild = find(self.guilds, text, UnknownGuild)
                 message = v.GuildMessageView(

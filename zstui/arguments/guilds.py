@@ -97,7 +97,11 @@ def _add_invites(guild: Group, verb: Verb) -> None:
     revoke.add_argument("guild")
     revoke.add_argument("invite", help="its id as listed, or the string")
     inspect = verb(
-        guild, "inspect", "what an invite says, before joining", lambda a: c.ShowInvite(invite=a.invite, qr=a.qr)
+        guild,
+        "inspect",
+        "what an invite says, before joining",
+        lambda a: c.ShowInvite(invite=a.invite, qr=a.qr, ask=a.ask),
     )
     inspect.add_argument("invite")
     inspect.add_argument("--qr", action="store_true", help="also as a QR code")
+    inspect.add_argument("--ask", action="store_true", help="ask the inviter how often it can still be used")

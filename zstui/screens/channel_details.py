@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -66,7 +67,7 @@ class History:
                 oldest = next(iter(self._asked))
                 del self._asked[oldest]
                 self._known.pop(oldest, None)
-            self._run(self._read(key), name=f"balances of {key[:8]}")
+            self._run(partial(self._read, key), name=f"balances of {key[:8]}")
         return self._known.get(key)
 
     async def _read(self, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -58,7 +59,7 @@ class DecisionsScreen(Dialog[None]):
         return (("↑↓ PgUp PgDn", "Scroll"), ("Esc", "Back"))
 
     def on_mount(self) -> None:
-        self.run_worker(self.attempt(ListDecisions(limit=LIMIT), self._take))
+        self.reread(partial(self.attempt, ListDecisions(limit=LIMIT), self._take))
 
     def _take(self, decisions: list[DecisionView]) -> None:
         self._decisions = decisions

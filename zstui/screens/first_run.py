@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -74,7 +75,7 @@ class FirstRunScreen(Form[bool]):
         self.follow("guilds", self._company.offer)
         self.query_one("#name", Field).set_text(self.bridge.status.name if self.bridge.status else "")
         self._status()
-        self.run_worker(self.attempt(ShowPolicy(), self._policy))
+        self.reread(partial(self.attempt, ShowPolicy(), self._policy))
         self._go(0)
 
     # --- what the steps show ---------------------------------------------------------------------------------------------

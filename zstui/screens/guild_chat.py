@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from textual.app import ComposeResult
 
@@ -72,7 +73,7 @@ class MessagesScreen(Form[None]):
             self.call_later(self._if_open, self._fetch)
 
     def _fetch(self) -> None:
-        self.run_worker(self.attempt(ListMessages(guild=self._guild_id), self._show), exclusive=True, group="messages")
+        self.reread(partial(self.attempt, ListMessages(guild=self._guild_id), self._show))
 
     def _show(self, messages: list[GuildMessageView]) -> None:
         self._messages, self._fetched = messages[-MESSAGES:], True

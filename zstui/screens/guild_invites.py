@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import ClassVar
 
@@ -264,8 +265,7 @@ class InvitesScreen(ListDialog[None, IssuedInviteView]):
             self.call_later(self._if_open, self._fetch)
 
     def _fetch(self) -> None:
-        command = ListInvites(guild=self._guild.guild_id)
-        self.run_worker(self.attempt(command, self._loaded), exclusive=True, group="invites")
+        self.reread(partial(self.attempt, ListInvites(guild=self._guild.guild_id), self._loaded))
 
     def _loaded(self, invites: list[IssuedInviteView]) -> None:
         self.show(invites)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
@@ -17,7 +18,7 @@ from zstui.bridge import Bridge
 from zstui.engine.commands import JoinGuild, ShowInvite
 from zstui.engine.errors import ZsError
 from zstui.engine.views import GuildView, InviteDetailView, Role
-from zstui.screens.dialog import ARM_DELAY, Dialog, Fields, Keys, Rows
+from zstui.screens.dialog import ARM_DELAY, MUTED, Dialog, Fields, Keys, Rows
 from zstui.screens.form import Choice, Field, FieldError, Form
 from zstui.screens.guild_rows import ADMISSIONS, needs_words
 from zstui.screens.values import named, safe
@@ -56,6 +57,8 @@ class JoinFields(Vertical):
         self._read: InviteDetailView | None = None
         """What the invite in the field says."""
         self._read_at = 0.0
+        self._asking = False
+        """The inviter is being asked how it stands."""
         self._problem = ""
         """Why the node cannot read it."""
 
@@ -106,6 +109,8 @@ class JoinFields(Vertical):
             raise FieldError("invite", self._problem or "Reading the invite; press Enter again.")
         if self._read.expired:
             raise FieldError("invite", "This invite has expired; ask for a new one.")
+        if self._read.usable is False:
+            raise FieldError("invite", self._read.standing)
         if time.monotonic() - self._read_at < ARM_DELAY:
             raise FieldError("invite", "Compare what it says below, then press Enter.")
 
@@ -128,7 +133,7 @@ class JoinFields(Vertical):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._read, self._problem = None, ""
+        self._read, self._problem, self._asking = None, "", False
         if event.value.strip() and not _GUILD_ID.match(event.value.strip()):
             self.run_worker(self._inspect(event.value.strip()), exclusive=True, group="inspect")
         else:
@@ -144,6 +149,29 @@ class JoinFields(Vertical):
             self._read, self._read_at = detail, time.monotonic()
         self.query_one("#invite", Field).fail(self._problem)
         self._show()
+        if self._read is not None and self._is_linked(self._read.issuer):
+            await self._ask(text)
+
+    def _is_linked(self, peer_id: str) -> bool:
+        peer = self._bridge.peers.get(peer_id)
+        return peer is not None and peer.state == "online"
+
+    def ask(self) -> None:
+        """Ask the inviter how often the pasted invite can still be used."""
+        if self._read is not None:
+            self._asking = True
+            self._show()
+            self.run_worker(self._ask(self._pasted), exclusive=True, group="inspect")
+
+    async def _ask(self, text: str) -> None:
+        try:
+            detail = await self._bridge.execute(ShowInvite(invite=text, ask=True))
+        except ZsError as error:
+            self._problem = str(error)
+        else:
+            self._read = detail
+        self._asking = False
+        self._show()
 
     def _show(self) -> None:
         about = self.query_one("#about", Rows)
@@ -153,7 +181,13 @@ class JoinFields(Vertical):
         guild = self._fixed
         if guild is None and not pasted:
             guild = self._bridge.guilds.get(self.query_one("#seen-choice", Choice).value)
-        fields = invite_fields(self._read) if self._read is not None else guild_fields(guild) if guild else ()
+        fields = (
+            invite_fields(self._read, asking=self._asking)
+            if self._read is not None
+            else guild_fields(guild)
+            if guild
+            else ()
+        )
         about.display = bool(fields)
         about.show(fields)
         if isinstance(self.screen, Dialog):
@@ -164,11 +198,13 @@ class JoinGuildScreen(Form[GuildView | None]):
     """Joins the guild ``guild_id``, or one that was seen, or the one of a pasted invite. Dismissed with it, or None."""
 
     heading = "Join a guild"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "ask", "Ask the inviter", show=False, id="join.ask")]
 
     def __init__(self, bridge: Bridge, guild_id: str | None = None) -> None:
         super().__init__(bridge)
         guild = None if guild_id is None else bridge.guilds.get(guild_id)
         self._fields = JoinFields(bridge, guild)
+        self._fixed = guild is not None
         self._asks = guild is not None and guild.admission == "knock"
         if guild is not None:
             self.heading = f"{'Ask to join' if self._asks else 'Join'} {safe(guild.name)}"
@@ -178,10 +214,14 @@ class JoinGuildScreen(Form[GuildView | None]):
 
     def keys(self) -> Keys:
         word = "Ask to be let in" if self._asks else "Join"
-        return (("Enter", word), ("Tab", "Next field"), ("←→", "Choose"), ("Esc", "Back"))
+        ask = () if self._fixed else (("F2", "Ask the inviter"),)
+        return (("Enter", word), ("Tab", "Next field"), ("←→", "Choose"), *ask, ("Esc", "Back"))
 
     def on_mount(self) -> None:
         self.follow("guilds", self._fields.offer)
+
+    def action_ask(self) -> None:
+        self._fields.ask()
 
     def submit(self) -> None:
         command = JoinGuild(guild=self._fields.target(), role=self._fields.role)
@@ -212,8 +252,8 @@ def guild_fields(guild: GuildView) -> Fields:
     return (*rows, ("Executors", f"need {needs}")) if needs else rows
 
 
-def invite_fields(invite: InviteDetailView) -> Fields:
-    """What an invite says, to be compared with the one who sent it."""
+def invite_fields(invite: InviteDetailView, *, asking: bool = False) -> Fields:
+    """What an invite says, to be compared with the one who sent it, and how it stands as far as that was asked."""
     over = Content.styled("  EXPIRED, ask for a new one", "bold $text-error") if invite.expired else Content("")
     rows: list[tuple[str, str | Content]] = [
         ("Guild", Content.styled(safe(invite.name), "bold")),
@@ -226,6 +266,8 @@ def invite_fields(invite: InviteDetailView) -> Fields:
             ),
         ),
         ("Valid", Content.assemble(f"until {until(invite.expires_at)}", over)),
+        ("Uses", _uses(invite, asking)),
+        ("Role", "any: an invite does not limit it, you choose it below"),
     ]
     if invite.issuer != invite.creator:
         rows.insert(2, ("Invited by", named(invite.issuer_name, invite.issuer)))
@@ -237,3 +279,12 @@ def invite_fields(invite: InviteDetailView) -> Fields:
             ("", Content.styled("You are in this guild already; joining again changes your role.", "$text-warning"))
         )
     return rows
+
+
+def _uses(invite: InviteDetailView, asking: bool) -> str | Content:
+    if asking:
+        return "asking the inviter…"
+    if not invite.standing:
+        return Content.styled("not in the invite: F2 asks the inviter, which connects to it", MUTED)
+    style = "" if invite.usable else "$text-warning" if invite.usable is None else "bold $text-error"
+    return Content.styled(safe(invite.standing, 200), style)

@@ -191,7 +191,7 @@ class KnocksScreen(ListDialog[None, KnockView]):
         known = f"score {peer.score:.2f}" if peer is not None and peer.score is not None else "no score yet"
         lines = [
             f"{safe(knock.name, 24)}  {long_key(knock.peer_id)}  {known}",
-            f"As {knock.role} {ROLE_ASKED.get(knock.role, '')}.",
+            f"As {knock.role} {ROLE_ASKED.get(knock.role, '')}; letting it in gives that role and no more.",
         ]
         if guild is not None:
             lines.append(f"{safe(guild.name)} has {guild.member_count} of {guild.max_members} members.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -85,7 +86,7 @@ class OwnerScreen(Form[WorkView | None]):
         return (("Enter", "Set"), ("Tab", "Next field"), ("Esc", "Back"))
 
     def on_mount(self) -> None:
-        self.run_worker(self.attempt(ShowWork(), self._fill))
+        self.reread(partial(self.attempt, ShowWork(), self._fill))
 
     def _fill(self, work: WorkView) -> None:
         self._known = work

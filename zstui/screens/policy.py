@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -57,7 +58,7 @@ class PolicyScreen(Form[PolicyView | None]):
         )
 
     def on_mount(self) -> None:
-        self.run_worker(self.attempt(ShowPolicy(), self._loaded))
+        self.reread(partial(self.attempt, ShowPolicy(), self._loaded))
 
     def _loaded(self, policy: PolicyView) -> None:
         amounts = (policy.typed_above_u, policy.credit_member_u, policy.credit_stranger_u)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -72,7 +73,7 @@ class ReceiptScreen(ReadScreen):
         self._receipt_id = receipt_id
 
     def on_mount(self) -> None:
-        self.run_worker(self.attempt(ShowReceipt(receipt=self._receipt_id), self._loaded))
+        self.reread(partial(self.attempt, ShowReceipt(receipt=self._receipt_id), self._loaded))
 
     def _loaded(self, document: dict[str, object]) -> None:
         self.show(receipt_text(document))
@@ -159,7 +160,7 @@ class OutputScreen(Dialog[None]):
 
     def _read(self) -> None:
         self._due, self._read_at = False, time.monotonic()
-        self.run_worker(self.attempt(GetOutput(job=self._job_id), self._show), exclusive=True)
+        self.reread(partial(self.attempt, GetOutput(job=self._job_id), self._show))
 
     def _show(self, view: JobOutputView) -> None:
         self._view = view

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -296,7 +297,7 @@ class SubmitScreen(Form[Command | None]):
                 self._later()
 
     def _estimate_quietly(self) -> None:
-        self.run_worker(self._ask(submit=False), exclusive=True, group="estimate")
+        self.reread(partial(self._ask, submit=False))
 
     async def _ask(self, *, submit: bool) -> None:
         """Estimate the job as it is now; with ``submit``, close with it if nothing is wrong."""
@@ -337,7 +338,7 @@ class SubmitScreen(Form[Command | None]):
 
     def action_submit(self) -> None:
         self.say("")
-        self.run_worker(self._ask(submit=True), exclusive=True, group="estimate")
+        self.reread(partial(self._ask, submit=True))
 
     def action_estimate(self) -> None:
         self._estimate_quietly()

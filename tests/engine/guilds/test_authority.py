@@ -164,8 +164,15 @@ async def test_invites_are_counted_listed_and_revoked(world: World) -> None:
     guild = await a.guilds.create("secret", 3600, 10, "invite")
     made = await a.guilds.office.invite("secret", uses=2, qr=True)
     assert made.qr
-    for peer in (b, c):
-        await peer.guilds.join(made.invite)
+    await b.guilds.join(made.invite)
+    asked = await d.guilds.inspect(made.invite, ask=True)
+    assert (asked.usable, asked.uses_left, asked.uses) == (True, 1, 2)
+    assert asked.standing == "1 of 2 uses left; 2 of 10 members"
+    assert (await d.guilds.inspect(made.invite)).usable is None, "nobody is asked unasked"
+    await c.guilds.join(made.invite)
+    asked = await d.guilds.inspect(made.invite, ask=True)
+    assert (asked.usable, asked.uses_left) == (False, None)
+    assert "used up" in asked.standing
     with pytest.raises(NotPermitted, match="used up"):
         await d.guilds.join(made.invite)
     second = await a.guilds.office.invite("secret")

@@ -152,7 +152,7 @@ async def test_private_guild_by_invite_over_its_addresses(world: World) -> None:
     world.hub.cut(a.id, b.id)
     invite = await a.guilds.office.invite("secret")
     assert invite.invite.isalnum()
-    detail = c.guilds.inspect(invite.invite)
+    detail = await c.guilds.inspect(invite.invite)
     assert (detail.name, detail.creator_name, detail.code) == ("secret", "ann", invite.code)
     assert (detail.expired, detail.joined, detail.guild_id) == (False, False, guild.guild_id)
     with pytest.raises(UnknownGuild):

@@ -77,6 +77,8 @@ class RevokeInvite(Command[list[IssuedInviteView]], frozen=True, kw_only=True):
 class ShowInvite(Command[InviteDetailView], frozen=True, kw_only=True):
     invite: str
     qr: bool = False
+    ask: bool = False
+    """Also ask whoever could let this node in how the invite stands; that connects to its addresses."""
 
 
 class ListKnocks(Command[list[KnockView]], frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from zstui.engine.guilds.guild import Guild
 from zstui.engine.guilds.invites import token_of
 from zstui.engine.guilds.membership import Token
 from zstui.engine.guilds.messages import Admission as AdmissionRule
-from zstui.engine.guilds.messages import GuildCharter, GuildJoin, GuildLeave, Needs
+from zstui.engine.guilds.messages import GuildCharter, GuildJoin, GuildLeave, Invited, Needs
 from zstui.engine.guilds.model import check_terms, lacking, read_charter
 from zstui.engine.guilds.registry import MAX_CREATED, MAX_JOINED, Registry
 from zstui.engine.guilds.store import Knock
@@ -79,6 +79,15 @@ class Admission:
                 return None
             await self._join(guild, peer, request, token_of(secret) if secret else b"")
         return guild
+
+    def invited(self, guild_id: bytes, secret: bytes) -> Invited:
+        """How the invite with this secret stands. Raises UnknownGuild, GuildExpired, NotPermitted."""
+        guild = self._mine(guild_id)
+        if guild is None:
+            raise UnknownGuild("No such guild.")
+        self._registry.alive(guild_id)
+        token = self._token(guild, secret)
+        return Invited(token.left, token.uses, len(guild.membership.members), guild.charter.max_members)
 
     async def part(self, peer: PeerId, request_raw: bytes) -> None:
         """A member left. A request for a membership that is over already changes nothing. Raises ProtocolError."""

@@ -28,7 +28,20 @@ from zstui.engine.guilds.epochs import box_key_of, new_box_secret
 from zstui.engine.guilds.guild import Guild
 from zstui.engine.guilds.invites import Invite
 from zstui.engine.guilds.log import MAX_LOG
-from zstui.engine.guilds.messages import Done, GuildJoin, Join, JoinRole, Leave, No, State, Wait, decode_reply, encode
+from zstui.engine.guilds.messages import (
+    Check,
+    Done,
+    GuildJoin,
+    Invited,
+    Join,
+    JoinRole,
+    Leave,
+    No,
+    State,
+    Wait,
+    decode_reply,
+    encode,
+)
 from zstui.engine.guilds.model import CLOCK_SLACK_US, JOIN_ROLES, Charter, full_text, read_charter
 from zstui.engine.guilds.registry import MAX_JOINED, Registry
 from zstui.engine.guilds.replicator import ANSWER_S, Replicator
@@ -130,6 +143,26 @@ class Joiner:
         raise Unreachable(
             f"{creator}, the creator of {target.name}, cannot be reached{others}; nobody can join while it is away."
         )
+
+    async def check(self, target: Target) -> Invited:
+        """Ask who may let me in how the invite of ``target`` stands. Raises GuildError, Unreachable, ProtocolError."""
+        assert target.invite is not None
+        refusal: UnknownGuild | None = None
+        for authority in self._in_reach_first(target.authorities):
+            try:
+                await self._reach(authority, target)
+                reply = await self._replicator.ask(authority, Check(target.guild_id, target.invite.secret))
+            except (NetError, Refused):
+                continue
+            if isinstance(reply, Invited):
+                return reply
+            if not isinstance(reply, No):
+                raise ProtocolError("Not an answer about an invite.")
+            refused = self._refusal(authority, target, reply)
+            if not isinstance(refused, UnknownGuild):
+                raise refused
+            refusal = refusal or refused
+        raise refusal or Unreachable(f"Nobody who could let you into {target.name} can be reached now.")
 
     # --- knocking
 

@@ -21,6 +21,7 @@ RATES: dict[str, Rate] = {
     # guilds, not announcements
     "announce": Rate(256, 8.0),
     "join": Rate(60, 1.0),
+    "check": Rate(60, 1.0),
     "leave": Rate(60, 1.0),
     "welcome": Rate(60, 1.0),
     "beat": Rate(20, 1.0),

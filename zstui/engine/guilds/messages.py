@@ -143,6 +143,13 @@ class Join(Frame, frozen=True, tag="join"):
     secret: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
 
 
+class Check(Frame, frozen=True, tag="check"):
+    """Asks how an invite stands, before it is used. Answered by ``Invited``, or ``No`` where it is good for nothing."""
+
+    guild: Bytes32
+    secret: Annotated[bytes, msgspec.Meta(max_length=16)]
+
+
 class Leave(Frame, frozen=True, tag="leave"):
     request: bytes
 
@@ -198,6 +205,15 @@ class State(Frame, frozen=True, tag="state"):
     """In the first page that answers a join."""
 
 
+class Invited(Frame, frozen=True, tag="invited"):
+    """An invite can be used: so often yet, by so many in all, in a guild of so many members."""
+
+    left: Annotated[int, msgspec.Meta(ge=0, le=50)]
+    uses: Annotated[int, msgspec.Meta(ge=0, le=50)]
+    members: Annotated[int, msgspec.Meta(ge=0, le=1_000)]
+    max_members: Annotated[int, msgspec.Meta(ge=0, le=1_000)]
+
+
 class Wait(Frame, frozen=True, tag="wait"):
     """The join is before somebody who will decide; ask again with the same request."""
 
@@ -220,8 +236,8 @@ class No(Frame, frozen=True, tag="no"):
     text: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
-Request = Announce | Join | Leave | Welcome | Beat | Update | Sync | Chat
-Reply = State | Wait | Lines | Done | No
+Request = Announce | Join | Check | Leave | Welcome | Beat | Update | Sync | Chat
+Reply = State | Invited | Wait | Lines | Done | No
 
 F = TypeVar("F")
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -19,6 +19,7 @@ from zstui.engine.guilds.messages import (
     Announced,
     Beat,
     Chat,
+    Check,
     Done,
     Join,
     Leave,
@@ -83,6 +84,9 @@ class GuildProtocol:
             case Join(request=raw, secret=secret):
                 self._spend(peer, "join")
                 await self._join(stream, raw, secret)
+            case Check(guild=guild_id, secret=secret):
+                self._spend(peer, "check")
+                await stream.send(encode(self._admission.invited(guild_id, secret)))
             case Welcome(guild=guild_id):
                 self._spend(peer, "welcome")
                 self._welcomed(peer, guild_id)

@@ -10,7 +10,7 @@ import msgspec
 
 from zstui.engine.bus import Bus, Subscription
 from zstui.engine.clock import Clock
-from zstui.engine.errors import NotPermitted, ProtocolError, UnknownGuild
+from zstui.engine.errors import GuildError, NetError, NotPermitted, ProtocolError, Refused, UnknownGuild
 from zstui.engine.events import GuildCreated, PeerConnected, PeerDisconnected
 from zstui.engine.guilds import invites, store
 from zstui.engine.guilds.admission import Admission
@@ -205,11 +205,33 @@ class GuildService:
             raise UnknownGuild(f"Message {number} of {found.charter.name} is not kept any more.")
         return self._catalogue.message_view(found, row)
 
-    def inspect(self, invite: str, qr: bool = False) -> InviteDetailView:
-        """What an invite string says, without asking anybody. Raises BadInput."""
+    async def inspect(self, invite: str, qr: bool = False, ask: bool = False) -> InviteDetailView:
+        """What an invite string says; nobody is asked but, with ``ask``, whoever could let this node in. Raises BadInput."""
         parsed = invites.parse_invite(invite)
         detail = self._catalogue.detail(parsed)
+        if ask:
+            detail = await self._asked(detail, parsed)
         return msgspec.structs.replace(detail, qr=invites.qr_of(parsed)) if qr else detail
+
+    async def _asked(self, detail: InviteDetailView, invite: invites.Invite) -> InviteDetailView:
+        changed = msgspec.structs.replace
+        try:
+            found = await self._joiner.check(self._catalogue.invited(invite))
+        except GuildError as error:
+            return changed(detail, usable=False, standing=str(error))
+        except (NetError, ProtocolError, Refused) as error:
+            return changed(detail, standing=str(error))
+        full = found.members >= found.max_members
+        uses = f"{found.left} of {found.uses} {'use' if found.uses == 1 else 'uses'} left"
+        return changed(
+            detail,
+            usable=found.left > 0 and not full,
+            uses=found.uses,
+            uses_left=found.left,
+            members=found.members,
+            max_members=found.max_members,
+            standing=f"{uses}; {'full, ' if full else ''}{found.members} of {found.max_members} members",
+        )
 
     # --- questions
 

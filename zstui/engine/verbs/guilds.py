@@ -75,7 +75,7 @@ async def _revoke(s: Services, command: c.RevokeInvite) -> list[views.IssuedInvi
 
 
 async def _inspect(s: Services, command: c.ShowInvite) -> views.InviteDetailView:
-    return s.guilds.inspect(command.invite, command.qr)
+    return await s.guilds.inspect(command.invite, command.qr, command.ask)
 
 
 async def _knocks(s: Services, command: c.ListKnocks) -> list[views.KnockView]:

@@ -148,3 +148,11 @@ class InviteDetailView(View, frozen=True, kw_only=True):
     """Whether this node is in that guild already."""
     qr: tuple[str, ...] = ()
     """As of ``InviteView``, where it was asked for."""
+    usable: bool | None = None
+    """Whether it lets this node in, as who could told; this and what follows only where that was asked."""
+    uses: int | None = None
+    uses_left: int | None = None
+    members: int | None = None
+    max_members: int | None = None
+    standing: str = ""
+    """The same in one sentence, or why it is not known."""
