@@ -46,11 +46,10 @@ def test_two_nodes_find_each_other_by_mdns(start: Start) -> None:
     a, b = start("a"), start("b")
     for node, other in ((a, b), (b, a)):
         seen = eventually(
-            "peer",
-            lambda node=node, other=other: [p for p in node.ask("peers") if p["state"] == "online"],  # type: ignore[misc]
+            "peer with its card",
+            lambda node=node, other=other: [p for p in node.ask("peers") if p["name"] == other.name],  # type: ignore[misc]
         )
-        assert [p["peer_id"] for p in seen] == [other.peer_id]
-        assert seen[0]["name"] == other.name
+        assert [(p["peer_id"], p["state"]) for p in seen] == [(other.peer_id, "online")]
         assert seen[0]["path"] == "lan"
 
 

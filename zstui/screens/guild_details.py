@@ -30,7 +30,7 @@ WIDE = 50
 def guild_details(guild: GuildView, messages: Sequence[GuildMessageView], width: int) -> list[Line]:
     lines: list[Line] = [
         *field("Guild", guild.name, "strong", width),
-        *field("State", guild.state, STATES[guild.state], width),
+        *field("State", _state(guild), STATES[guild.state], width),
         *_alarms(guild, width),
         *field("Creator", f"{plain(guild.creator_name) or '-'}  {short_peer(guild.creator)}", "", width),
         *field("My role", *_role(guild), width),
@@ -54,6 +54,12 @@ def guild_details(guild: GuildView, messages: Sequence[GuildMessageView], width:
             style = "muted" if message.system else ""
             lines += field(clock_time(message.sent_at)[:5], who + message.text, style, width, 6)
     return lines
+
+
+def _state(guild: GuildView) -> str:
+    if guild.state != "seen" or guild.heard_at is None:
+        return guild.state
+    return f"seen: heard from the network {duration(now() - guild.heard_at)} ago, signed by who runs it"
 
 
 def note(guild: GuildView) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zstui.engine.views import DhtView, NetworkView, RouteView, StatusView
+from zstui.engine.views import DhtView, NetworkView, RouteView, StatusView, TopicView
 from zstui.screens.widgets.lines import field, heading, mixed, paragraph
 from zstui.screens.widgets.text import Line, Span, clip, clock_time, duration, fit, now, plain, seconds
 
@@ -26,12 +26,23 @@ def network_lines(status: StatusView | None, view: NetworkView | None, width: in
         lines += field("Address", address, "", width)
     for notice in status.notices:
         lines += field("Notice", notice, "warn", width)
+    if status.topics:
+        lines += [*heading("Announcements", width), *_topic_lines(status.topics, width)]
     if view is not None:
         lines += [*heading("Hash table", width), *table_lines(view.dht, width), *_buckets(view.dht, width)]
         lines += [*heading("Relays", width), *relay_lines(view, width)]
         lines += [*heading("Routes learned", width), *_all_routes(view.routes, width)]
     lines += [*heading("If nobody finds you", width), *_advice(status, width)]
     lines += [(), (Span(f"As of {clock_time(now())}", "muted"),)]
+    return lines
+
+
+def _topic_lines(topics: Sequence[TopicView], width: int) -> list[Line]:
+    """What goes round in the whole network, and through whom."""
+    lines: list[Line] = []
+    for topic in topics:
+        said = f"{_count(topic.authors, 'peer')} heard; {topic.mesh} of {topic.peers} connected pass on all of it"
+        lines += field(topic.subject.capitalize(), said, "", width, 13)
     return lines
 
 

@@ -11,7 +11,7 @@ from zstui.bridge import Bridge
 from zstui.engine.commands import ShowNetwork, ShowPeer
 from zstui.engine.errors import ZsError
 from zstui.engine.money import format_rate
-from zstui.engine.views import CapabilitiesView, NetworkView, PeerDetailView, PeerView
+from zstui.engine.views import CapabilitiesView, HeardView, NetworkView, PeerDetailView, PeerView
 from zstui.screens.network import route_lines, summary_lines
 from zstui.screens.widgets.lines import field, heading, mixed, paragraph
 from zstui.screens.widgets.text import Line, Span, bar, duration, now, plain, plot, short_address
@@ -111,11 +111,26 @@ def _short(address: str) -> str:
 def _standing(peer: PeerView, width: int) -> list[Line]:
     first, last = duration(now() - peer.first_seen_at), duration(now() - peer.last_seen_at)
     seen = f"first {first} ago, " + ("here now" if peer.state == "online" else f"last {last} ago")
-    lines: list[Line] = [
-        mixed("Score", [Span(f"{peer.score:.2f} "), *bar(peer.score, 10, empty="·")]),
-        *field("Seen", seen, "", width),
-    ]
+    lines: list[Line] = [mixed("Score", [Span(f"{peer.score:.2f} "), *bar(peer.score, 10, empty="·")])]
+    if peer.heard is not None:
+        lines += field("Hearsay", hearsay(peer.heard), "muted", width)
+    if peer.address:
+        lines += field("Seen", seen, "", width)
+    if peer.heard_at is not None:
+        ago = duration(now() - peer.heard_at)
+        lines += field("Offer", f"heard from the network {ago} ago, signed by the peer", "info", width)
     return lines + (field("Runs", peer.agent, "", width) if peer.agent else [])
+
+
+def hearsay(heard: HeardView) -> str:
+    """What others say of a peer, and whether their word counts."""
+    if not heard.issuers:
+        return f"{_peers(heard.uncounted)} speak of it, but no good work that you know leads to them"
+    return f"{_peers(heard.issuers)} say: {heard.done} jobs done, {heard.failed} failed"
+
+
+def _peers(count: int) -> str:
+    return "1 peer" if count == 1 else f"{count} peers"
 
 
 def _offer(offer: CapabilitiesView, width: int) -> list[Line]:

@@ -16,6 +16,7 @@ from zstui.engine.errors import GuildError, NetError, ProtocolError, Refused, St
 from zstui.engine.guilds import store
 from zstui.engine.guilds.entries import KEYED
 from zstui.engine.guilds.epochs import box_key_of, grants_hash, new_box_secret, seal_grants
+from zstui.engine.guilds.heralds import MAX_WORD
 from zstui.engine.guilds.invites import parse_invite
 from zstui.engine.guilds.log import MemberLog
 from zstui.engine.guilds.messages import (
@@ -49,6 +50,7 @@ from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity
 from zstui.engine.net.link import GUILD_PROTOCOL
 from zstui.engine.net.memory import MemoryNetwork
+from zstui.engine.pubsub.model import MAX_DATA
 from zstui.engine.telemetry import Telemetry
 
 
@@ -133,6 +135,45 @@ async def test_announcements_that_lie(world: World, count: int) -> None:
     assert [v.guild_id for v in b.guilds.views()] == [guild.guild_id]
     await attacker.ask(b, Announce((attacker.announced(attacker.charter("[/red]\x1b]0;x\x07"), count, False),)))
     assert {v.name for v in b.guilds.views()} == {"farm", "[/red]]0;x"}
+
+
+async def test_what_comes_through_others_is_checked_as_if_its_author_had_told_it(world: World) -> None:
+    a, b = await world.add("ann", "bob")
+    attacker = Attacker(world)
+    world.hub.cut(a.id, b.id)
+    guild = await a.guilds.create("farm", 3600, 50)
+    await a.guilds.create("hidden", 3600, 50, "invite")
+    word = a.guilds.heralds.word()
+    assert word is not None
+    for wrong in (
+        b"garbage",
+        encode(Done()),
+        encode(Announce((attacker.announced(attacker.charter(), 1),) * (MAX_ANNOUNCED + 1))),
+    ):
+        with pytest.raises(ProtocolError):
+            b.guilds.heralds.overheard(a.id, wrong)
+    with pytest.raises(ProtocolError):
+        b.guilds.heralds.overheard(attacker.identity.peer_id, word)
+    assert b.guilds.views() == []
+
+    b.guilds.heralds.overheard(a.id, word)
+    (view,) = b.guilds.views()
+    assert (view.guild_id, view.state) == (guild.guild_id, "seen")
+    assert view.heard_at is not None
+    world.hub.link(a.id, b.id)
+    await until(lambda: b.guilds.view(guild.guild_id).heard_at is None, 5)
+    b.guilds.heralds.overheard(a.id, word)
+    assert b.guilds.view(guild.guild_id).heard_at is None, "it told this node itself"
+
+    await a.guilds.office.dissolve(guild.guild_id)
+    ended = a.guilds.heralds.word()
+    assert ended is not None
+    b.guilds.heralds.overheard(a.id, ended)
+    assert b.guilds.views() == []
+
+
+def test_a_word_has_a_bounded_size() -> None:
+    assert MAX_WORD < MAX_DATA
 
 
 async def test_join_requests_are_good_for_one_use_and_one_peer(world: World) -> None:

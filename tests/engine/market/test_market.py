@@ -26,7 +26,7 @@ from zstui.engine.market.service import Market
 from zstui.engine.routing.model import Learned
 from zstui.engine.search.model import Fit
 from zstui.engine.search.service import PeerSearch
-from zstui.engine.views import CapabilitiesView, Role
+from zstui.engine.views import CapabilitiesView, HeardView, Role
 
 MODULE = b"\0asm\1\0\0\0"
 OFFER = CapabilitiesView(
@@ -79,6 +79,26 @@ def test_of_equals_the_one_that_is_expected_to_be_done_first_comes_first_and_say
     assert rank(SPEC, [once])[0].why == "expected 1.0 s there: 1 job waits, learned from one result"
     untried = rank(SPEC, [candidate("tried", soon=soon(2), completed=9), candidate("new")])
     assert [c.name for c in untried] == ["new", "tried"], "what was never tried is tried once"
+
+
+def test_who_is_ill_spoken_of_comes_after_its_equals_until_my_own_jobs_tell() -> None:
+    ill = HeardView(standing=0.2, issuers=2, uncounted=0, done=1, failed=19)
+    well = HeardView(standing=0.9, issuers=1, uncounted=3, done=12, failed=0)
+    cheap = replace(OFFER, price_per_second_nano=1)
+    ranked = rank(
+        SPEC,
+        [
+            candidate("ill", heard=ill, offer=cheap),
+            candidate("well", heard=well),
+            candidate("bad", score=0.3),
+            candidate("proven", heard=ill, completed=5, offer=cheap),
+        ],
+    )
+    assert [c.name for c in ranked] == ["proven", "well", "ill", "bad"]
+    assert ranked[1].why == "by hearsay 12 of 12 jobs done, says a peer"
+    assert ranked[2].why == "by hearsay 1 of 20 jobs done, say 2 peers"
+    unknown = HeardView(standing=0.5, issuers=0, uncounted=9, done=0, failed=0)
+    assert rank(SPEC, [candidate("a", heard=unknown)])[0].why == ""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from zstui.engine.identity.card import Card
 from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity
 from zstui.engine.net.interfaces import advertised, list_interfaces
-from zstui.engine.net.limits import IDLE_LINK_S, MAX_IDLE_LINKS
+from zstui.engine.net.limits import IDLE_LINK_S, MAX_HEARD, MAX_IDLE_LINKS
 from zstui.engine.net.model import BACKOFF_MAX_S, Interface, backoff_s, keeps_new, path_to, source, superfluous
 from zstui.engine.net.peers import PeerBook, short_id
 
@@ -207,6 +207,34 @@ def test_the_table_forgets_the_least_recently_seen_stranger() -> None:
     assert book.add(peers[4], 10)[1] == [peers[2]]
     assert book.add(peers[5], 11)[1] == [peers[3]]
     assert {r.peer_id for r in book} == {pinned, named, peers[4], peers[5]}
+
+
+def test_peers_heard_of_take_the_place_of_nobody_met() -> None:
+    peers = [Identity.generate().peer_id for _ in range(MAX_HEARD + 3)]
+    book = PeerBook(MAX_HEARD + 1, lambda peer: False)
+    for now, peer in enumerate(peers[:2]):
+        book.add(peer, now)[0].address = "/ip4/192.0.2.1/udp/1/quic-v1"
+    forgotten = [book.hear(peer, now) for now, peer in enumerate(peers[2:], 10)]
+    assert forgotten == [[]] * (MAX_HEARD - 1) + [peers[2:3], peers[3:4]], "the longest not heard of gives way"
+    assert all(book.get(peer) is not None for peer in peers[:2])
+    assert book.add(Identity.generate().peer_id, 99)[1] == [peers[4]], "who proves its key comes before hearsay"
+    full = PeerBook(1, lambda peer: False)
+    full.add(peers[0], 0)[0].address = "/ip4/192.0.2.1/udp/1/quic-v1"
+    assert full.hear(peers[1], 1) == []
+    assert full.get(peers[1]) is None
+
+
+def test_hearsay_makes_no_name_of_a_peer_that_was_met_ambiguous() -> None:
+    met, heard = Identity.generate(), Identity.generate()
+    book = book_of(met)
+    record = book.get(met.peer_id)
+    assert record is not None
+    record.address = "/ip4/192.0.2.1/udp/1/quic-v1"
+    book.hear(heard.peer_id, 5)
+    for identity in (met, heard):
+        with_card(book, identity, "bank")
+    assert book.resolve("bank") == met.peer_id
+    assert book.resolve(short_id(heard.peer_id)) == heard.peer_id
 
 
 def test_a_known_peer_is_not_added_twice() -> None:

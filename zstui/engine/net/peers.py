@@ -133,7 +133,8 @@ class PeerBook:
         text = text.strip()
         if text in self._records or is_peer_id(text):
             return text
-        for found in (self._named(text), self._prefixed(text)):
+        for alike in (self._named(text), self._prefixed(text)):
+            found = [p for p in alike if self._records[p].met] or alike  # so that hearsay makes no name ambiguous
             if len(found) == 1:
                 return found[0]
             if found:

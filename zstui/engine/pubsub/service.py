@@ -13,10 +13,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-from zstui.engine.bus import Bus
+from zstui.engine.bus import Bus, Subscription
 from zstui.engine.clock import US, Clock
 from zstui.engine.errors import FrameTooLarge, NetError, ProtocolError, Refused
-from zstui.engine.events import Notice, PeerChanged, PeerDisconnected
+from zstui.engine.events import Notice, PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.link import Network, Stream
 from zstui.engine.pubsub.messages import PROTOCOLS, encode, read, sign
@@ -24,6 +24,8 @@ from zstui.engine.pubsub.model import MAX_DATA, Message, Params
 from zstui.engine.pubsub.router import Router, Validator
 
 log = logging.getLogger(__name__)
+
+Changes = Subscription[PeerConnected | PeerChanged | PeerDisconnected]
 
 MAX_WAITING = 1024 * 1024
 """Bytes for one peer that may wait to be sent; what comes then is dropped, and gossip makes up for it."""
@@ -116,7 +118,7 @@ class PubSub:
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        changes = self._bus.subscribe(PeerChanged, PeerDisconnected)
+        changes: Changes = self._bus.subscribe(PeerConnected, PeerChanged, PeerDisconnected)
         for topic in self._topics:
             self.router.subscribe(topic, self._now())
         for peer in self._network.connected():
@@ -146,7 +148,7 @@ class PubSub:
 
     # --- peers -------------------------------------------------------------------------------------------------------
 
-    async def _follow(self, changes: Any) -> None:
+    async def _follow(self, changes: Changes) -> None:
         async for event in changes:
             if event.peer_id in self._network.connected():
                 self._look_at(event.peer_id)
