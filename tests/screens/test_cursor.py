@@ -196,9 +196,9 @@ async def test_ten_thousand_peers_with_a_thousand_changes_a_second_stay_responsi
                 key = ids[(turn * 977 + n * 101) % len(ids)]
                 engine.push(v.PeerUpdated(view=msgspec.structs.replace(engine.peers[key], rtt_ms=float(n))))
             before = table.cursor
-            at = time.perf_counter()
+            at = time.process_time()
             await run.pilot.press("j")
-            worst = max(worst, time.perf_counter() - at)
+            worst = max(worst, time.process_time() - at)
             assert table.cursor != before
             await run.pilot.pause(0.1)
         assert time.process_time() - began < 5

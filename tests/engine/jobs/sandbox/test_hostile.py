@@ -37,7 +37,7 @@ async def test_an_endless_loop_times_out(recorder: Recorder) -> None:
     assert (result.status, result.fault, result.exit_code) == ("timeout", "payer", None)
     assert result.duration_us == SOON.timeout_us
     assert not result.gas_exact
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 5
 
 
 async def test_an_endless_loop_runs_out_of_fuel_at_the_same_point_each_time(sandbox: Sandbox) -> None:
@@ -193,18 +193,18 @@ async def test_flipped_bits_are_refused_or_run_within_the_limits(sandbox: Sandbo
 
 
 async def test_a_compile_bomb_is_given_up_and_remembered(tmp_path: Path) -> None:
-    bomb = compile_bomb()
-    sandbox = Sandbox(tmp_path, 1, compile_limits=CompileLimits(wall_s=0.4, cpu_s=1, data_bytes=256 << 20))
+    bomb = compile_bomb(8000)
+    sandbox = Sandbox(tmp_path, 1, compile_limits=CompileLimits(wall_s=1.0, cpu_s=2, data_bytes=256 << 20))
     await sandbox.start()
     try:
         started = time.monotonic()
-        with pytest.raises(InvalidModule, match=r"does not compile within 0\.4 s and 256 MiB"):
+        with pytest.raises(InvalidModule, match=r"does not compile within 1 s and 256 MiB"):
             await sandbox.check(bomb)
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < 5
         started = time.monotonic()
         with pytest.raises(InvalidModule, match="does not compile within"):
             await sandbox.check(bomb)
-        assert time.monotonic() - started < 0.3
+        assert time.monotonic() - started < 0.9, "it is not compiled again"
         await sandbox.check(sample("numbers"), "add")
     finally:
         await sandbox.stop()
@@ -221,7 +221,7 @@ async def test_no_compile_bomb_passes_its_limits(tmp_path: Path, bomb: Callable[
         started = time.monotonic()
         with pytest.raises(InvalidModule, match=r"does not compile within|refused"):
             await sandbox.check(module)
-        assert time.monotonic() - started < 3.0
+        assert time.monotonic() - started < 8
         await sandbox.check(sample("numbers"), "add")
     finally:
         await sandbox.stop()
@@ -229,7 +229,7 @@ async def test_no_compile_bomb_passes_its_limits(tmp_path: Path, bomb: Callable[
 
 async def test_compile_bombs_of_one_peer_do_not_hold_up_others(tmp_path: Path) -> None:
     bombs = [compile_bomb(4000 + n) for n in range(4)]
-    sandbox = Sandbox(tmp_path, 1, compile_limits=CompileLimits(wall_s=3.0, cpu_s=4))
+    sandbox = Sandbox(tmp_path, 1, compile_limits=CompileLimits(wall_s=6.0, cpu_s=7))
     await sandbox.start()
     try:
         attack = [asyncio.create_task(sandbox.check(bomb, owner="hostile")) for bomb in bombs]
@@ -237,7 +237,7 @@ async def test_compile_bombs_of_one_peer_do_not_hold_up_others(tmp_path: Path) -
         started = time.monotonic()
         for name in ("numbers", "hello"):
             await sandbox.check(sample(name), "add" if name == "numbers" else "_start", owner="honest")
-        assert time.monotonic() - started < 2.5, "less than one bomb may take"
+        assert time.monotonic() - started < 5, "less than one bomb may take"
         assert not any(task.done() for task in attack[1:])
         for task in attack:
             task.cancel()
@@ -269,7 +269,7 @@ async def test_sleeping_in_poll_oneoff_takes_no_time_and_holds_no_worker(recorde
     result = await recorder.sample("misbehave", "sleep")
     assert result.status == "success"
     assert recorder.stdout == b"slept 3600 seconds\n"
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 5
 
 
 async def test_no_module_holds_a_worker_past_its_limit(sandbox: Sandbox) -> None:
@@ -287,7 +287,7 @@ async def test_no_module_holds_a_worker_past_its_limit(sandbox: Sandbox) -> None
         result = await Recorder(sandbox).wat(text, limits=limits)
         took = time.monotonic() - started
         assert result.status == "timeout"
-        assert took < 0.1 + 0.25 + 1.0, "compiling and a busy machine included"
+        assert took < 0.1 + 0.25 + 5, "compiling and a busy machine included"
 
 
 async def test_many_bad_jobs_at_once_do_not_stop_good_ones(sandbox: Sandbox) -> None:
