@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -15,6 +16,7 @@ from tests.engine.jobs.test_queue import trio
 from zstui.engine.errors import BadInput
 from zstui.engine.jobs import batches
 from zstui.engine.jobs.batch import Item, committed_u, next_cap_u
+from zstui.engine.jobs.model import Job
 from zstui.engine.views import BatchView
 
 
@@ -104,6 +106,27 @@ async def test_a_price_that_holds_the_batch_up_is_said(world: World) -> None:
     await until(lambda: "each job may cost up to" in alice.jobs.batches.view(view.batch_id).why)
     hold.set()
     assert (await ended(alice, view)).why == ""
+
+
+async def test_a_job_that_ends_while_others_begin_frees_its_part_of_the_price(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, _ = await world.pair()
+    submitter = alice.jobs._submitter
+    begin = submitter.begin
+    ends: list[str] = []
+
+    async def slow(*args: Any, **fields: Any) -> Job:
+        job = await begin(*args, **fields)
+        ends.append(job.job_id)
+        if len(ends) == 2:
+            await until(lambda: all(alice.jobs._room.records[j].final for j in ends))
+            await asyncio.sleep(0.1)
+        return job
+
+    monkeypatch.setattr(submitter, "begin", slow)
+    monkeypatch.setattr(batches, "LOOK_S", 60.0)
+    assert (await ended(alice, await lines(alice, 4, max_price_u=700_000))).done == 4
 
 
 async def test_what_is_in_stays_when_others_fail(world: World) -> None:

@@ -267,7 +267,7 @@ class Batches:
             items[item.number] = replace(item, state="begun", cost_u=cap_u)
             beginning.append(self._begin(batch, item, cap_u))
         await asyncio.gather(*beginning)
-        return bool(chosen) and batch_id not in self._held
+        return bool(beginning) or (bool(chosen) and batch_id not in self._held)
 
     async def _begin(self, batch: Batch, item: Item, cap_u: int) -> None:
         """Begin one job, or keep why it cannot be."""
