@@ -31,6 +31,7 @@ class Subscription(Generic[E]):
         """Stop receiving; an iteration under way ends once the queue is empty."""
         self._closed = True
         self._bus._subscriptions.discard(self)
+        self._bus._changed()
         self._ready.set()
 
     def __aiter__(self) -> AsyncIterator[E]:
@@ -50,12 +51,21 @@ class Bus:
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription[object]] = set()
+        self._routes: dict[type[object], tuple[Subscription[object], ...]] = {}
+        """Who gets events of a type."""
 
     def publish(self, event: object) -> None:
         """Hand ``event`` to every subscription that asked for its type."""
-        for subscription in tuple(self._subscriptions):
-            if isinstance(event, subscription.types):
-                subscription._put(event)
+        for subscription in self._to(type(event)):
+            subscription._put(event)
+
+    def _to(self, kind: type[object]) -> tuple[Subscription[object], ...]:
+        if kind not in self._routes:
+            self._routes[kind] = tuple(s for s in self._subscriptions if issubclass(kind, s.types))
+        return self._routes[kind]
+
+    def _changed(self) -> None:
+        self._routes.clear()
 
     @property
     def subscribed(self) -> bool:
@@ -66,4 +76,5 @@ class Bus:
         """Events of any of ``types`` (subclasses included), at most ``limit`` waiting."""
         subscription = Subscription(self, types, limit)
         self._subscriptions.add(subscription)  # type: ignore[arg-type]
+        self._changed()
         return subscription

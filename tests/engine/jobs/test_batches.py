@@ -224,7 +224,7 @@ def test_caps_never_add_up_to_more_than_the_whole(most: int, full: int, steps: l
     items = [Item(n, "") for n in range(len(steps))]
     for begin, share in steps:
         begun = [i for i in items if i.state == "begun"]
-        cap = next_cap_u(most, items, full)
+        cap = next_cap_u(most - committed_u(items), full, waits=bool(begun))
         if begin and cap and (waiting := next((i for i in items if i.state == "waiting"), None)):
             items[waiting.number] = Item(waiting.number, "", "begun", cap)
         elif begun:
@@ -232,4 +232,4 @@ def test_caps_never_add_up_to_more_than_the_whole(most: int, full: int, steps: l
             items[begun[0].number] = Item(begun[0].number, "", "done", cost)
         assert committed_u(items) <= most
         assert cap is None or cap >= 0
-    assert next_cap_u(most, [], 0) == 1
+    assert next_cap_u(most, 0, waits=False) == 1

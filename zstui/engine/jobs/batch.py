@@ -63,18 +63,16 @@ def committed_u(items: Sequence[Item]) -> int:
     return sum(i.cost_u for i in items)
 
 
-def next_cap_u(max_cost_u: int, items: Sequence[Item], full_u: int) -> int | None:
-    """The price cap of the next job so that all of them together never pass ``max_cost_u``; None to wait, 0 for no more.
+def next_cap_u(left_u: int, full_u: int, *, waits: bool) -> int | None:
+    """The price cap of the next job where ``left_u`` of the batch's price is not committed; None to wait, 0 for no more.
 
-    ``full_u``: what it could cost at its limits. A job gets less than that only where nothing under way could free more.
+    ``full_u``: what it could cost at its limits. A job gets less than that only where none is under way that could free more
+    (``waits``).
     """
-    left = max_cost_u - committed_u(items)
     wanted = max(1, full_u)
-    if left >= wanted:
+    if left_u >= wanted:
         return wanted
-    if any(i.state == "begun" for i in items):
-        return None
-    return max(0, left)
+    return None if waits else max(0, left_u)
 
 
 def ended(batch: Batch, items: Sequence[Item]) -> bool:

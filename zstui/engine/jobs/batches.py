@@ -17,11 +17,10 @@ from zstui.engine.clock import US
 from zstui.engine.commands import JobSpec
 from zstui.engine.errors import BadInput, GuildError, JobError, UnknownJob, ZsError
 from zstui.engine.events import BatchChanged
-from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs import batch_store
 from zstui.engine.jobs.attempts import latest, worth_another
-from zstui.engine.jobs.batch import MAX_ITEMS, Batch, Item, MapKind, ended, item_spec, next_cap_u, outcome
+from zstui.engine.jobs.batch import MAX_ITEMS, Batch, Item, MapKind, committed_u, ended, item_spec, next_cap_u, outcome
 from zstui.engine.jobs.collect import collect
 from zstui.engine.jobs.cost import cost
 from zstui.engine.jobs.dispatch import Candidates, depth
@@ -58,6 +57,8 @@ class Batches:
         """Content id of each running batch's module."""
         self._held: dict[str, str] = {}
         """Why no more jobs are begun now although an executor may be free."""
+        self._read: dict[str, tuple[Path, bytes]] = {}
+        """The module of each batch under way: all its jobs run the same, whatever becomes of the file."""
         self._changing = asyncio.Lock()
         """Of one row at a time: two changes at once would undo each other."""
 
@@ -248,11 +249,13 @@ class Batches:
         batch, items = self._batches[batch_id], self._items[batch_id]
         self._held.pop(batch_id, None)
         places, full_u = self._market(batch)
-        free = min(MOST_BEGUN, max(LEAST_BEGUN, places + 2)) - sum(i.state == "begun" for i in items)
+        left_u = batch.max_cost_u - committed_u(items)
+        begun = sum(i.state == "begun" for i in items)
+        free = min(MOST_BEGUN, max(LEAST_BEGUN, places + 2)) - begun
         chosen = list(islice((i for i in items if i.state == "waiting"), max(0, free)))
         beginning = []
         for item in chosen:
-            cap_u = next_cap_u(batch.max_cost_u, items, min(full_u, batch.max_cost_u))
+            cap_u = next_cap_u(left_u, min(full_u, batch.max_cost_u), waits=bool(begun))
             if cap_u is None:
                 self._held[batch_id] = (
                     "The price for the whole batch holds it up: "
@@ -266,6 +269,7 @@ class Batches:
                 break
             items[item.number] = replace(item, state="begun", cost_u=cap_u)
             beginning.append(self._begin(batch, item, cap_u))
+            left_u, begun = left_u - cap_u, begun + 1
         await asyncio.gather(*beginning)
         return bool(beginning) or (bool(chosen) and batch_id not in self._held)
 
@@ -279,7 +283,9 @@ class Batches:
 
     async def _submit(self, batch: Batch, item: Item, cap_u: int) -> None:
         room, executor = self._room, batch.spec.executor or ""
-        m = await prepare(room, item_spec(batch, item, cap_u), executor)
+        if batch.batch_id not in self._read:
+            self._read[batch.batch_id] = await read_module(batch.spec.module)
+        m = await prepare(room, item_spec(batch, item, cap_u), executor, self._read[batch.batch_id])
         validate(m)
         self._module[batch.batch_id] = m.module_cid
         if self._batches[batch.batch_id].state != "running":
@@ -291,7 +297,7 @@ class Batches:
             batch_store.set_items(tx, batch.batch_id, [replace(begun, job_id=job_id)])
 
         job = await self._submitter.begin(
-            seal(room.identity, m),
+            m,
             executor,
             also,
             wanted=executor,
@@ -342,6 +348,7 @@ class Batches:
         state = outcome(self._items[batch_id]) if batch.state == "running" else batch.state
         await self._set(batch_id, state=state, finished_us=self._room.clock.now_us())
         self._module.pop(batch_id, None)
+        self._read.pop(batch_id, None)
         signal = self._news.pop(batch_id, None)
         if signal is not None:
             signal.fire()

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import lru_cache
 
 from zstui.engine.errors import BadInput
 
 _PREFIX = b"\x01\x55\x12\x20"
 """Version 1, codec raw, multihash sha2-256 of 32 bytes."""
+REMEMBERED = 1024
+"""Each step of a job names its contents again."""
 
 
+@lru_cache(maxsize=REMEMBERED)
 def cid_of_digest(digest: bytes) -> str:
     """CID of content whose SHA-256 is ``digest``."""
     if len(digest) != 32:
@@ -25,6 +29,7 @@ def cid_of(content: bytes) -> str:
     return cid_of_digest(hashlib.sha256(content).digest())
 
 
+@lru_cache(maxsize=REMEMBERED)
 def digest_of_cid(cid: str) -> bytes:
     """The SHA-256 inside ``cid``. Raises BadInput for any other kind of CID or a second spelling of one."""
     try:

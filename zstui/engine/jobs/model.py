@@ -40,7 +40,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """A lost executor may stay away for the job's time limit and this much."""
     fetch: float = 120.0
     """For one artifact."""
-    prompt: float = 0.1
+    prompt: float = 0.25
     """What a job that ends before leaves is told in one message."""
     coalesce: float = 0.05
     """Output and progress are sent at most this often."""

@@ -45,8 +45,8 @@ class Run:
         """Monotonic; 0 while it has not begun."""
         self.started_us = 0
         """The same in Unix microseconds."""
-        self.marked = False
-        """Whether its row says, or is about to say, that it runs."""
+        self.marking: asyncio.Task[None] | None = None
+        """Has its row say, or about to say, that it runs."""
         self.ended_by: Ended | None = None
         """Set by whoever cancels it."""
         self.stop = asyncio.Event()
@@ -199,7 +199,7 @@ class Runs:
         async with room.slots.hold(room.records[job_id].submitter, live.manifest.priority):
             live.began_us, live.started_us = room.clock.monotonic_us(), room.clock.now_us()
             room.bus.publish(ExecutionStarted(job_id))
-            marking = asyncio.create_task(self._mark_running(live))
+            marking = asyncio.get_running_loop().call_later(SHORT_S, self._mark_soon, live)
 
             def on_output(name: StreamName, data: bytes) -> None:
                 space = live.manifest.resources.output_bytes - len(live.output[name])
@@ -212,7 +212,7 @@ class Runs:
 
             live.biller = biller
             room.records.meter(job_id, biller.metered)
-            billing = room.spawn(self._bill(live, biller), "billing a job", job_id)
+            billing = [room.spawn(self._bill(live, biller), "billing a job", job_id)] if biller.terms.note_ms else []
             try:
                 return await run(
                     room,
@@ -225,18 +225,17 @@ class Runs:
                     owner=room.records[job_id].submitter,
                 )
             finally:
-                await cancel(billing)
-                if not live.marked:
-                    marking.cancel()
-                await asyncio.wait({marking})
-                if not marking.cancelled():
-                    marking.result()
+                await cancel(*billing)
+                marking.cancel()
+                if live.marking is not None:
+                    await asyncio.wait({live.marking})
+
+    def _mark_soon(self, live: Run) -> None:
+        live.marking = self._room.spawn(self._mark_running(live), "marking a job as running", live.job_id)
 
     async def _mark_running(self, live: Run) -> None:
         """The run need not wait for this commit, and a short one does without: a restart then runs the job again, and no
         receipt has left."""
-        await asyncio.sleep(SHORT_S)
-        live.marked = True
         await self._room.records.change(live.job_id, state="running", started_us=live.started_us)
         live.changed.fire()
 

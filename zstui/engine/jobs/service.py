@@ -17,7 +17,6 @@ from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
 from zstui.engine.errors import BadInput, JobError, ProtocolError, UnknownJob
 from zstui.engine.events import ApprovalChanged, JobMoved, PeerChanged, PeerConnected, PeerDisconnected
-from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import presence_store, store
 from zstui.engine.jobs.agreeing import REMEMBERED_US
@@ -284,7 +283,7 @@ class JobService:
         if only:
             await self._submitter.promises.cover_named(executor, manifest)
         job = await self._submitter.begin(
-            seal(self._room.identity, manifest),
+            manifest,
             executor,
             wanted=executor if only else "",
             queued_until_us=manifest.created_us + queue_s * US,

@@ -73,9 +73,8 @@ class Standing:
         return median_low(latest_gas) if latest_gas else None
 
     def typical_us(self, module_cid: str) -> int | None:
-        """Median run time of my latest finished jobs with this module."""
-        typical = self.typical(module_cid)
-        return None if typical is None else typical[0]
+        """A running mean of how long my jobs with this module ran."""
+        return self._room.records.typical_us(module_cid)
 
     def result(self, job_id: str) -> Result | None:
         """How long a job of mine took from its agreement to its receipt; None where it is not one or was not done."""

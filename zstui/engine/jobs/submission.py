@@ -32,8 +32,10 @@ from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.samples import samples
 
 
-async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
+async def prepare(room: Room, spec: JobSpec, executor: PeerId, read: tuple[Path, bytes] | None = None) -> Manifest:
     """Check all that can be checked here and keep module and input for the executor to fetch; ``executor`` may be "".
+
+    ``read``: the module, where it has been read already.
 
     Raises BadInput, InvalidModule, NoExecutor, GuildError.
     """
@@ -41,7 +43,7 @@ async def prepare(room: Room, spec: JobSpec, executor: PeerId) -> Manifest:
     room.guilds.require(guild_id, room.me, "creator", "executor", "member")
     if executor:
         _check_executor(room, guild_id, executor)
-    path, module = await read_module(spec.module)
+    path, module = read or await read_module(spec.module)
     await room.sandbox.check(module, spec.function)
     terms = _terms(room, spec, executor)
     module_cid = await room.artifacts.put(module)

@@ -9,13 +9,14 @@ from msgspec.structs import replace
 
 from zstui.engine.clock import US
 from zstui.engine.errors import GuildError, InvalidReceipt, JobError, NetError, ProtocolError, Refused, ZsError
+from zstui.engine.identity.envelope import seal
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.attempts import FRESH_US, may_move, try_again, worth_another
 from zstui.engine.jobs.describe import time_of_day
 from zstui.engine.jobs.dispatch import Candidates, Dispatch
 from zstui.engine.jobs.following import Follower
-from zstui.engine.jobs.manifest import Manifest, open_manifest
+from zstui.engine.jobs.manifest import Manifest, manifest_hash, open_manifest
 from zstui.engine.jobs.messages import (
     Cancel,
 )
@@ -109,20 +110,20 @@ class Submitter:
                 self._settler.settle(job.job_id)
 
     async def begin(
-        self, raw: bytes, executor: PeerId, also: AlsoOf = lambda tx, job_id: None, /, **fields: object
+        self, m: Manifest, executor: PeerId, also: AlsoOf = lambda tx, job_id: None, /, **fields: object
     ) -> Job:
-        """Keep a signed manifest as a new job and start to offer it: to ``executor``, or where "" to whom it may go.
+        """Sign and keep a valid manifest as a new job and start to offer it: to ``executor``, or where "" to whom it may go.
 
         ``fields`` of the row, and what ``also(tx, job_id)`` writes, are kept with it.
         """
         room = self._room
-        signed, m = open_manifest(raw, room.me)
-        job_id = signed.digest.hex()
+        raw = seal(room.identity, m)
+        job_id = manifest_hash(raw).hex()
         job = new_job(job_id, m, executor, mine=True, terms=m.terms, now_us=room.clock.now_us())
         job = replace(job, **fields)
         papers = Paper("manifest", room.me, raw), *self._negotiator.sign_ahead(job, m)
         await room.records.add(job, papers, lambda tx: also(tx, job_id))
-        self._drive(job_id)
+        self._drive(job_id, m)
         return job
 
     async def cancel(self, job_id: str) -> None:
@@ -175,17 +176,17 @@ class Submitter:
 
     # --- one job -----------------------------------------------------------------------------------------------------
 
-    def _drive(self, job_id: str) -> None:
+    def _drive(self, job_id: str, m: Manifest | None = None) -> None:
         if job_id not in self._driving:
             self._driving.add(job_id)
-            self._room.spawn(self._run(job_id), "a submitted job", job_id)
+            self._room.spawn(self._run(job_id, m), "a submitted job", job_id)
 
-    async def _run(self, job_id: str) -> None:
+    async def _run(self, job_id: str, m: Manifest | None) -> None:
         """Sessions with the executor until there is a receipt, or a reason why there never will be."""
         room = self._room
         try:
             raw = await room.records.papers.raw(job_id, "manifest")
-            _, m = open_manifest(raw, room.me)
+            m = m or open_manifest(raw, room.me)[1]
             late = LATE_TRIES if room.records[job_id].final else 0
             self._contact[job_id] = room.clock.monotonic_us()
             wrong, pause = 0, room.timing.retry
