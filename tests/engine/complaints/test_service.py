@@ -91,6 +91,16 @@ async def test_a_witness_that_cannot_run_it_says_so_and_the_others_decide(full: 
     await full.judged("upheld")
 
 
+async def test_witnesses_with_another_sandbox_run_nothing_and_accuse_nobody(full: Trade) -> None:
+    job = await full.run_and_pay()
+    for node in full.witnesses:
+        object.__setattr__(node.jobs._room, "engine", "wasmtime 49 profile 1")
+    await full.payer.complaints.complain(job.job_id)
+    await full.judged("unjudgeable")
+    assert not any(node.sandbox.runs for node in full.witnesses)
+    assert not full.payer.blocked
+
+
 async def test_without_enough_that_can_run_it_nothing_follows(full: Trade) -> None:
     job = await full.run_and_pay()
     for node in full.witnesses[:2]:

@@ -337,7 +337,7 @@ class ComplaintService:
         claim = examine(raw)
         verdict: OutputVerdict | None = None
         runs, pause, woken = 0, RETRY_S, self._judging[case.id]
-        while verdict is None and runs < MAX_RUNS and not self._reruns.refuses(claim.manifest):
+        while verdict is None and runs < MAX_RUNS and not self._reruns.refuses(claim.manifest, claim.receipt):
             left = docket.judge_by(case) - self._clock.now_us()
             if left <= 0:
                 break

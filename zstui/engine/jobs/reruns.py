@@ -13,7 +13,7 @@ from zstui.engine.jobs import store
 from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.manifest import Manifest, can_execute
 from zstui.engine.jobs.model import Job
-from zstui.engine.jobs.receipt import Evidence
+from zstui.engine.jobs.receipt import Evidence, Receipt, incomparable
 from zstui.engine.jobs.room import Room
 from zstui.engine.jobs.witness import Witness
 from zstui.engine.store.database import Tx
@@ -65,10 +65,10 @@ class Reruns:
 
     # --- at a witness ------------------------------------------------------------------------------------------------
 
-    def refuses(self, m: Manifest) -> str:
-        """Why this node cannot run a job for others at all; "" if it can."""
+    def refuses(self, m: Manifest, r: Receipt) -> str:
+        """Why this node cannot run a job again for others at all, or not so that it can be compared; "" if it can."""
         offer = msgspec.structs.replace(self._room.offer(m.guild_id), price_per_second_nano=0, price_per_mib_nano=0)
-        return can_execute(m, offer)
+        return can_execute(m, offer) or incomparable(r, self._room.engine)
 
     def closed(self) -> str:
         """Why it runs none now; "" if it does."""
