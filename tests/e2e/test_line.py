@@ -64,6 +64,7 @@ def test_news_reach_the_other_end_of_a_line(line: tuple[str, str, str], tmp_path
         card = eventually("the card of the other end", lambda: heard(left, right.peer_id), 15)
         assert (card["state"], card["name"]) == ("offline", "right")
         assert card["heard_at"]
+        assert card["first_seen_at"] == card["last_seen_at"] == 0
         assert card["why"] == "heard of through other peers, never connected"
         assert card["capabilities"]["price_per_second_nano"] == 70_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -41,6 +42,11 @@ class PeerRecord(msgspec.Struct):
         """It has proven its key here at some time, or I gave it a name."""
         return self.address != "" or self.name != ""
 
+    @property
+    def first_met_us(self) -> int:
+        """0 if it never was: being talked of makes nobody an old acquaintance."""
+        return self.first_seen_us if self.met else 0
+
 
 def short_id(peer: PeerId) -> str:
     """Eight characters to tell peers apart by; also a prefix that ``PeerBook.resolve`` takes."""
@@ -55,6 +61,8 @@ class PeerBook:
         self._pinned = pinned
         self._records: dict[PeerId, PeerRecord] = {}
         self._cards: dict[PeerId, tuple[bytes, Card | None]] = {}
+        self._unmet: OrderedDict[PeerId, None] = OrderedDict()
+        """Heard of through others, the latest last; some of them may have been met since."""
 
     def __iter__(self) -> Iterator[PeerRecord]:
         return iter(tuple(self._records.values()))
@@ -89,23 +97,33 @@ class PeerBook:
         the one heard of longest ago gives way. Returns the peers forgotten for it."""
         known = self._records.get(peer)
         if known is not None:
-            if not known.met:
+            if peer in self._unmet and not known.met:
                 known.last_seen_us = now_us
+                self._unmet.move_to_end(peer)
             return []
-        strangers = [r for r in self._records.values() if not r.met and not self._pinned(r.peer_id)]
-        full = len(strangers) >= MAX_HEARD or len(self._records) >= self._limit
-        if full and not strangers:
+        full = len(self._records) >= self._limit
+        gone = self._longest_unmet() if full or len(self._unmet) >= MAX_HEARD else None
+        if gone is not None:
+            self._forget(gone)
+        elif full:
             return []
         self._records[peer] = PeerRecord(peer, first_seen_us=now_us, last_seen_us=now_us)
-        if not full:
-            return []
-        oldest = min(strangers, key=lambda r: r.last_seen_us)
-        self._forget(oldest.peer_id)
-        return [oldest.peer_id]
+        self._unmet[peer] = None
+        return [] if gone is None else [gone]
+
+    def _longest_unmet(self) -> PeerId | None:
+        """Of those only heard of; who was met meanwhile is none of them any more."""
+        while self._unmet:
+            peer, _ = self._unmet.popitem(last=False)
+            record = self._records.get(peer)
+            if record is not None and not record.met and not self._pinned(peer):
+                return peer
+        return None
 
     def _forget(self, peer: PeerId) -> None:
         del self._records[peer]
         self._cards.pop(peer, None)
+        self._unmet.pop(peer, None)
 
     def card_of(self, peer: PeerId) -> Card | None:
         record = self._records.get(peer)

@@ -41,8 +41,8 @@ class Roster:
         self._is_dialing = is_dialing
 
     def views(self) -> list[PeerView]:
-        """Every known peer: connected ones first, then the most recently seen."""
-        records = sorted(self._book, key=lambda r: (r.peer_id not in self._sessions, -r.last_seen_us))
+        """Every known peer: connected ones first, then the most recently seen, then those only heard of."""
+        records = sorted(self._book, key=lambda r: (r.peer_id not in self._sessions, not r.met, -r.last_seen_us))
         return [self._view(record) for record in records]
 
     def view(self, peer: PeerId) -> PeerView:
@@ -96,8 +96,9 @@ class Roster:
             rtt_ms=rtt[-1] if rtt else None,
             capabilities=capabilities(self._book.card_of(peer)),
             rtt_history_ms=rtt,
-            first_seen_at=record.first_seen_us // US,
-            last_seen_at=(self._clock.now_us() if session is not None else record.last_seen_us) // US,
+            first_seen_at=record.first_met_us // US,
+            last_seen_at=(self._clock.now_us() if session is not None else record.last_seen_us if record.met else 0)
+            // US,
             agent=record.agent,
             why=why,
             heard_at=record.heard_us // US or None,

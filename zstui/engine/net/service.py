@@ -284,9 +284,9 @@ class NetService:
         self._bus.publish(CardChanged())
 
     def first_seen_at(self, peer: PeerId) -> int:
-        """Unix seconds; 0 for a peer that is not known."""
+        """Unix seconds; 0 for a peer that was never met."""
         record = self._book.get(peer)
-        return 0 if record is None else record.first_seen_us // US
+        return 0 if record is None else record.first_met_us // US
 
     def views(self) -> list[PeerView]:
         """Every known peer: connected ones first, then the most recently seen."""

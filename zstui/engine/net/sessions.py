@@ -117,8 +117,11 @@ class Sessions(dict[PeerId, Session]):
         session = Session(connection, self._measured)
         self[session.peer] = session
         record = self._directory.remember(session.peer)
+        now_us = self._clock.now_us()
+        if not record.met:
+            record.first_seen_us = now_us
         record.address = str(session.address)
-        record.last_seen_us = self._clock.now_us()
+        record.last_seen_us = now_us
         record.why = ""
         session.task = self._tasks.spawn(self._run(session), "session")
         return session

@@ -49,6 +49,7 @@ class PeerView(View, frozen=True, kw_only=True):
     rtt_history_ms: tuple[float, ...] = ()
     """Up to 12 latest round trips, oldest first."""
     first_seen_at: int = 0
+    """This and the next are 0 for a peer that was never met, only heard of."""
     last_seen_at: int = 0
     agent: str = ""
     why: str = ""
