@@ -39,7 +39,8 @@ class GuildsPane(Pane[GuildView]):
         "A guild is a private group that ends by itself after its time to live. Members share an encryption key and "
         "trust each other with jobs: a job is always sent within a guild. The creator, and the officers it names, invite, "
         "admit and remove members; while the creator is away an officer keeps the guild. Whoever leaves or is removed reads "
-        "nothing that is written later. News says who asks to be let in (w answers) and what was said (m)."
+        "nothing that is written later. Public guilds anywhere in the network are listed as seen. News "
+        "says who asks to be let in (w answers) and what was said (m)."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="guilds.new", tooltip="Create a guild"),

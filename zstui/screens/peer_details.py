@@ -125,12 +125,10 @@ def _standing(peer: PeerView, width: int) -> list[Line]:
 def hearsay(heard: HeardView) -> str:
     """What others say of a peer, and whether their word counts."""
     if not heard.issuers:
-        return f"{_peers(heard.uncounted)} speak of it, but no good work that you know leads to them"
-    return f"{_peers(heard.issuers)} say: {heard.done} jobs done, {heard.failed} failed"
-
-
-def _peers(count: int) -> str:
-    return "1 peer" if count == 1 else f"{count} peers"
+        who = "1 peer that says something" if heard.uncounted == 1 else f"{heard.uncounted} peers that say something"
+        return f"no good work that you know leads to the {who}"
+    who = "1 peer says" if heard.issuers == 1 else f"{heard.issuers} peers say"
+    return f"{who}: {heard.done} jobs done, {heard.failed} failed"
 
 
 def _offer(offer: CapabilitiesView, width: int) -> list[Line]:

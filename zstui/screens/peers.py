@@ -50,7 +50,8 @@ class PeersPane(Pane[PeerView]):
     AREA = "peers"
     SORT = "State"
     HELP = (
-        "Machines that this node found on the local network or was told about. Each proves its key when it connects. "
+        "Machines that this node found on the local network or was told about. Each proves its key when it connects. Of some "
+        "it has only heard through others: what they offer is signed by them, and what is said of them by who says it. "
         "LAN, direct and relay say how packets travel; RTT is the time to the peer and back. Enter tells why that path, "
         "and what was learned of others; f tells how this node is reached and what the hash table and the relays do."
     )

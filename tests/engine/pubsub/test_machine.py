@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.gossip_sim import TOPIC, identity, judge
 from zstui.engine.clock import US
-from zstui.engine.pubsub.messages import PROTOCOLS, IHave, Message, Prune, Rpc, encode, read, sign
-from zstui.engine.pubsub.model import Params
+from zstui.engine.pubsub.messages import PROTOCOLS, IHave, Prune, Rpc, encode, read, sign
+from zstui.engine.pubsub.model import Message, Params
 from zstui.engine.pubsub.router import Router
 
 PEERS = [identity(number).peer_id for number in range(2, 18)]
