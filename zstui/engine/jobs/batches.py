@@ -125,8 +125,8 @@ class Batches:
         batch = self[batch_id]
         if batch.state != "running":
             raise BadInput(f"The batch has ended already: it is {batch.state}.")
-        waiting = [i for i in self._items[batch_id] if i.state == "waiting"]
         await self._set(batch_id, state="cancelled", why="Cancelled by you.")
+        waiting = [i for i in self._items[batch_id] if i.state == "waiting"]  # from now on none is begun
         await self._keep(batch_id, *(replace(i, state="cancelled") for i in waiting))
         self._news.setdefault(batch_id, Signal()).fire()
         with suppress(TimeoutError):
@@ -210,7 +210,7 @@ class Batches:
             if state != "running":
                 await self._stop_begun(batch_id)
             again = await self._take_in(batch_id)
-            if state == "running":
+            if self._batches[batch_id].state == "running":
                 again |= await self._begin_more(batch_id)
             if all(i.state not in ("waiting", "begun") for i in items):
                 await self._end(batch_id)

@@ -17,6 +17,7 @@ import jsonschema_rs
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 CPU_S = 5
 MEMORY = 1 << 30
+NO_REGEX = "is no regular expression that takes linear time: without look-around and back-references"
 MOST = 200
 """Characters of a reason."""
 
@@ -68,7 +69,7 @@ def _why(error: Exception) -> str:
     if "Retrieval is disabled" in message:
         message = "it refers to a schema outside of itself: " + message.partition("cannot fetch ")[2]
     elif message.endswith('is not a "regex"'):
-        message += " that takes no more than linear time: no look-around, no back-references"
+        message = message.removesuffix('is not a "regex"') + NO_REGEX
     if len(message) > MOST:  # it begins with the value
         message = f"{message[:40]} ... {message[45 - MOST :]}"
     return f"{path[:MOST]}: {message}" if path else message
