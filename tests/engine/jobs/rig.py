@@ -135,17 +135,20 @@ class Guest:
         exit_code: int | None = 0,
         duration_us: int = 3_000,
         memory_bytes: int = 1 << 20,
+        live_memory: tuple[int, ...] = (),
         gas: int = 4242,
         hold: asyncio.Event | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> None:
-        """``files`` is what it leaves in /out; the one named "echo" holds what it read at /in."""
+        """``files`` is what it leaves in /out; the one named "echo" holds what it read at /in. ``live_memory`` is what it says
+        when it is asked while it runs, one answer after the other."""
         self.printed = printed
         self.status = status
         self.fault = fault
         self.exit_code = exit_code
         self.duration_us = duration_us
         self.memory_bytes = memory_bytes
+        self.live_memory = list(live_memory)
         self.gas = gas
         self.hold = hold
         self.files = files or {}
@@ -175,9 +178,11 @@ class SandboxDouble:
         control: RunControl | None = None,
     ) -> RunResult:
         self.runs.append(execution)
-        self.controls.append(control or RunControl())
-        self.controls[-1].attach(lambda paused: None)
         guest = self.guests.get(execution.module, Guest())
+        self.controls.append(own := control or RunControl())
+        own.attach(
+            lambda paused: None, lambda: own.told_memory(guest.live_memory.pop(0)) if guest.live_memory else None
+        )
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         stopped = False

@@ -165,6 +165,24 @@ async def test_a_long_job_is_paid_slice_by_slice_and_the_receipt_asks_for_the_re
     await until(lambda: [o.success for o in alice.outcomes] == [True])
 
 
+async def test_notes_bill_the_memory_that_the_run_is_known_to_have(world: World) -> None:
+    alice, bob, run = await pair(world, price_per_mib_nano=1_000_000)
+    purse = Purse(alice, bob)
+    memory = (3 << 20, 5 << 20, 4 << 20)
+    bob.sandbox.guests[wasm("long")] = Guest(hold=run._hold, memory_bytes=2 << 20, live_memory=memory)
+    await run.begin()
+    await until(lambda: len(purse.asked) >= 3)
+    view = await run.end()
+    kept = await bob.db.read(
+        lambda tx: tx.execute("SELECT raw FROM job_note WHERE job_id = ? ORDER BY no", (run.id,)).fetchall()
+    )
+    billed = [open_envelope(raw).decode(DebitNote) for (raw,) in kept]
+    assert [n.memory_bytes for n in billed[:3]] == [3 << 20, 5 << 20, 5 << 20], "the most so far"
+    assert [n.total_due_u - n.active_us for n in billed[:2]] == [3_000, 5_000]
+    await until(lambda: run.here.paid == run.there.paid == "paid")
+    assert purse.spent_u == view.cost_u == billed[-1].total_due_u, "the receipt bills no less than the notes did"
+
+
 async def test_a_short_job_is_settled_by_its_receipt_alone(world: World) -> None:
     alice, bob, _ = await pair(world, note_ms=60_000)
     purse = Purse(alice, bob)

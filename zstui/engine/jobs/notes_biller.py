@@ -40,6 +40,8 @@ class Biller:
         self.open_note: Note | None = None
         self.noted_us = 0
         """Active time of the latest note: the receipt bills no less."""
+        self.noted_bytes = 0
+        """Memory of the latest note: the same holds for it."""
         self._noted_u = 0
         self._asked = False
         self._refused = ""
@@ -52,7 +54,8 @@ class Biller:
 
     def metered(self) -> Metered:
         active_us = self.meter.active_us()
-        return Metered(active_us, self._due_u(active_us), self.meter.paused, self._why() if self.meter.paused else "")
+        due_u = amount_due(self._m, self._a, "none", active_us, self.noted_bytes).total_u
+        return Metered(active_us, due_u, self.meter.paused, self._why() if self.meter.paused else "")
 
     async def bill(self) -> Ended | None:
         """Until cancelled, or until a note stays unpaid: then how the run has to end."""
@@ -98,22 +101,23 @@ class Biller:
         """Sleep until the next slice is due: by the clock, or because half of what may be unpaid is."""
         await self.meter.began.wait()
         job = self._room.records[self._job_id]
-        half_us = time_until_u(self._m, self._a, job.paid_u + self._a.exposure_max_u // 2, 0)
+        half_us = time_until_u(self._m, self._a, job.paid_u + self._a.exposure_max_u // 2, self.noted_bytes)
         due_us = min(self.noted_us + self._a.note_ms * 1000, half_us)
-        least_us = time_until_u(self._m, self._a, self._noted_u + 1, 0) + 1
+        least_us = time_until_u(self._m, self._a, self._noted_u + 1, self.noted_bytes) + 1
         await asyncio.sleep(max(0, max(due_us, least_us) - self.meter.active_us()) / US)
 
     async def _issue(self) -> Note:
         room, job_id = self._room, self._job_id
         last = await room.db.read(lambda tx: notes_store.last(tx, job_id))
+        memory_bytes = min(await self.meter.measure(), self._m.resources.memory_bytes)
         active_us = min(self.meter.active_us(), self._m.resources.timeout_us)
         body = DebitNote(
             agreement=self._agreement,
             no=1 if last is None else last.no + 1,
             prev=self._agreement if last is None else bytes.fromhex(last.note_id),
-            total_due_u=self._due_u(active_us),
+            total_due_u=amount_due(self._m, self._a, "none", active_us, memory_bytes).total_u,
             active_us=active_us,
-            memory_bytes=0,
+            memory_bytes=memory_bytes,
         )
         raw = seal(room.identity, body)
         note = Note(
@@ -125,7 +129,7 @@ class Biller:
             at_us=room.clock.now_us(),
         )
         await room.db.write(lambda tx: notes_store.add(tx, note))
-        self.noted_us, self._noted_u = active_us, body.total_due_u
+        self.noted_us, self.noted_bytes, self._noted_u = active_us, memory_bytes, body.total_due_u
         self._asked, self._refused, self.open_note = False, "", note
         room.records.touch(job_id)
         return note
@@ -168,9 +172,6 @@ class Biller:
         left_s = max(0, self._until_us - self._room.clock.monotonic_us()) / US
         who = self._room.name_of(job.submitter)
         return f"paused: {who} must pay {format_amount(self._noted_u - job.paid_u)} within {left_s:.0f} s, or it is stopped"
-
-    def _due_u(self, active_us: int) -> int:
-        return amount_due(self._m, self._a, "none", active_us, 0).total_u
 
 
 async def biller_of(room: Room, job_id: str, m: Manifest) -> Biller:

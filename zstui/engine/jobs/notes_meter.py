@@ -1,13 +1,17 @@
-"""How long a run has really run: its control in the sandbox, which also counts."""
+"""How long a run has really run, and how much memory it has: its control in the sandbox, which also counts."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import msgspec
 
 from zstui.engine.jobs.sandbox.control import RunControl
+
+MEASURE_S = 0.1
+"""How long a run that is asked for its memory may take to answer."""
 
 
 class Metered(msgspec.Struct, frozen=True):
@@ -28,18 +32,32 @@ class Meter(RunControl):
         super().__init__()
         self._now = monotonic_us
         self.began = asyncio.Event()
+        self._measured = asyncio.Event()
         self._began_us: int | None = None
         self._ended_us: int | None = None
         self._held_since_us: int | None = None
         self._held_us = 0
 
-    def attach(self, on_change: Callable[[bool], None] | None) -> None:
+    async def measure(self) -> int:
+        """The most memory that the run is known to have had; asks for it, unless it is held still."""
+        self._measured.clear()
+        if not self.paused and self.ask_memory():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MEASURE_S):
+                    await self._measured.wait()
+        return self.memory_bytes
+
+    def told_memory(self, memory_bytes: int) -> None:
+        super().told_memory(memory_bytes)
+        self._measured.set()
+
+    def attach(self, on_change: Callable[[bool], None] | None, ask_memory: Callable[[], None] | None = None) -> None:
         if on_change is not None and self._began_us is None:
             self._began_us = self._now()
             self.began.set()
         elif on_change is None:
             self._ended_us = self._now()
-        super().attach(on_change)
+        super().attach(on_change, ask_memory)
 
     def pause(self) -> None:
         super().pause()

@@ -259,7 +259,11 @@ class Runs:
         now = room.clock.now_us()
         m = live.manifest
         if live.biller is not None and how.fault in ("none", "payer"):
-            how = replace(how, active_us=max(how.active_us, live.biller.noted_us))
+            how = replace(
+                how,
+                active_us=max(how.active_us, live.biller.noted_us),
+                memory_bytes=max(how.memory_bytes, live.biller.noted_bytes),
+            )
         receipt = Receipt(
             agreement=bytes.fromhex(job.agreement_id),
             manifest=bytes.fromhex(job_id),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.engine.jobs.sandbox.support import Recorder, alive, compile_bomb, sample
+from tests.engine.jobs.sandbox.support import Recorder, alive, compile_bomb, sample, wat
 from zstui.engine.errors import JobError
 from zstui.engine.jobs.sandbox.control import RunControl
 from zstui.engine.jobs.sandbox.model import Execution, Limits, RunResult
@@ -28,6 +28,14 @@ SAYS_HI_THEN_LOOPS = """
     (func (export "_start")
       (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 2))
       (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (loop br 0))"""
+
+GROWS_THEN_LOOPS = """
+    (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+      (drop (memory.grow (i32.const 3)))
+      (drop (call $yield))
       (loop br 0))"""
 
 
@@ -125,6 +133,23 @@ async def test_a_run_that_begins_paused_does_nothing_until_it_is_resumed(one: Sa
     result = await task
     assert result.status == "success"
     assert result.duration_us < 500_000
+
+
+async def test_a_run_tells_its_memory_while_it_goes_on(one: Sandbox) -> None:
+    control, stop = RunControl(), asyncio.Event()
+    assert not control.ask_memory(), "there is no run yet"
+    execution = Execution(module=wat(GROWS_THEN_LOOPS))
+    task = asyncio.create_task(
+        one.run(execution, on_output=lambda *_: None, on_progress=lambda _: None, stop=stop, control=control)
+    )
+    async with asyncio.timeout(5):
+        while control.memory_bytes != 4 << 16:
+            assert control.ask_memory() or not control.memory_bytes
+            await asyncio.sleep(0.01)
+    stop.set()
+    result = await task
+    assert (result.status, result.memory_bytes) == ("cancelled", 4 << 16)
+    assert not control.ask_memory()
 
 
 async def test_a_paused_run_can_be_cancelled(one: Sandbox) -> None:

@@ -30,6 +30,12 @@ class GuestMemory:
     def begin(self, store: wasmtime.Store | None) -> None:
         self._context = ctypes.cast(store._context(), ctypes.c_void_p).value if store else None
         self._memory = None
+        self._base = self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes, as of the guest's last call; 0 before the first."""
+        return self._size
 
     def enter(self, caller: Any) -> None:
         """``caller`` is what wasmtime hands to an import. A run has one instance, so its memory is looked up once."""

@@ -15,7 +15,8 @@ from zstui.engine.jobs.sandbox.model import Limits, Signature, StreamName
 HEADER = struct.Struct(">I")
 STOP = struct.Struct(">Q")
 """All that the engine says on a worker's second socket: the number of a job. That one and all before it, begun or not, are to
-end now, and answer with Done."""
+end now, and answer with Done; with ``ASK`` added it is to tell its memory instead."""
+ASK = 1 << 63
 MAX_FROM_WORKER = 1 << 20
 MAX_FROM_COMPILER = 512 << 20
 OUTPUT_CHUNK = 64 << 10
@@ -93,6 +94,13 @@ class Progress(_Message, frozen=True):
     thousandths: int
 
 
+class Memory(_Message, frozen=True):
+    """How much linear memory the guest had when it last called the host: the answer to ``ASK``."""
+
+    job: int
+    memory_bytes: int
+
+
 class Left(_Message, frozen=True):
     """A piece of a file that the guest left in the directory ``mount`` of ``Run.mounts``; a file's pieces come in order, and
     all before Done."""
@@ -134,7 +142,7 @@ class Rejected(_Message, frozen=True):
 
 
 ToChild = Load | Run | Compile
-FromChild = Ready | NotLoaded | Output | Progress | Left | Done | Compiled | Rejected
+FromChild = Ready | NotLoaded | Output | Progress | Memory | Left | Done | Compiled | Rejected
 
 _encoder = msgspec.msgpack.Encoder()
 to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)

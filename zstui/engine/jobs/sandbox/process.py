@@ -18,6 +18,7 @@ import msgspec
 import zstui
 from zstui.engine.errors import JobError
 from zstui.engine.jobs.sandbox.messages import (
+    ASK,
     HEADER,
     MAX_FROM_COMPILER,
     MAX_FROM_WORKER,
@@ -121,9 +122,16 @@ class Child(asyncio.Protocol):
 
     def stop(self, job: int) -> None:
         """Tell a worker to end that job, and all before it, ahead of whatever else it was sent."""
+        self._tell(job)
+
+    def ask_memory(self, job: int) -> None:
+        """Have a worker tell how much memory that job has."""
+        self._tell(job | ASK)
+
+    def _tell(self, number: int) -> None:
         if not self.lost:
             with contextlib.suppress(OSError):
-                self._stops.send(STOP.pack(job))
+                self._stops.send(STOP.pack(number))
 
     def suspend(self, suspended: bool) -> None:
         """SIGSTOP or SIGCONT. Idempotent."""

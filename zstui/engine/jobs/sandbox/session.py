@@ -18,7 +18,7 @@ from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.sandbox.artifacts import Artifact
 from zstui.engine.jobs.sandbox.control import RunControl
 from zstui.engine.jobs.sandbox.hostfiles import Collected
-from zstui.engine.jobs.sandbox.messages import Done, FromChild, Left, Load, NotLoaded, Output, Progress, Run
+from zstui.engine.jobs.sandbox.messages import Done, FromChild, Left, Load, Memory, NotLoaded, Output, Progress, Run
 from zstui.engine.jobs.sandbox.model import RunFault, RunResult, RunStatus
 from zstui.engine.jobs.sandbox.process import Child
 
@@ -238,7 +238,10 @@ class Worker:
             self._arm(job)
         control = job.attempt.control
         if control:
-            control.attach(lambda paused: self._pause(job) if paused else self._resume(job))
+            control.attach(
+                lambda paused: self._pause(job) if paused else self._resume(job),
+                lambda: self._child.ask_memory(job.number),
+            )
             if control.paused:
                 self._pause(job)
 
@@ -307,7 +310,7 @@ class Worker:
             self._loaded.pop(message.handle, None)
             if message.handle == job.handle:
                 self._finish(job, Unloadable(clean_text(message.reason, 200)))
-        elif not isinstance(message, Output | Progress | Left | Done) or message.job != job.number:
+        elif not isinstance(message, Output | Progress | Memory | Left | Done) or message.job != job.number:
             return
         elif isinstance(message, Output):
             self._take_output(job, message)
@@ -315,6 +318,10 @@ class Worker:
             self._take_file(job, message)
         elif isinstance(message, Progress):
             self._tell(job, job.attempt.on_progress, min(max(message.thousandths, 0), 1000) / 1000)
+        elif isinstance(message, Memory):
+            if job.attempt.control:
+                limit = job.attempt.run.limits.memory_bytes
+                job.attempt.control.told_memory(min(max(message.memory_bytes, 0), limit))
         else:
             job.attempt.collected.end()
             self._finish(job, message)

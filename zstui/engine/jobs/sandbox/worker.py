@@ -26,11 +26,13 @@ from zstui.engine.jobs.sandbox.files import Files
 from zstui.engine.jobs.sandbox.hostcalls import Host
 from zstui.engine.jobs.sandbox.imports import Imports
 from zstui.engine.jobs.sandbox.messages import (
+    ASK,
     OUTPUT_CHUNK,
     STOP,
     Done,
     Left,
     Load,
+    Memory,
     NotLoaded,
     Output,
     Progress,
@@ -186,11 +188,21 @@ class Worker:
         if not data:
             os._exit(0)
         for (job,) in STOP.iter_unpack(data):
+            if job & ASK:
+                self._tell_memory(job & ~ASK)
+                continue
             with self._lock:
                 self._stopped = max(self._stopped, job)
                 if self._current <= job and self._running:
                     self._host.stopped = True
                     self._running.increment_epoch()
+
+    def _tell_memory(self, job: int) -> None:
+        """Nothing where that job does not run. The size is the one of the guest's last call: only its own thread may look."""
+        with self._lock:
+            memory_bytes = self._host.memory.size if self._running and self._current == job else None
+        if memory_bytes is not None:
+            self._channel.send(Memory(job, memory_bytes))
 
     # --- in the runner thread
 
