@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of processes start in the tests; without bytecode on disk each would compile the whole program again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo install test test-interop check unit mutants clean
+.PHONY: demo install test test-interop check unit mutants fuzz clean
 
 install: $(STAMP)
 
@@ -34,6 +34,12 @@ test-interop: $(STAMP)
 mutants: $(STAMP)
 	$(BIN)/python -m tests.support.mutants
 
+# Every decoder of bytes that a stranger may have chosen, SECONDS each, guided by coverage.
+SECONDS ?= 20
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[fuzz]"
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) zstui/prerequisites.py
 	@$(PYTHON) -m venv $(VENV)
@@ -41,4 +47,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .interop
+	rm -rf $(VENV) .interop .fuzz

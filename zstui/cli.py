@@ -153,12 +153,13 @@ def _write_statement(args: argparse.Namespace, statement: StatementView) -> int:
 
 
 async def _verify(args: argparse.Namespace) -> int:
+    from zstui.engine.evidence_file import parse
     from zstui.engine.verification import verify_document
 
     try:
-        content = msgspec.json.decode(args.file.read_bytes())
-    except (OSError, msgspec.MsgspecError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        content = parse(args.file.read_bytes())
+    except (OSError, BadInput) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         return _fail(BadInput(f"Cannot read {clean_text(str(args.file), 200)}: {reason}."), 1)
     checks = verify_document(content)
     good = bool(checks) and all(check.ok for check in checks)

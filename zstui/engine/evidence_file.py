@@ -11,6 +11,15 @@ import msgspec
 from zstui.engine.errors import BadInput
 
 
+def parse(data: bytes) -> object:
+    """The JSON in a file that a stranger may have written. Raises BadInput."""
+    try:
+        content: object = msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        raise BadInput("it is not JSON") from None
+    return content
+
+
 def documents_of(content: Mapping[str, object]) -> tuple[bytes, ...]:
     """The documents of a proof or evidence file. Raises BadInput."""
     found = content.get("documents")
@@ -25,7 +34,7 @@ def documents_of(content: Mapping[str, object]) -> tuple[bytes, ...]:
 def documents_in(path: Path) -> tuple[bytes, ...]:
     """Those of a JSON file. Raises BadInput."""
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-    except (OSError, msgspec.MsgspecError) as error:
+        content = parse(path.read_bytes())
+    except (OSError, BadInput) as error:
         raise BadInput(f"Cannot read documents from {path}: {error}.") from error
-    return documents_of(content)
+    return documents_of(content if isinstance(content, dict) else {})

@@ -19,18 +19,22 @@ KINDS: Mapping[str, Callable[[dict[str, Any]], Sequence[CheckView]]] = {
 """By the field that names the kind and its version; a file without any is a receipt."""
 
 
-def verify_document(content: object) -> list[CheckView]:
+_DEEPEST = 4
+"""A list of files, each with the document in it, is three."""
+
+
+def verify_document(content: object, depth: int = 0) -> list[CheckView]:
     """Checks of a decoded JSON document, or of the one in its ``file``; a list of documents is verified one by one.
 
     Never raises on bad content.
     """
-    if isinstance(content, list):
-        return [check for one in content for check in verify_document(one)]
+    if isinstance(content, list) and depth < _DEEPEST:
+        return [check for one in content for check in verify_document(one, depth + 1)]
     if not isinstance(content, dict):
         return [CheckView(name="file", ok=False, detail="not a receipt, a statement, a verdict or a proof of fraud")]
     for field, verify in KINDS.items():
         if field in content:
             return list(verify(content))
-    if isinstance(content.get("file"), dict):
-        return verify_document(content["file"])
+    if isinstance(content.get("file"), dict) and depth < _DEEPEST:
+        return verify_document(content["file"], depth + 1)
     return list(verify_bundle(content))

@@ -216,13 +216,13 @@ class _Reader:
         header = self._exactly(file, int.from_bytes(start[-2:], "big"))
         try:
             return start + header, msgspec.msgpack.decode(header, type=_Header)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BackupError(f"{self._path} is damaged.") from error
 
     def _manifest(self, data: bytes) -> Manifest:
         try:
             return msgspec.msgpack.decode(data, type=Manifest)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BackupError(f"{self._path} holds what this zstui does not understand; update zstui.") from error
 
     def _exactly(self, file: BinaryIO, length: int) -> bytes:

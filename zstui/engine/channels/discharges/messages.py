@@ -48,5 +48,5 @@ def decode_answer(frame: bytes) -> Answer:
     """Raises ProtocolError."""
     try:
         return msgspec.msgpack.decode(frame, type=Answer)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"A malformed answer to a discharge: {error}.") from error

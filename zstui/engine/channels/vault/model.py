@@ -94,7 +94,7 @@ def unseal(secret: bytes, version: int, raw: bytes) -> Deposit:
         unpack = zlib.decompressobj()
         plain = unpack.decompress(Aead(secret).decrypt(raw, _context(version)), _MAX_PLAIN)
         deposit = msgspec.msgpack.decode(plain, type=Deposit)
-    except (CryptoError, ValueError, zlib.error, msgspec.MsgspecError) as error:
+    except (CryptoError, ValueError, RecursionError, zlib.error, msgspec.MsgspecError) as error:
         raise ProtocolError("A peer gave back something else than what it was given to keep.") from error
     if deposit.version != version:
         raise ProtocolError("A peer gave back another version than it says.")
