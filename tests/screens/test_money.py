@@ -145,7 +145,7 @@ async def test_a_filed_dispute_names_who_acts_by_when_the_witnesses_and_the_verd
         s.app.push_screen(CasesScreen(s.bridge))
         await s.pilot.pause(0.2)
         assert "mine     south" in s.text()
-        await s.press("down", "enter")
+        await s.press("enter")
         await s.pilot.pause(0.2)
         assert "DISPUTE with south: filed" in s.text()
 

@@ -13,7 +13,7 @@ from zstui.engine.errors import ZsError
 from zstui.engine.money import MICRO, format_amount
 from zstui.engine.views import BalancesView, ChannelView
 from zstui.screens.channel_dialogs import at_risk
-from zstui.screens.dispute_text import WITNESS, acts, cost_of, when
+from zstui.screens.dispute_text import WITNESS, acts, cost_of, output_disputes, when
 from zstui.screens.widgets.lines import field, heading, mixed
 from zstui.screens.widgets.text import (
     Line,
@@ -30,6 +30,8 @@ from zstui.screens.widgets.text import (
 STATES = {"opening": "info", "active": "ok", "closing": "warn", "closed": "muted", "disputed": "error"}
 REASONS = {"cooperative": "both sides signed the final balance", "void": "it never came to be open"}
 DRIVERS = {"ledger": "in the ledger between you", "manual": "paid outside; both sign that it was"}
+OUTPUTS = 3
+"""Disputes about outputs that are listed."""
 PLOT_ROWS = 6
 KEPT = 32
 """Channels whose history is remembered."""
@@ -153,10 +155,16 @@ def _balance(channel: ChannelView, width: int) -> list[Line]:
 
 
 def _dispute(channel: ChannelView, bridge: Bridge, width: int) -> list[Line]:
+    lines: list[Line] = []
+    for output in output_disputes(bridge, channel.channel_id)[:OUTPUTS]:
+        text = f"{output.state}; {acts(output)}" if output.must_act else output.state
+        lines += field(
+            "Output", f"of {plain(output.module)} disputed: {text}", "warn" if output.must_act else "", width
+        )
     view = bridge.disputes.get(channel.channel_id)
     if view is None:
-        return []
-    lines = heading(f"Dispute: {view.state}", width)
+        return lines
+    lines += heading(f"Dispute: {view.state}", width)
     lines += field("", view.text, "", width, 0)
     if view.state in ("filed", "deciding", "own record"):
         lines += field("Must act", acts(view), "warn", width)

@@ -11,6 +11,7 @@ from zstui.engine.views import ChannelView
 from zstui.screens.channel_details import STATES, History, channel_details, reason, share
 from zstui.screens.channel_dialogs import CloseChannelScreen, OpenChannelScreen, at_risk
 from zstui.screens.dispute_dialogs import CasesScreen, DisputeScreen
+from zstui.screens.dispute_text import about, acts, output_disputes
 from zstui.screens.keeping import StatementScreen, backup_notice
 from zstui.screens.ledger import LedgerScreen
 from zstui.screens.pane import Pane
@@ -124,6 +125,9 @@ class ChannelsPane(Pane[ChannelView]):
     def note(self, record: ChannelView) -> tuple[str, str]:
         if record.action:
             return (record.action, "error" if record.state == "disputed" else "warn")
+        for dispute in output_disputes(self.bridge, record.channel_id):
+            if dispute.must_act:
+                return (f"{plain(about(dispute)).capitalize()}: {acts(dispute)} (w).", "warn")
         peer = self.bridge.peers.get(record.peer_id)
         if record.state == "active" and peer is not None and peer.state != "online":
             return (f"{record.peer_name} is {peer.state}: payments are kept and sent when it is back.", "warn")

@@ -246,8 +246,8 @@ class CasesScreen(Dialog[None]):
         cases.add_options([Option(_case(v), v.key) for v in views])
         if not views:
             cases.add_option(Option("none", disabled=True))
-        elif at is not None:
-            cases.highlighted = min(at, len(views) - 1)
+        else:
+            cases.highlighted = min(at or 0, len(views) - 1)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         if event.option_id:

@@ -60,3 +60,9 @@ def about(view: DisputeView) -> str:
 def dispute_of(bridge: Bridge, job_id: str) -> DisputeView | None:
     """The dispute about a job's output, if there is one."""
     return next((view for view in bridge.disputes.values() if view.job_id == job_id), None)
+
+
+def output_disputes(bridge: Bridge, channel_id: str) -> list[DisputeView]:
+    """Those about outputs that were paid on this channel, the latest first."""
+    found = [v for v in bridge.disputes.values() if v.kind == "output" and v.channel_id == channel_id]
+    return sorted(found, key=lambda v: (not v.must_act, -v.filed_at))

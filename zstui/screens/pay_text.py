@@ -84,10 +84,13 @@ def fields(v: ApprovalView) -> Fields:
     )
     why = "Blocked" if v.urgency == "blocked" else "Why ask"
     to = f"  {long_key(v.peer_id)}  ({known}first seen {ago(v.peer_first_seen_at)})"
+    ran = f"{outcome}  ran {length}  used {memory}{fault}"
+    if v.kind == "refund" and not v.duration_us:
+        ran = "its output is wrong, as its witnesses found"
     return (
         ("To", Content.assemble((name, "bold"), to)),
         ("Guild", guild),
-        ("For", f"job {short_id(v.job_id)}  {safe(v.module, 32)}  {outcome}  ran {length}  used {memory}{fault}"),
+        ("For", f"job {short_id(v.job_id)}  {safe(v.module, 32)}  {ran}"),
         *_slice(v, name),
         ("Price", price),
         ("Receipt", _checks(v)),

@@ -138,12 +138,15 @@ class Presenter:
             case "unresolved":
                 return "The witnesses did not agree in time, so nothing follows."
             case "refunded":
-                back = "You have got back" if case.seat == "payer" else f"{executor} has returned"
+                back = {"payer": "You have got back", "executor": "You have returned"}.get(
+                    case.seat, f"{executor} has returned"
+                )
                 return f"The output was wrong. {back} {refund}."
             case "unpaid":
                 return (
-                    f"The output was wrong, and {refund} was not returned in time. {executor} gets no jobs of "
-                    f"{self._guild(case.guild_id)} from whoever holds this against it. Paying late is still possible."
+                    f"The output was wrong, and {refund} was not returned in time. "
+                    f"{'You get' if case.seat == 'executor' else f'{executor} gets'} no jobs of {self._guild(case.guild_id)} "
+                    "from whoever holds it against the executor. Paying late is still possible."
                 )
             case _:
                 return (

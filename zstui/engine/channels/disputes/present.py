@@ -296,7 +296,7 @@ def channel_view(channel: Channel, me: PeerId, names: Names, now_us: int) -> Dis
     c, other = channel, names(channel.peer)
     disputed = c.state is State.DISPUTED
     ends = resolved_at(c) if disputed else None
-    text = "This channel is not disputed."
+    text = "This channel is not disputed. What a job on it returned is disputed at the job (3, then D)."
     if disputed:
         text = (
             f"No witnesses were named at the opening. Unless {other} signs the closing before {clock_time(ends or 0, now_us)}, "
