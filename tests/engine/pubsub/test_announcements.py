@@ -13,10 +13,11 @@ from zstui.engine.bus import Bus
 from zstui.engine.errors import NetError, ProtocolError
 from zstui.engine.events import CardChanged
 from zstui.engine.identity.keys import Identity, PeerId
+from zstui.engine.net.link import Stream
 from zstui.engine.net.memory import MemoryHub
 from zstui.engine.pubsub.announcements import BURST, PER_S, Announcements, Subject, topic_name
-from zstui.engine.pubsub.messages import GOSSIPSUB_11, Rpc, encode, sign
-from zstui.engine.pubsub.service import MAX_WAITING, _Outbox
+from zstui.engine.pubsub.messages import GOSSIPSUB_11, Rpc, encode, read, sign
+from zstui.engine.pubsub.service import MAX_WAITING, READ_BURST, READ_PER_S, REPEATS, _Outbox
 
 TOPIC = topic_name("lab", "cards")
 
@@ -229,6 +230,53 @@ async def test_who_sends_garbage_is_soon_not_heard(world: World) -> None:
     await asyncio.sleep(1)
     assert attacker.id not in victim.heard
     await attacker.network.stop()
+
+
+@virtually
+async def test_a_flood_of_bytes_is_read_slowly(world: World) -> None:
+    (victim,) = await world.line(1)
+    attacker = Node(world.hub, 99, world.clock)
+    attacker.network.handle(GOSSIPSUB_11, _swallow)
+    stream = await attacker.network.open(victim.id, GOSSIPSUB_11)
+    frame = encode(Rpc(subscriptions=((True, "x" * 100),) * 600))[0]
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        while True:
+            await stream.send(frame)
+            sent += len(frame)
+
+    flooding = asyncio.create_task(flood())
+    before = world.clock.monotonic_us()
+    await asyncio.sleep(60)
+    flooding.cancel()
+    stream.reset()
+    seconds = (world.clock.monotonic_us() - before) / 1e6
+    assert sent <= READ_BURST + READ_PER_S * seconds + 1100 * len(frame), "what is read, and what waits in the stream"
+    await attacker.network.stop()
+
+
+@virtually
+async def test_who_subscribes_again_and_again_is_told_a_few_times_only(world: World) -> None:
+    nodes = await world.line(2)
+    await asyncio.sleep(5)
+    greedy = Node(world.hub, 99, world.clock)
+    got: list[bytes] = []
+
+    async def listen(stream: Stream) -> None:
+        while True:
+            got.extend(message.data for message in read(await stream.receive(None)).messages)
+
+    greedy.network.handle(GOSSIPSUB_11, listen)
+    stream = await greedy.network.open(nodes[0].id, GOSSIPSUB_11)
+    for _ in range(50):
+        for on in (True, False):
+            await stream.send(encode(Rpc(subscriptions=((on, TOPIC),)))[0])
+    await asyncio.sleep(3)
+    assert set(got) == {node.word for node in nodes}
+    assert len(got) == REPEATS * len(nodes)
+    await greedy.network.stop()
 
 
 async def _swallow(stream: object) -> None:

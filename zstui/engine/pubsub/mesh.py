@@ -13,6 +13,9 @@ _SLACK_US = 2 * US
 """A peer is grafted again so long after its backoff ended: its clock's heartbeat is not this one's."""
 
 
+_MAX_BACKOFFS = 8192
+
+
 class Mesh:
     def __init__(self, state: State) -> None:
         self._state = state
@@ -183,3 +186,5 @@ class Mesh:
 
     def _back_off(self, topic: str, peer: PeerId, until_us: int) -> None:
         self._backoff[topic, peer] = max(until_us, self._backoff.get((topic, peer), 0))
+        if len(self._backoff) > _MAX_BACKOFFS:
+            del self._backoff[next(iter(self._backoff))]

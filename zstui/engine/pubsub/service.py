@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from zstui.engine.errors import FrameTooLarge, NetError, ProtocolError, Refused
 from zstui.engine.events import Notice, PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.link import Network, Stream
+from zstui.engine.pubsub.limits import Buckets
 from zstui.engine.pubsub.messages import PROTOCOLS, encode, read, sign
 from zstui.engine.pubsub.model import MAX_DATA, Message, Params
 from zstui.engine.pubsub.router import Router, Validator
@@ -29,6 +30,13 @@ Changes = Subscription[PeerConnected | PeerChanged | PeerDisconnected]
 
 MAX_WAITING = 1024 * 1024
 """Bytes for one peer that may wait to be sent; what comes then is dropped, and gossip makes up for it."""
+READ_BURST, READ_PER_S = 1024 * 1024, 128 * 1024
+"""Bytes of one peer that are read at once, and per second; it has to wait for more, so that reading costs no more than that."""
+READ_FRAME = 256
+"""What a frame costs beside its bytes."""
+REPEATS, REPEAT_S = 4, 60.0
+"""How often a peer that subscribes again and again is told again what was said before: so often at once, and so many seconds for
+each more."""
 RETRY_S, RETRY_MOST_S = 1.0, 300.0
 """After a stream broke while the link stayed."""
 
@@ -106,6 +114,8 @@ class PubSub:
         self._outboxes: dict[PeerId, _Outbox] = {}
         self._inbound: dict[PeerId, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reading: Buckets[PeerId] = Buckets(READ_BURST, READ_PER_S)
+        self._repeats: Buckets[tuple[PeerId, str]] = Buckets(REPEATS, 1 / REPEAT_S)
         self._seqno = 0
         self.accepted = 0
         """Messages of others taken in, since the start."""
@@ -192,6 +202,7 @@ class PubSub:
             await self._clock.sleep(pause)
             if peer in self._network.connected():
                 self._greet(peer, outbox)
+                self._repeat(peer, [t for t in self._topics if peer in self.router.subscribers(t)])
         if self._outboxes.get(peer) is outbox:
             self._drop(peer)
 
@@ -214,7 +225,11 @@ class PubSub:
             self._meet(peer, protocol)
         try:
             while True:
-                self._received(peer, await stream.receive(None))
+                frame = await stream.receive(None)
+                self._received(peer, frame)
+                wait_us = self._reading.spend(peer, READ_FRAME + len(frame), self._now())
+                if wait_us:
+                    await self._clock.sleep(wait_us / US)
         except (ProtocolError, FrameTooLarge):
             self.router.malformed(peer)
             raise
@@ -227,9 +242,14 @@ class PubSub:
             return
         rpc = read(frame)
         self.accepted += len(self.router.receive(peer, rpc, self._now()))
-        for subscribed, topic in rpc.subscriptions[: self._params.max_topics]:
-            if subscribed and topic in self._topics:
-                self.router.repeat(peer, self._newcomer(peer, topic), self._now())
+        joined = {topic for subscribed, topic in rpc.subscriptions if subscribed and topic in self._topics}
+        self._repeat(peer, [topic for topic in joined if self._repeats.take((peer, topic), self._now())])
+        self._flush()
+
+    def _repeat(self, peer: PeerId, topics: Iterable[str]) -> None:
+        """Tell a peer that is new, or may have missed something, what was said before."""
+        for topic in topics:
+            self.router.repeat(peer, self._newcomer(peer, topic), self._now())
         self._flush()
 
     # --- helpers -----------------------------------------------------------------------------------------------------
