@@ -23,7 +23,7 @@ from zstui.engine.config import Settings
 from zstui.engine.control import ControlClient
 from zstui.engine.errors import DeadlineExceeded, ZsError
 from zstui.engine.home import Home
-from zstui.engine.jobs.receipt import verify_bundle
+from zstui.engine.jobs.bundle import verify_bundle
 from zstui.engine.money import format_amount
 from zstui.engine.node import Node
 from zstui.engine.views import ChannelView, GuildView, JobView

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.support import samples
-from zstui import tables
+from zstui import columns, tables
 from zstui.engine import views as v
 from zstui.screens.guild_details import guild_details
 from zstui.screens.network import network_lines
@@ -55,7 +55,7 @@ def test_a_guild_heard_of_says_so() -> None:
     assert "heard from the network" not in text(guild_details(seen, (), 60))
     far = msgspec.structs.replace(seen, heard_at=int(time.time()) - 60)
     assert "heard from the network" in text(guild_details(far, (), 60))
-    assert "seen, heard from the network" in tables.table(("",) * 6, [tables._guild(far)])
+    assert "seen, heard from the network" in columns.table(("",) * 6, [tables._guild(far)])
 
 
 def test_the_network_window_tells_what_goes_round() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from zstui.engine.channels.disputes import faults
 from zstui.engine.channels.statements.verify import verify_statement
 from zstui.engine.complaints import portable
-from zstui.engine.jobs.receipt import verify_bundle
+from zstui.engine.jobs.bundle import verify_bundle
 from zstui.engine.views import CheckView
 
 KINDS: Mapping[str, Callable[[dict[str, Any]], Sequence[CheckView]]] = {

@@ -10,7 +10,7 @@ import pytest
 
 from tests.engine.jobs.rig import Guest, World, until, wasm
 from zstui.cli import main
-from zstui.engine.jobs.receipt import verify_bundle
+from zstui.engine.jobs.bundle import verify_bundle
 
 
 async def test_an_audit_confirms_an_honest_executor(world: World) -> None:

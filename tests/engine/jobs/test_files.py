@@ -13,9 +13,10 @@ from tests.engine.jobs.docs import PAYER, evidence, manifest
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
 from zstui.engine.errors import BadInput, InvalidManifest, UnknownJob
 from zstui.engine.identity.envelope import Body, open_envelope, seal
+from zstui.engine.jobs.bundle import verify_bundle
 from zstui.engine.jobs.execution import PARTIAL
 from zstui.engine.jobs.manifest import FileRef, Manifest, validate
-from zstui.engine.jobs.receipt import Attestation, Receipt, files_hash, verify_bundle
+from zstui.engine.jobs.receipt import Attestation, Receipt, files_hash
 
 
 def files(alice: Peer, **contents: bytes) -> tuple[str, ...]:

@@ -18,10 +18,11 @@ from zstui.engine.identity.keys import Identity
 from zstui.engine.jobs import messages as msg
 from zstui.engine.jobs import store
 from zstui.engine.jobs.agreeing import FRESH_US, REMEMBERED_US, agreement_on, ask_for
+from zstui.engine.jobs.bundle import verify_bundle
 from zstui.engine.jobs.manifest import Manifest, open_manifest
 from zstui.engine.jobs.messages import Completed
 from zstui.engine.jobs.protocol import SealedStream, accept_sealed, open_sealed
-from zstui.engine.jobs.receipt import NO_BID, Agreement, Evidence, agreement_id, verify_bundle
+from zstui.engine.jobs.receipt import NO_BID, Agreement, Evidence, agreement_id
 from zstui.engine.jobs.room import Offer
 from zstui.engine.net.link import JOB_PROTOCOL, Stream
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from tests.engine.jobs.docs import EXECUTOR, PAYER, WITNESS, attestation, evidence
 from zstui.engine.identity.envelope import seal
-from zstui.engine.jobs.receipt import NO_BID, Evidence, make_bundle, verify_bundle
+from zstui.engine.jobs.bundle import make_bundle, verify_bundle
+from zstui.engine.jobs.receipt import NO_BID, Evidence
 
 
 def failed(e: Evidence) -> set[str]:

@@ -9,7 +9,7 @@ from functools import partial
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.jobs import store
-from zstui.engine.jobs.receipt import verify_bundle
+from zstui.engine.jobs.bundle import verify_bundle
 
 
 async def started(world: World, guest: Guest, **settings: object) -> tuple[Peer, Peer, str]:

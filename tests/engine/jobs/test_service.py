@@ -12,9 +12,9 @@ from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
 from zstui.engine.commands import JobSpec
 from zstui.engine.errors import BadInput, InvalidManifest, InvalidModule, NoExecutor, NotPermitted, UnknownJob
 from zstui.engine.events import ExecutionFinished, ExecutionStarted, JobOutputReceived
+from zstui.engine.jobs.bundle import verify_bundle
 from zstui.engine.jobs.cid import cid_of
 from zstui.engine.jobs.cost import cost
-from zstui.engine.jobs.receipt import verify_bundle
 
 
 async def test_a_job_runs_elsewhere_and_its_payment_is_asked_for(world: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.jobs.rig import Guest, Peer, World, until, wasm
 from zstui.engine.events import ExecutionFinished
-from zstui.engine.jobs.receipt import verify_bundle
+from zstui.engine.jobs.bundle import verify_bundle
 
 
 async def four(world: World) -> tuple[Peer, Peer, Peer, Peer]:

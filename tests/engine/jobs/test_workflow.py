@@ -25,8 +25,8 @@ from zstui.engine.guilds.service import GuildService
 from zstui.engine.identity.card import Card
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.jobs import store as job_store
+from zstui.engine.jobs.bundle import verify_bundle
 from zstui.engine.jobs.cost import cost
-from zstui.engine.jobs.receipt import verify_bundle
 from zstui.engine.jobs.sandbox.pool import Sandbox
 from zstui.engine.jobs.service import JobService
 from zstui.engine.market.service import Market

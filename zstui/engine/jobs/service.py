@@ -23,6 +23,7 @@ from zstui.engine.jobs.agreeing import REMEMBERED_US
 from zstui.engine.jobs.artifacts import Artifacts, Cache
 from zstui.engine.jobs.attempts import latest
 from zstui.engine.jobs.batches import Batches
+from zstui.engine.jobs.bundle import make_bundle
 from zstui.engine.jobs.describe import job_view
 from zstui.engine.jobs.dispatch import Candidates
 from zstui.engine.jobs.execution import Ended
@@ -53,7 +54,6 @@ from zstui.engine.jobs.ports import (
 )
 from zstui.engine.jobs.presence import Presence
 from zstui.engine.jobs.protocol import accept_sealed
-from zstui.engine.jobs.receipt import make_bundle
 from zstui.engine.jobs.records import Records
 from zstui.engine.jobs.reruns import Reruns
 from zstui.engine.jobs.retention import Retention
