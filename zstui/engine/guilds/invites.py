@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterable
 
 import msgspec
-import segno
 
 from zstui.engine.clock import US
 from zstui.engine.errors import BadInput, ProtocolError
@@ -103,6 +102,8 @@ def parse_invite(text: str) -> Invite:
 
 def qr_of(invite: Invite) -> tuple[str, ...]:
     """The QR code of the string: rows of "1" (dark) and "0", without the quiet zone."""
+    import segno  # a start waits for nothing that few windows need
+
     for count in range(len(invite.addresses), -1, -1):
         shorter = msgspec.structs.replace(invite, addresses=invite.addresses[:count])
         code = segno.make_qr(text_of(shorter).upper(), error="l", boost_error=False)
