@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -17,6 +18,16 @@ from zstui import demo
 from zstui.app import ZstuiApp
 from zstui.engine import commands as c
 
+MONEY = (
+    ("enter", "channel"),
+    ("o", "channel-open"),
+    ("c", "channel-close"),
+    ("D", "dispute"),
+    ("L", "ledger"),
+    ("w", "cases"),
+    ("e", "statement"),
+)
+"""Windows of the channels pane."""
 SIZES = ((80, 24), (160, 50))
 
 
@@ -39,6 +50,19 @@ def save(app: ZstuiApp, folder: Path, name: str) -> None:
     )
 
 
+async def look(pilot: Pilot[None], folder: Path, windows: Sequence[tuple[str, str]]) -> None:
+    """Open each window of a pane by its key, save it, and close it."""
+    app = pilot.app
+    assert isinstance(app, ZstuiApp)
+    for key, name in windows:
+        await pilot.press(key)
+        await settle(pilot, 1.2)
+        save(app, folder, name)
+        while len(app.screen_stack) > 2:
+            await pilot.press("escape")
+            await settle(pilot)
+
+
 async def walk(folder: Path, size: tuple[int, int]) -> None:
     async with demo.network() as (node, peers):
         populate = asyncio.create_task(demo._populate(peers))
@@ -52,6 +76,7 @@ async def walk(folder: Path, size: tuple[int, int]) -> None:
             await demo.until("guild", guild_seen)
             await settle(pilot, 1.5)
             save(app, folder, "peers")
+            await look(pilot, folder, (("enter", "peer"), ("f", "network")))
             await pilot.press("2")
             await settle(pilot)
             await pilot.press("J")
@@ -91,9 +116,12 @@ async def walk(folder: Path, size: tuple[int, int]) -> None:
             save(app, folder, "pay")
             await pilot.press("p")
             await settle(pilot, 1.5)
-            await pilot.press("escape")
+            save(app, folder, "paid")
+            await pilot.press("escape", "4")
             await settle(pilot)
-            await pilot.press("3", "n")
+            save(app, folder, "channels")
+            await look(pilot, folder, MONEY)
+            await pilot.press("escape", "3", "n")
             await settle(pilot)
             await pilot.press(*"raytrace", "tab", "{", "}", "space", *"16", "tab", "right", "tab", *"0..15")
             await settle(pilot, 1.5)
@@ -107,7 +135,7 @@ async def walk(folder: Path, size: tuple[int, int]) -> None:
             await settle(pilot, 12)
             save(app, folder, "look")
             await pilot.press("escape")
-            for key, name in (("4", "channels"), ("5", "ranks"), ("7", "log"), ("question_mark", "help")):
+            for key, name in (("1", "peers-later"), ("5", "ranks"), ("7", "log"), ("question_mark", "help")):
                 await pilot.press(key)
                 await settle(pilot)
                 save(app, folder, name)

@@ -11,9 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
-from zstui.screens.dialog import key_line
+from zstui.screens.dialog import KeyLine
 from zstui.screens.keys import keys_of, raw_keys
 from zstui.screens.pane import Pane
 from zstui.screens.widgets.lines import LinesView
@@ -49,7 +48,7 @@ class TextScreen(ModalScreen[None]):
         with Vertical(id="frame") as frame:
             frame.border_title = Content(f" {self._heading} ")
             yield self.view
-            yield Static(key_line((("Esc", "Back"), *self._hints, ("y", "Copy"))), id="keys")
+            yield KeyLine((("Esc", "Back"), *self._hints, ("y", "Copy")))
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self.update)

@@ -26,16 +26,10 @@ T = TypeVar("T")
 Keys = Sequence[tuple[str, str]]
 Fields = Iterable[tuple[str, str | Content]]
 MUTED = "$foreground 60%"
+GAP = 3
+"""Cells between two keys."""
 ARM_DELAY = 0.6
 """Seconds without a key press before a guarded window listens."""
-
-
-def key_line(keys: Keys) -> Content:
-    """ "Enter Create   Esc Back" with the keys in bold."""
-    parts: list[str | tuple[str, str]] = []
-    for key, text in keys:
-        parts += ["   " if parts else "", (key, "bold $text"), f" {text}"]
-    return Content.assemble(*parts)
 
 
 class Rows(Widget):
@@ -83,6 +77,34 @@ class _Foot(Static):
             self.screen.bound_body()
 
 
+class KeyLine(_Foot):
+    """ "Enter Create   Esc Back" with the keys in bold; where they take a second line, no key is parted from its words."""
+
+    def __init__(self, keys: Keys) -> None:
+        super().__init__("", id="keys", markup=False)
+        self._keys = keys
+
+    def show(self, keys: Keys) -> None:
+        self._keys = keys
+        self.refresh(layout=True)
+
+    def _lines(self, width: int) -> list[Content]:
+        lines: list[Content] = []
+        for key, text in self._keys:
+            hint = Content.assemble((key, "bold $text"), f" {text}")
+            if lines and lines[-1].cell_length + GAP + hint.cell_length <= width:
+                lines[-1] = Content.assemble(lines[-1], " " * GAP, hint)
+            else:
+                lines.append(hint)
+        return lines
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._lines(width))
+
+    def render(self) -> Content:
+        return Content("\n").join(self._lines(self.size.width))
+
+
 class Dialog(ModalScreen[R]):
     """A framed window. Subclasses yield their widgets from ``content`` and name their keys in ``keys``."""
 
@@ -126,14 +148,14 @@ class Dialog(ModalScreen[R]):
             with VerticalScroll(id="body", can_focus=False):
                 yield from self.content()
             yield _Foot("", id="message", markup=False)
-            yield _Foot(key_line(self.keys()), id="keys", markup=False)
+            yield KeyLine(self.keys())
 
     def retitle(self, text: str) -> None:
         self.query_one("#frame").border_title = Content(text)
 
     def show_keys(self) -> None:
         """Write the key line afresh."""
-        self.query_one("#keys", Static).update(key_line(self.keys()))
+        self.query_one(KeyLine).show(self.keys())
 
     def say(self, text: str, kind: str = "") -> None:
         """Show one sentence above the keys; kind is "", "error" or "done". "" hides the line."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zstui.engine.views import DhtView, NetworkView, RouteView, StatusView, TopicView
 from zstui.screens.widgets.lines import field, heading, mixed, paragraph
-from zstui.screens.widgets.text import Line, Span, clip, clock_time, duration, fit, now, plain, seconds
+from zstui.screens.widgets.text import Line, Span, clip, clock_time, duration, fit, milliseconds, now, plain
 
 MOST_ROUTES = 40
 NAME = 12
@@ -57,7 +57,11 @@ def table_lines(dht: DhtView, width: int) -> list[Line]:
             "Contacts", "none yet: connect to one peer (c) and the others are found through it", "warn", width
         )
     refreshed = "not refreshed yet" if dht.refreshed_at is None else f"refreshed {_ago(dht.refreshed_at)}"
-    latest = f", the latest asked {_count(dht.lookup_asked, 'peer')} in {seconds(dht.lookup_us)}" if dht.lookups else ""
+    latest = (
+        f", the latest asked {_count(dht.lookup_asked, 'peer')} in {milliseconds(dht.lookup_us / 1000)}"
+        if dht.lookups
+        else ""
+    )
     return [
         *contacts,
         *field("Keeps", kept, "", width),

@@ -72,11 +72,11 @@ class Survey:
 def peer_details(peer: PeerView, bridge: Bridge, survey: Survey, width: int) -> list[Line]:
     detail = survey.peer(peer.peer_id)
     lines = [*_who(peer, detail, width), *_standing(peer, width)]
-    lines += heading("Round trip", width)
-    lines += plot(peer.rtt_history_ms, width, PLOT_ROWS, "ms") or [(Span("no measurement", "muted"),)]
     lines += [*heading("Offers", width), *_offer(peer.capabilities, width)]
     if detail is not None:
         lines += [*heading("Ways", width), *_ways(peer, detail, width)]
+    lines += heading("Round trip", width)
+    lines += plot(peer.rtt_history_ms, width, PLOT_ROWS, "ms") or [(Span("no measurement", "muted"),)]
     return lines + summary_lines(bridge.status, survey.network(), width)
 
 
@@ -97,7 +97,7 @@ def _who(peer: PeerView, detail: PeerDetailView | None, width: int) -> list[Line
         word, style = ("reached this node", "ok") if detail.reached_me else ("could not reach this node", "warn")
         lines += field("Dial-back", f"{word} {ago}", style, width)
     lines += field("Id", peer.peer_id, "", width)
-    lines += field("Address", peer.address or "unknown", "", width)
+    lines += field("Address", peer.address.removesuffix(f"/p2p/{peer.peer_id}") or "unknown", "", width)
     others = [a for a in detail.addresses if a != peer.address] if detail is not None else []
     if others:
         lines += field("Also at", ", ".join(_short(a) for a in others[:4]), "", width)

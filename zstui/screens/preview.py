@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Static
 
 from zstui.engine.errors import ZsError
 from zstui.engine.views import BatchView, JobView
 from zstui.screens.copying import copy_and_show
 from zstui.screens.details import Hints, TextScreen
-from zstui.screens.dialog import key_line
+from zstui.screens.dialog import KeyLine
 from zstui.screens.job_details import batch_summary, result_title
 from zstui.screens.job_rows import Row, batch_bar, counts, share
 from zstui.screens.previews.content import Space
@@ -52,7 +51,7 @@ class PreviewScreen(TextScreen):
         self._row = self._find() or self._row
         super().update()
         self.query_one("#frame").border_title = Content(f" {self._title_text()} ")
-        self.query_one("#keys", Static).update(key_line(self._hints_now()))
+        self.query_one(KeyLine).show(self._hints_now())
 
     def _names(self) -> list[str]:
         return result_names(self._row) if isinstance(self._row, JobView) else []

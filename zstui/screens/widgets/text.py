@@ -193,13 +193,17 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(BLOCKS[1 + round((v - low) / spread * 6)] for v in shown).rjust(width)
 
 
+MOST_STEP = 5
+"""Cells for one value of a chart, with the gap."""
+
+
 def plot(values: Sequence[float], width: int, height: int, unit: str, low: float = 0.0) -> list[Line]:
     """A column chart from ``low`` up, with both ends of its scale in words; [] without values."""
     shown = list(values[-(width - 7) :])
     if not shown:
         return []
     top = max(shown) or 1.0
-    step = max(1, (width - 7) // max(1, len(shown)))
+    step = min(MOST_STEP, max(1, (width - 7) // len(shown)))
     lines: list[Line] = []
     for row in range(height - 1, -1, -1):
         columns = ""
