@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +14,10 @@ from zstui.engine.bus import Bus, Subscription
 from zstui.engine.clock import US, Clock
 from zstui.engine.commands import JobSpec
 from zstui.engine.config import Settings
-from zstui.engine.errors import BadInput, JobError, ProtocolError, UnknownJob
+from zstui.engine.errors import BadInput, ProtocolError, UnknownJob
 from zstui.engine.events import ApprovalChanged, JobMoved, PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.keys import Identity, PeerId
-from zstui.engine.jobs import presence_store, store
-from zstui.engine.jobs.agreeing import REMEMBERED_US
+from zstui.engine.jobs import store
 from zstui.engine.jobs.artifacts import Artifacts, Cache
 from zstui.engine.jobs.attempts import latest
 from zstui.engine.jobs.batches import Batches
@@ -36,7 +34,6 @@ from zstui.engine.jobs.manifest import (
 )
 from zstui.engine.jobs.messages import Attach, Attested, Audit, Offer
 from zstui.engine.jobs.model import Job, Timing
-from zstui.engine.jobs.output_journal import flush
 from zstui.engine.jobs.outputs import STREAMS, Outputs
 from zstui.engine.jobs.owner import Owner
 from zstui.engine.jobs.payments import Payments
@@ -64,19 +61,16 @@ from zstui.engine.jobs.slots import Slots
 from zstui.engine.jobs.standing import Standing
 from zstui.engine.jobs.submission import prepare
 from zstui.engine.jobs.submitter import Submitter
+from zstui.engine.jobs.upkeep import Upkeep
 from zstui.engine.jobs.witness import Auditor, Witness
 from zstui.engine.net.link import JOB_PROTOCOL, Network, Stream
 from zstui.engine.store.database import Database
 from zstui.engine.views import JobOutputView, JobView, WorkView
 
-log = logging.getLogger(__name__)
-
 Followed = PeerConnected | PeerDisconnected | PeerChanged | JobMoved | ApprovalChanged
 MAX_QUEUE_S = 30 * 86_400
 MAX_ATTEMPTS = 10
 NOTHING = hashlib.sha256().hexdigest()
-SWEEP_S = 60.0
-"""Between two looks at what may be forgotten."""
 
 
 class JobService:
@@ -169,6 +163,7 @@ class JobService:
         self.reruns = Reruns(self._room, self._witness)
         self.payments = Payments(self._room, payment_state, self._submitter.payment_decided, self._settler.book)
         self._presence = Presence(clock.monotonic_us())
+        self._upkeep = Upkeep(self._room, self.retention, self._presence)
         self.standing = Standing(self._room, self._submitter.promises, self._executor.committed, self._presence)
         self._events: Subscription[Followed] | None = None
         self._ready = False
@@ -181,17 +176,14 @@ class JobService:
         self.payments.start()
         self._events = self._room.bus.subscribe(PeerConnected, PeerDisconnected, PeerChanged, JobMoved, ApprovalChanged)
         await self._room.records.load()
-        await presence_store.restore(self._room.db, self._presence)
-        await self._flush_outputs()
+        await self._upkeep.start()
         await self.owner.load()
-        await self._forget()
-        await self._look_at_outputs()
         await self._executor.start()
         self._ready = True
         self._submitter.resume()
         await self.batches.start()
         self._room.spawn(self._follow(self._events), "following payments")
-        self._room.spawn(self._sweep(), "forgetting old jobs")
+        self._room.spawn(self._upkeep.run(), "forgetting old jobs")
         self._room.spawn(self.owner.follow_hours(), "following the owner's hours")
 
     async def stop(self) -> None:
@@ -200,7 +192,7 @@ class JobService:
             self._events.close()
             self._events = None
             await self._executor.stop()
-            await presence_store.save(self._room.db, self._presence, self._room.clock.monotonic_us())
+            await self._upkeep.stop()
         await self._room.stop_tasks()
 
     async def _follow(self, events: Subscription[Followed]) -> None:
@@ -218,33 +210,6 @@ class JobService:
                     self._submitter.take_late(event.peer_id)
             self._submitter.news()
             self.batches.news()
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            await self._forget()
-            await self._flush_outputs()
-            await self._look_at_outputs()
-            await presence_store.save(self._room.db, self._presence, self._room.clock.monotonic_us())
-
-    async def _flush_outputs(self) -> None:
-        try:
-            await flush(self._room.db, self._room.outputs)
-        except (JobError, OSError) as error:
-            log.error("outputs are not durable yet: %s", error)
-
-    async def _look_at_outputs(self) -> None:
-        try:
-            await self.retention.look()
-        except OSError as error:
-            log.error("outputs cannot be measured: %s", error)
-
-    async def _forget(self) -> None:
-        gone = self._room.records.beyond(store.RETAIN, self._room.clock.now_us() - REMEMBERED_US)
-        if gone:
-            await self._room.records.drop(gone)
-            for job_id in gone:
-                self._room.outputs.remove(job_id)
 
     async def _serve(self, stream: Stream) -> None:
         if not self._ready:
