@@ -77,7 +77,7 @@ class EvidenceScreen(Form[DisputeView | None]):
     def content(self) -> ComposeResult:
         yield Rows(
             (
-                ("Shown", f"{self._view.evidence_mine} submissions of yours, {self._view.evidence_theirs} of theirs"),
+                ("Shown", f"{self._view.evidence_mine} from you, {self._view.evidence_theirs} from the other side"),
                 ("You get", f"{format_amount(self._choice.mine_u)} at best"),
                 ("It costs", "nothing"),
                 ("By", when(self._view.deadline_at)),

@@ -46,7 +46,9 @@ def acts(view: DisputeView) -> str:
     """Who must act, and by when."""
     if not view.must_act:
         return "nobody"
-    who = view.must_act[:1].upper() + view.must_act[1:]
+    who = view.must_act
+    if who.startswith("you "):  # anything else begins with a number, or with a name that is written as it is
+        who = f"Y{who[1:]}"
     return f"{who}: by {when(view.act_by)}" if view.act_by else who
 
 

@@ -103,6 +103,22 @@ def test_a_ring_of_made_up_peers_weighs_no_more_than_what_an_honest_one_gives_it
     assert view.standing < 0.53, "praised a billion times"
 
 
+def test_a_ring_of_500_sybils_can_neither_praise_nor_slander() -> None:
+    world = World()
+    world.know(GOOD, 10)
+    world.hear(GOOD, (FAIR, 20, 0), (WORKER, 20, 0))
+    ring = [Identity((10_000 + number).to_bytes(32, "big")) for number in range(500)]
+    for number, member in enumerate(ring):
+        world.hear(member, (ring[(number + 1) % 500], 99, 0), (STRANGER, 10**6, 0), (WORKER, 0, 10**6))
+    assert sum(world.hearsay.trust().get(member.peer_id, 0.0) for member in ring) == 0.0
+    praised, slandered = world.hearsay.of(STRANGER.peer_id), world.hearsay.of(WORKER.peer_id)
+    assert praised is not None
+    assert (praised.issuers, praised.uncounted, praised.standing) == (0, 500, 0.5)
+    assert slandered is not None
+    assert (slandered.issuers, slandered.done, slandered.failed) == (1, 20, 0)
+    assert slandered.standing > 0.5
+
+
 def test_the_table_is_bounded_and_forgets() -> None:
     world = World()
     world.know(GOOD, 5)

@@ -151,20 +151,20 @@ def _text(file: File, state: DisputeState, must: str, by: int | None, me: PeerId
     when = clock_time(by * US, now_us) if by else ""
     match state:
         case "filed" if by is None:
-            return f"{must[:1].upper()}{must[1:]}; each is told as soon as it is online."
+            return f"{_sentence(must)}; each is told as soon as it is online."
         case "filed" if not party:
             return (
                 f"Evidence is taken until {when}. Then this node signs a verdict by itself; you need not do anything."
             )
         case "filed" if file.case.filed_by == me:
-            return f"{must[:1].upper()}{must[1:]} until {when}; then the witnesses decide on what was shown."
+            return f"{_sentence(must)} until {when}; then the witnesses decide on what was shown."
         case "filed":
             return (
                 f"{names(file.case.filed_by)} brought this channel before its witnesses. This node has shown all it holds; you "
                 f"may add evidence until {when}."
             )
         case "deciding":
-            return f"The time for evidence is over. {must[:1].upper()}{must[1:]}, at the latest by {when}."
+            return f"The time for evidence is over. {_sentence(must)}, at the latest by {when}."
         case "decided":
             verdict = verdict_view(file, me, names)
             return verdict.text if verdict is not None else ""
@@ -172,6 +172,11 @@ def _text(file: File, state: DisputeState, must: str, by: int | None, me: PeerId
             return "Both sides signed the closing balances; the witnesses had nothing to decide."
         case _:
             return "The witnesses did not agree in time; each side has booked what its own record says, as a claim."
+
+
+def _sentence(clause: str) -> str:
+    """Who must act, at the beginning of a sentence: a name stays as it is written."""
+    return f"Y{clause[1:]}" if clause.startswith("you ") else clause
 
 
 def _choices(
