@@ -35,7 +35,7 @@ def test_lans_behind_nats_work_through_a_relay_and_then_directly(lans: TwoLans, 
     relay = NodeProcess(tmp_path / "relay", "--relay", namespace=lans.relay, start=False)
     alpha = NodeProcess(tmp_path / "alpha", namespace=lans.alpha, start=False)
     beta = NodeProcess(tmp_path / "beta", "--executor", namespace=lans.beta, start=False)
-    fresh = ("--listen", "0.0.0.0:5544")
+    fresh, other = ("--listen", "0.0.0.0:5544"), ("--listen", "0.0.0.0:5566")
     nodes = (relay, alpha, beta)
     try:
         for node in nodes:
@@ -60,9 +60,10 @@ def test_lans_behind_nats_work_through_a_relay_and_then_directly(lans: TwoLans, 
         assert "let no direct path through" in alpha.refuses("connect", beta.peer_id)
 
         lans.spoil(5, 50)
+        eventually("a slow path", lambda: (peer(alpha, beta)["rtt_ms"] or 0) >= 200)
         assert alpha.ask("job", "submit", "hello", "--guild", guild, "--wait")["state"] == "done"
         lans.spoil(0, 0)
-        lans.set_nats("port-restricted")
+        lans.set_nats("port-restricted", "port-restricted")
         for node in (alpha, beta):
             node.stop()
         # From a new port, for the NATs go on with the mappings that they have.
@@ -71,6 +72,20 @@ def test_lans_behind_nats_work_through_a_relay_and_then_directly(lans: TwoLans, 
         nodes = (relay, alpha, beta)
         eventually("direct", lambda: peer(alpha, beta).get("path") == peer(beta, alpha).get("path") == "direct", 30)
         assert alpha.ask("job", "submit", "hello", "--guild", guild, "--wait")["state"] == "done"
+
+        lans.set_nats("full-cone", "symmetric")
+        for node in (alpha, beta):
+            node.stop()
+        alpha = NodeProcess(tmp_path / "alpha", *other, namespace=lans.alpha, start=False)
+        beta = NodeProcess(tmp_path / "beta", "--executor", *other, namespace=lans.beta, start=False)
+        nodes = (relay, alpha, beta)
+        for node in (alpha, beta):
+            node.launch()
+        for node in (alpha, beta):
+            node.start()
+        eventually("direct", lambda: peer(alpha, beta).get("path") == peer(beta, alpha).get("path") == "direct", 30)
+        assert "/ip4/8.92.0.1/udp/5566/" in peer(beta, alpha)["address"], "a full cone is reached from anywhere"
+        eventually("word of it", lambda: "seen by" in alpha.ask("status")["reachability"], 30)
     finally:
         for node in nodes:
             node.stop()
