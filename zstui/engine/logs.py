@@ -8,6 +8,7 @@ what a person should read; what is left out is counted in a line of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 import os
@@ -35,6 +36,8 @@ TOLD_LINES, DEBUG_LINES = 800, 200
 PER_SECOND: dict[LogLevel, int] = {"debug": 50, "info": 200, "warning": 100, "error": 100}
 MAX_TEXT, MAX_DETAIL = 500, 8_000
 """Characters kept of what a library says, and of the traceback that comes with it."""
+PAUSE_S = 0.1
+"""Lines that come so soon after others are written together."""
 UNWRITTEN = 10_000
 """Lines that may wait for a slow disk."""
 TURN = 256
@@ -135,7 +138,7 @@ class LogBook:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._broken = False
-        self._ending = False
+        self._ended = asyncio.Event()
         self._faults = _Faults(self._fault)
         self.on_line: Callable[[LogLine], None] = lambda line: None
 
@@ -155,7 +158,7 @@ class LogBook:
         follower, writer = self._tasks
         self._tasks = []
         await follower
-        self._ending = True
+        self._ended.set()
         self._wake.set()
         await writer
         self._file.close()
@@ -196,12 +199,15 @@ class LogBook:
         self.on_line(line)
 
     async def _write(self) -> None:
-        while self._unwritten or not self._ending:
+        while self._unwritten or not self._ended.is_set():
             if not self._unwritten:
                 await self._wake.wait()
             self._wake.clear()
             if self._unwritten:
                 await self._flush()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE_S):
+                        await self._ended.wait()
 
     async def _flush(self) -> None:
         lines = list(self._unwritten)

@@ -65,6 +65,11 @@ def _signed_bytes(type_word: str, body: bytes) -> bytes:
 
 def seal(identity: Identity, body: Body) -> bytes:
     """Sign ``body`` and return the envelope's bytes. Raises ProtocolError over 64 KiB."""
+    return sign(identity, body).raw
+
+
+def sign(identity: Identity, body: Body) -> Signed:
+    """The same, as ``open_envelope`` would return it."""
     type_word = type(body).__name__
     encoded = msgspec.msgpack.encode(body)
     raw = msgspec.msgpack.encode(
@@ -72,7 +77,7 @@ def seal(identity: Identity, body: Body) -> bytes:
     )
     if len(raw) > MAX_ENVELOPE:
         raise ProtocolError(f"A signed {type_word} of {len(raw)} bytes is over the limit of {MAX_ENVELOPE}.")
-    return raw
+    return Signed(identity.peer_id, type_word, encoded, raw)
 
 
 def open_envelope(raw: bytes, signer: PeerId | None = None) -> Signed:

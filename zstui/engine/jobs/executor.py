@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from zstui.engine.clock import US
 from zstui.engine.errors import InvalidManifest, ProtocolError
-from zstui.engine.identity.envelope import Signed, open_envelope, seal
+from zstui.engine.identity.envelope import Signed, open_envelope, sign
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.agreeing import Ask, ask_for, bid_for, is_fresh, is_on
@@ -196,17 +196,17 @@ class Executor:
                 return None
             papers.append(Paper("bid", room.me, raw_bid))
         a = theirs.decode(Agreement)
-        mine = seal(room.identity, a)
-        if open_envelope(mine).body != theirs.body:
+        mine = sign(room.identity, a)
+        if mine.body != theirs.body:
             raise ProtocolError("An agreement that is not in its one canonical encoding.")
-        papers += [Paper("agreement", s.peer, theirs.raw), Paper("agreement", room.me, mine)]
+        papers += [Paper("agreement", s.peer, theirs.raw), Paper("agreement", room.me, mine.raw)]
         self._accepting[s.job_id] = (s.peer, a.exposure_u)
         try:
             await self._keep(s.job_id, m, a, agreement_id(theirs), papers)
         finally:
             del self._accepting[s.job_id]
             self._accepted.fire()
-        agreed = Agreed(mine, self._runs.ahead(""))
+        agreed = Agreed(mine.raw, self._runs.ahead(""))
         self._runs.begin(s.job_id, m)
         return agreed
 
@@ -239,14 +239,14 @@ class Executor:
         """Bid, and have the submitter's agreement on it; returns both as signed. Raises ProtocolError, NetError."""
         room, ask, manifest = self._room, self._ask(m, s.peer), bytes.fromhex(s.job_id)
         until = room.clock.now_us() + BID_TTL_US
-        raw = seal(room.identity, bid_for(ask, manifest, room.me, self._runs.ahead(""), until))
-        await s.send(Bidding(raw))
+        bid = sign(room.identity, bid_for(ask, manifest, room.me, self._runs.ahead(""), until))
+        await s.send(Bidding(bid.raw))
         theirs = open_envelope((await s.expect(Accept, room.timing.answer)).agreement, s.peer)
-        if not is_on(theirs.decode(Agreement), ask, m, manifest, open_envelope(raw).digest, room.me):
+        if not is_on(theirs.decode(Agreement), ask, m, manifest, bid.digest, room.me):
             raise ProtocolError("An agreement on other terms than the bid's.")
         if room.clock.now_us() > until:
             raise ProtocolError("The bid has expired.")
-        return raw, theirs
+        return bid.raw, theirs
 
     async def _keep(self, job_id: str, m: Manifest, a: Agreement, agreed: bytes, papers: Sequence[Paper]) -> None:
         """Commit the agreement before the executor's signature leaves."""

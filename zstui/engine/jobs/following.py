@@ -11,6 +11,7 @@ from zstui.engine.jobs.messages import Ack, Completed, Done, Note, Output, Progr
 from zstui.engine.jobs.model import Job
 from zstui.engine.jobs.notes_meter import Metered
 from zstui.engine.jobs.notes_payer import NotePayer
+from zstui.engine.jobs.outputs import Printed
 from zstui.engine.jobs.protocol import SealedStream
 from zstui.engine.jobs.received import Received
 from zstui.engine.jobs.room import Room
@@ -66,16 +67,22 @@ class Follower:
     async def completed(self, s: SealedStream, m: Manifest, message: Completed, agreement: bytes) -> None:
         """All of a short job at once; ``agreement`` is the id of what ``message`` countersigns. Raises as ``follow`` does."""
         job = self._room.records[s.job_id]
-        for name, data in (("stdout", message.stdout), ("stderr", message.stderr)):
-            if data:
-                self.received.take(job.job_id, m, Output(name, 0, data))  # type: ignore[arg-type]  # one of the two
-        await self._finish(job, m, message.receipt, agreement, message.agreement)
+        printed = await self.received.take_all(s.job_id, m, {"stdout": message.stdout, "stderr": message.stderr})
+        await self._finish(job, m, message.receipt, agreement, message.agreement, printed)
         await self._acknowledge(s)
 
-    async def _finish(self, job: Job, m: Manifest, raw: bytes, agreement: bytes, countersigned: bytes = b"") -> None:
+    async def _finish(
+        self,
+        job: Job,
+        m: Manifest,
+        raw: bytes,
+        agreement: bytes,
+        countersigned: bytes = b"",
+        printed: Printed | None = None,
+    ) -> None:
         job_id, elapsed = job.job_id, self._elapsed(job.job_id)
         await self.received.bring_files(job, raw, agreement)
-        await self._settler.finish(self._room.records[job_id], m, raw, elapsed, countersigned)
+        await self._settler.finish(self._room.records[job_id], m, raw, elapsed, countersigned, printed)
         self._agreed.pop(job_id, None)
 
     async def _acknowledge(self, s: SealedStream) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from zstui.engine.errors import JobError
 
@@ -77,8 +77,7 @@ class Outputs:
     def append(self, job_id: str, stream: StreamName, data: bytes) -> None:
         """Raises JobError where the disk is full."""
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self.path(job_id, stream).open("ab") as file:
+            with self._open(job_id, stream, "ab") as file:
                 file.write(data)
         except OSError as error:
             raise JobError(f"Cannot write the job's output to {self._directory}: {error.strerror}.") from error
@@ -103,14 +102,21 @@ class Outputs:
             if not data:
                 path.unlink(missing_ok=True)
                 return
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with path.open("wb") as file:
+            with self._open(job_id, stream, "wb") as file:
                 file.write(data)
                 if sync:
                     file.flush()
                     os.fsync(file.fileno())
         except OSError as error:
             raise JobError(f"Cannot write the job's output to {self._directory}: {error.strerror}.") from error
+
+    def _open(self, job_id: str, stream: StreamName, mode: Literal["ab", "wb"]) -> BinaryIO:
+        path = self.path(job_id, stream)
+        try:
+            return path.open(mode)
+        except FileNotFoundError:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return path.open(mode)
 
     async def read(self, job_id: str, stream: StreamName) -> bytes:
         """b"" if nothing was printed."""

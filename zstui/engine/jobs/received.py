@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+
 from zstui.engine.errors import JobError, ProtocolError
 from zstui.engine.events import JobOutputReceived
 from zstui.engine.jobs.manifest import Manifest
 from zstui.engine.jobs.messages import Output
 from zstui.engine.jobs.model import Job
-from zstui.engine.jobs.outputs import STREAMS, StreamName
+from zstui.engine.jobs.outputs import STREAMS, Printed, StreamName
 from zstui.engine.jobs.receipt import receipt_of
 from zstui.engine.jobs.room import Room
 
@@ -31,6 +34,17 @@ class Received:
         self._room.outputs.append(job_id, message.stream, data)
         self._sizes[job_id, message.stream] = at + len(data)
         self._room.bus.publish(JobOutputReceived(job_id, message.stream, at, data))
+
+    async def take_all(self, job_id: str, m: Manifest, streams: Mapping[StreamName, bytes]) -> Printed:
+        """Keep all that was printed, at once. Raises ProtocolError, JobError."""
+        if any(len(data) > m.resources.output_bytes for data in streams.values()):
+            raise ProtocolError("Output over its cap.")
+        self.forget(job_id)
+        small = await self._room.outputs.keep(job_id, streams)
+        for name, data in streams.items():
+            if data:
+                self._room.bus.publish(JobOutputReceived(job_id, name, 0, data))
+        return Printed(hashlib.sha256(streams["stdout"]).digest(), len(streams["stdout"]), small)
 
     def forget(self, job_id: str) -> None:
         """The job has ended."""

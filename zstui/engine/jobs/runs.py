@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from zstui.engine.errors import JobError
 from zstui.engine.events import ExecutionFinished, ExecutionStarted
-from zstui.engine.identity.envelope import open_envelope, seal
+from zstui.engine.identity.envelope import open_envelope, sign
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs import store
 from zstui.engine.jobs.execution import PARTIAL, Ended, fetch, run
@@ -289,13 +289,13 @@ class Runs:
             finished_us=now,
             outputs=how.outputs,
         )
-        raw = seal(room.identity, receipt)
+        signed = sign(room.identity, receipt)
         await room.records.change(
             job_id,
             lambda tx: store_small(tx, job_id, small),
-            [Paper("receipt", room.me, raw)],
+            [Paper("receipt", room.me, signed.raw)],
             started_us=receipt.started_us,
-            **finished_changes(open_envelope(raw).digest, receipt, now),
+            **finished_changes(signed.digest, receipt, now),
         )
         if live.biller is None or live.biller.noted_us:
             await room.records.cover(job_id)  # slices may have been paid

@@ -53,13 +53,19 @@ class Settler:
         return job_id in self._settling
 
     async def finish(
-        self, job: Job, m: Manifest, raw: bytes, elapsed_us: int | None, countersigned: bytes = b""
+        self,
+        job: Job,
+        m: Manifest,
+        raw: bytes,
+        elapsed_us: int | None,
+        countersigned: bytes = b"",
+        printed: Printed | None = None,
     ) -> None:
         """Verify a receipt against everything I know myself, commit it with the outcome, then see to witnesses and payment.
 
         ``elapsed_us``: since just before my agreement left; None where that was before this process began.
-        ``countersigned``: the agreement as the executor signed it, where that came with the receipt. Raises InvalidReceipt,
-        ProtocolError for what is no receipt of this job.
+        ``countersigned``: the agreement as the executor signed it, where that came with the receipt; ``printed``: what the job
+        printed, where it was kept just now. Raises InvalidReceipt, ProtocolError for what is no receipt of this job.
         """
         room, job_id = self._room, job.job_id
         mine, *kept = (await room.records.papers.signed(job)).agreements
@@ -69,7 +75,7 @@ class Settler:
             raise InvalidReceipt("A receipt that was used before.")
         now = room.clock.now_us()
         elapsed = max(0, now - a.created_us) if elapsed_us is None else elapsed_us
-        printed = await room.outputs.settle(job_id)
+        printed = printed or await room.outputs.settle(job_id)
         checks = (
             CheckView(name="signature", ok=True, detail=f"by {room.name_of(job.executor)}"),
             CheckView(name="agreement", ok=True, detail="signed by both sides"),
