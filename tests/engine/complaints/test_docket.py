@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tests.engine.channels.rig import identity
 from tests.engine.complaints.docs import NOW_US, WITNESSES, Papers, opening, params, unit
 from tests.engine.jobs.docs import EXECUTOR, PAYER
-from zstui.engine.channels.disputes import store as dispute_store
+from zstui.engine.channels.disputes import fault_store
 from zstui.engine.channels.disputes.protocol import Busy
 from zstui.engine.channels.disputes.unit import Unit
 from zstui.engine.channels.messages import take
@@ -182,9 +182,9 @@ def test_a_byzantine_witness_with_two_of_four_offline(judge: Unit) -> None:
 def test_a_witness_that_signs_twice_proves_its_own_fraud(judge: Unit) -> None:
     deliver(judge, verdict_by(1))
     deliver(judge, verdict_by(1))
-    assert dispute_store.faults(judge.tx) == []
+    assert fault_store.load(judge.tx) == []
     deliver(judge, verdict_by(1, finding="rejected"))
-    (fault,) = dispute_store.faults(judge.tx)
+    (fault,) = fault_store.load(judge.tx)
     assert (fault.culprit, fault.kind, fault.proven) == (WITNESSES[1].peer_id, "DOUBLE_VERDICT", True)
     assert [proof.kind for proof in judge.out.proofs] == ["DOUBLE_VERDICT"]
     deliver(judge, verdict_by(2))
@@ -211,7 +211,7 @@ def test_i_sign_once_whatever_i_find_later(judge: Unit) -> None:
     docket.sign(judge, PAPERS.case, PAPERS.verdict())
     docket.sign(judge, PAPERS.case, PAPERS.verdict("unjudgeable"))
     assert len(store.verdicts(judge.tx, PAPERS.case)) == 1
-    assert dispute_store.faults(judge.tx) == []
+    assert fault_store.load(judge.tx) == []
 
 
 # --- refunds ---------------------------------------------------------------------------------------------------------
@@ -263,8 +263,9 @@ def test_a_refund_in_time_is_no_fault_and_a_late_one_is(upheld: Unit) -> None:
     docket.expire(late, PAPERS.case)
     assert state(upheld) == "unpaid"
     (penalty,) = late.out.penalties
-    assert (penalty.peer, penalty.hours) == (EXECUTOR.peer_id, 24)
-    assert penalty.parties is not None, "it counts in the guilds of the two alone"
+    fault = penalty.fault
+    assert (fault.culprit, fault.until_us - fault.at_us) == (EXECUTOR.peer_id, 86_400_000_000)
+    assert set(fault.parties or ()) == {PAYER.peer_id, EXECUTOR.peer_id}, "it counts in the guilds of the two alone"
     deliver(upheld, seal(EXECUTOR, PAPERS.refund()))
     assert state(upheld) == "refunded"
 
@@ -295,7 +296,7 @@ def test_messages_in_any_order_and_any_number_of_times_come_to_the_same(order: S
     assert not waiting
     assert state(at) == "refunded"
     assert len(store.heard(at.tx, PAPERS.case)) == 4
-    assert dispute_store.faults(at.tx) == []
+    assert fault_store.load(at.tx) == []
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from zstui.engine.channels.disputes import store as dispute_store
+from zstui.engine.channels.disputes import fault_store
+from zstui.engine.channels.disputes.fault_store import FaultRow
 from zstui.engine.channels.disputes.messages import OutputVerdict
 from zstui.engine.channels.disputes.model import JUDGED_HOURS, parties_of, witnesses_of
 from zstui.engine.channels.disputes.present import fraud_view
-from zstui.engine.channels.disputes.store import FaultRow
 from zstui.engine.channels.disputes.unit import Unit
 from zstui.engine.channels.messages import read, take
 from zstui.engine.channels.views import clock_time
@@ -55,7 +55,7 @@ def load(unit: Unit, id: bytes) -> File | None:
         case=case,
         heard=store.heard(unit.tx, id),
         verdicts=tuple((w, d, read(take(raw), OutputVerdict)) for w, d, raw in store.verdicts(unit.tx, id)),
-        faults=tuple(dispute_store.faults(unit.tx, id)),
+        faults=tuple(fault_store.load(unit.tx, id)),
     )
 
 

@@ -18,6 +18,7 @@ from zstui.engine.channels.disputes.messages import Evidence, FraudProof, Openin
 from zstui.engine.channels.disputes.unit import Unit, parts_of
 from zstui.engine.channels.messages import Ack, channel_id, sign_opening, take
 from zstui.engine.clock import US
+from zstui.engine.errors import StoreError
 from zstui.engine.identity.envelope import seal
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -270,6 +271,32 @@ async def test_a_denied_acknowledgement_is_answered_or_judged(full: Court) -> No
     assert {w.blocked["guild", full.b.id][0] for w in full.witnesses} == {24}, "what only a verdict shows weighs less"
     assert not any(w.blacklisted for w in full.witnesses), "and counts in the guild of the two alone"
     assert not any(w.disputes.at_fault(full.b.id) for w in full.witnesses)
+
+
+async def test_a_penalty_that_a_crash_cut_off_comes_in_force_at_the_next_start(
+    full: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut_off(*penalty: object) -> None:
+        raise StoreError("The power is gone.")
+
+    channel = await paid(full)
+    judge = full.witnesses[0]
+    await judge.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(judge, "_blacklist", cut_off)
+        await judge.start()
+        who = await liar(full, channel)
+        assert (await who.say(judge.id, FraudProof("STALE_CLAIM", (who.close_at(1, 100), who.pays[2])))).kind == "Taken"
+        await judge.stop()
+    assert judge.blacklisted == {}
+    judge.clock.shift(DAY)
+    await judge.start()
+    assert judge.blacklisted[who.identity.peer_id][0] == 29 * 24, "for what is left of its time"
+    assert judge.disputes.at_fault(who.identity.peer_id)
+    judge.blacklisted.clear()
+    await judge.stop()
+    await judge.start()
+    assert judge.blacklisted == {}, "once; a person may have lifted it since"
 
 
 async def test_fraud_is_believed_by_proof_only_and_from_fellows_only(full: Court) -> None:

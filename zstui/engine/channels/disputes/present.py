@@ -8,10 +8,11 @@ from collections.abc import Callable
 import msgspec
 
 from zstui.engine.channels.closing import VERDICT_GRACE_US, resolved_at
-from zstui.engine.channels.disputes import faults, store
+from zstui.engine.channels.disputes import fault_store, faults, store
+from zstui.engine.channels.disputes.fault_store import FaultRow
 from zstui.engine.channels.disputes.messages import Fault, FaultKind, Verdict
 from zstui.engine.channels.disputes.model import decide, parties_of, side_of, witnesses_of
-from zstui.engine.channels.disputes.store import Case, FaultRow
+from zstui.engine.channels.disputes.store import Case
 from zstui.engine.channels.disputes.unit import Unit, verdict_of
 from zstui.engine.channels.messages import Params
 from zstui.engine.channels.model import Channel
@@ -71,7 +72,7 @@ def load(unit: Unit, id: bytes) -> File | None:
         expected=decide(case.opening.params, id, unit.joined(case)),
         submissions={p: store.submitted(unit.tx, id, p)[0] for p in parties},
         deadline_us=unit.deadline_us(case),
-        faults=tuple(store.faults(unit.tx, id)),
+        faults=tuple(fault_store.load(unit.tx, id)),
     )
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 from zstui.engine import events
 from zstui.engine.bus import Bus, Subscription
 from zstui.engine.channels import store as channel_store
-from zstui.engine.channels.disputes import docket, hearing, party, present, store
+from zstui.engine.channels.disputes import docket, fault_store, hearing, party, present, store
 from zstui.engine.channels.disputes.faults import Proof
 from zstui.engine.channels.disputes.messages import Nominate, WitnessAsk
 from zstui.engine.channels.disputes.nomination import Candidates, Nomination
+from zstui.engine.channels.disputes.penalties import Blacklist, Penalties
 from zstui.engine.channels.disputes.post import Post
 from zstui.engine.channels.disputes.present import File
 from zstui.engine.channels.disputes.protocol import Desk, DisputeProtocol
 from zstui.engine.channels.disputes.store import Letter
-from zstui.engine.channels.disputes.unit import Decision, Outcome, Penalty, Unit, proof_message
+from zstui.engine.channels.disputes.unit import Decision, Outcome, Unit, proof_message
 from zstui.engine.channels.model import Channel
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.state import Move, State
@@ -61,12 +62,12 @@ class DisputeService:
         shares_guild: Callable[[PeerId], bool],
         fellows: Callable[[PeerId], Iterable[PeerId]],
         guilds_of: Callable[[PeerId, PeerId], Iterable[str]],
-        blacklist: Callable[[PeerId, int, str, str], Awaitable[None]],
+        blacklist: Blacklist,
     ) -> None:
         """``candidates``: who could witness between a peer and me; those that ``runs_jobs`` are asked first. ``willing``: I would
         witness where it asks.
         ``shares_guild``: its word is worth checking. ``fellows``: who should hear of its fraud. ``guilds_of``: guilds of
-        mine that both are in. ``blacklist``: (peer, hours, why, guild or "" for everywhere), never shortening what stands."""
+        mine that both are in. ``blacklist`` never shortens what stands."""
         self._identity = identity
         self._network = network
         self._db = db
@@ -76,11 +77,8 @@ class DisputeService:
         self._name_of = name_of
         self._shares_guild = shares_guild
         self._fellows = fellows
-        self._guilds_of = guilds_of
-        self._blacklist = blacklist
+        self._penalties = Penalties(db, clock, guilds_of, blacklist)
         self._files: dict[bytes, File] = {}
-        self._at_fault: dict[PeerId, int] = {}
-        """Until when a peer gets no credit, Unix µs."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._swept_us = 0
@@ -109,16 +107,13 @@ class DisputeService:
             events.ChannelChanged, events.PeerConnected
         )
 
-        def read(tx: Tx) -> tuple[dict[bytes, File], dict[PeerId, int]]:
+        def read(tx: Tx) -> dict[bytes, File]:
             unit = Unit(tx, self._identity, self._clock.now_us())
             files = {case.id: present.load(unit, case.id) for case in store.cases(tx, SHOWN_ENDED)}
-            until: dict[PeerId, int] = {}
-            for fault in store.faults(tx):
-                if fault.proven:
-                    until[fault.culprit] = max(until.get(fault.culprit, 0), fault.until_us)
-            return {id: file for id, file in files.items() if file is not None}, until
+            return {id: file for id, file in files.items() if file is not None}
 
-        self._files, self._at_fault = await self._db.read(read)
+        self._files = await self._db.read(read)
+        await self._penalties.start()
         self._ready.set()
         for channel in self._channels.disputed():
             await self._refresh(channel.id)
@@ -197,7 +192,7 @@ class DisputeService:
     async def frauds(self, channel_id: str) -> list[FraudView]:
         """Faults on record on one channel, or all for "", with their portable proofs."""
         id = _key(channel_id) if channel_id else None
-        rows = await self._db.read(lambda tx: store.faults(tx, id))
+        rows = await self._db.read(lambda tx: fault_store.load(tx, id))
         return [present.fraud_view(row, self._name_of, with_file=True) for row in rows]
 
     def resolve(self, text: str) -> str:
@@ -222,7 +217,7 @@ class DisputeService:
 
     def at_fault(self, peer: PeerId) -> bool:
         """Whether a proven fault on record keeps credit from this peer."""
-        return self._at_fault.get(peer, 0) > self._clock.now_us()
+        return self._penalties.at_fault(peer)
 
     # -- protocol.Desk
 
@@ -278,12 +273,8 @@ class DisputeService:
             self._spawn(self._contest(id))
         for decision in out.decisions:
             self._spawn(self._decide(decision))
-        now = self._clock.now_us()
         for penalty in out.penalties:
-            if penalty.parties is None:
-                until = now + penalty.hours * 3600 * US
-                self._at_fault[penalty.peer] = max(self._at_fault.get(penalty.peer, 0), until)
-            self._spawn(self._punish(penalty))
+            self._spawn(self._penalties.carry_out(penalty))
         for proof in out.proofs:
             self._bus.publish(events.FraudProven(proof.culprit, proof.kind, proof.channel.hex()))
             self._spawn(self._spread(proof))
@@ -293,10 +284,6 @@ class DisputeService:
 
     async def _decide(self, decision: Decision) -> None:
         await self._channels.decide(decision.channel.hex(), decision.paid_u, decision.received_u)
-
-    async def _punish(self, penalty: Penalty) -> None:
-        for guild_id in ("",) if penalty.parties is None else self._guilds_of(*penalty.parties):
-            await self._blacklist(penalty.peer, penalty.hours, penalty.why, guild_id)
 
     async def _spread(self, proof: Proof) -> None:
         """Tell fellow members, who check it themselves."""

@@ -81,6 +81,14 @@ SCHEMA: tuple[Migration, ...] = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    Migration(
+        "disputes",
+        2,
+        """
+        ALTER TABLE dispute_faults ADD COLUMN parties TEXT NOT NULL DEFAULT '';
+        ALTER TABLE dispute_faults ADD COLUMN carried_out INTEGER NOT NULL DEFAULT 1
+        """,
+    ),
 )
 
 Seat = Literal["party", "witness"]
@@ -109,21 +117,6 @@ class Letter(msgspec.Struct, frozen=True):
     peer: PeerId
     case_id: bytes
     raw: bytes
-
-
-class FaultRow(msgspec.Struct, frozen=True):
-    culprit: PeerId
-    kind: str
-    channel: bytes
-    docs: tuple[bytes, bytes]
-    """Empty for a fault that only a verdict shows."""
-    at_us: int
-    until_us: int
-
-    @property
-    def proven(self) -> bool:
-        """By two signed documents, to anyone."""
-        return bool(self.docs[0])
 
 
 def digest_of(raw: bytes) -> bytes:
@@ -337,44 +330,3 @@ def count_consents(tx: Tx, asker: PeerId | None = None) -> int:
     if asker is None:
         return int(tx.execute("SELECT count(*) FROM dispute_consents").fetchone()[0])
     return int(tx.execute("SELECT count(*) FROM dispute_consents WHERE asker = ?", (asker,)).fetchone()[0])
-
-
-# --- faults ----------------------------------------------------------------------------------------------------------
-
-_FAULT = "culprit, kind, channel, first, second, at_us, until_us"
-
-
-def add_fault(tx: Tx, fault: FaultRow, limit: int) -> bool:
-    """False if this fault is known. Past ``limit`` faults the one that ran out first is forgotten."""
-    changed = tx.execute(
-        "INSERT OR IGNORE INTO dispute_faults VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (fault.culprit, fault.kind, fault.channel, *fault.docs, fault.at_us, fault.until_us),
-    )
-    if changed.rowcount != 1:
-        return False
-    tx.execute(
-        "DELETE FROM dispute_faults WHERE (culprit, kind, channel) IN (SELECT culprit, kind, channel FROM dispute_faults"
-        " ORDER BY until_us DESC LIMIT -1 OFFSET ?)",
-        (limit,),
-    )
-    return True
-
-
-def has_fault(tx: Tx, culprit: PeerId, kind: str, channel: bytes) -> bool:
-    return (
-        tx.execute(
-            "SELECT 1 FROM dispute_faults WHERE culprit = ? AND kind = ? AND channel = ?", (culprit, kind, channel)
-        ).fetchone()
-        is not None
-    )
-
-
-def count_faults(tx: Tx, culprit: PeerId) -> int:
-    return int(tx.execute("SELECT count(*) FROM dispute_faults WHERE culprit = ?", (culprit,)).fetchone()[0])
-
-
-def faults(tx: Tx, channel: bytes | None = None) -> list[FaultRow]:
-    """All, or those on one channel, latest first."""
-    where, values = ("WHERE channel = ?", (channel,)) if channel is not None else ("", ())
-    rows = tx.execute(f"SELECT {_FAULT} FROM dispute_faults {where} ORDER BY at_us DESC", values).fetchall()
-    return [FaultRow(row[0], row[1], row[2], (row[3], row[4]), row[5], row[6]) for row in rows]

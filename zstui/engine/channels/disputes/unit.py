@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 
 from zstui.engine import events
-from zstui.engine.channels.disputes import faults, store
+from zstui.engine.channels.disputes import fault_store, faults, store
+from zstui.engine.channels.disputes.fault_store import FaultRow
 from zstui.engine.channels.disputes.faults import Proof
 from zstui.engine.channels.disputes.messages import DisputeOpen, Evidence, FaultKind, FraudProof, Verdict
 from zstui.engine.channels.disputes.model import (
@@ -22,7 +23,7 @@ from zstui.engine.channels.disputes.model import (
     penalty_hours,
     witnesses_of,
 )
-from zstui.engine.channels.disputes.store import Case, FaultRow
+from zstui.engine.channels.disputes.store import Case
 from zstui.engine.channels.messages import read, take
 from zstui.engine.clock import US
 from zstui.engine.identity.envelope import Body, seal
@@ -36,11 +37,8 @@ MAX_FAULTS = 4096
 
 
 class Penalty(msgspec.Struct, frozen=True):
-    peer: PeerId
-    hours: int
+    fault: FaultRow
     why: str
-    parties: tuple[PeerId, PeerId] | None = None
-    """For a fault that only a verdict shows: it counts in the guilds of these two. None: it is proven, and counts everywhere."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -147,12 +145,13 @@ class Unit:
         why: str,
         parties: tuple[PeerId, PeerId] | None,
     ) -> bool:
-        if culprit == self.me or store.has_fault(self.tx, culprit, kind, case):
+        if culprit == self.me or fault_store.has(self.tx, culprit, kind, case):
             return False
-        hours = penalty_hours(base, store.count_faults(self.tx, culprit))
+        hours = penalty_hours(base, fault_store.count(self.tx, culprit))
         until = self.now_us + hours * 3600 * US
-        store.add_fault(self.tx, FaultRow(culprit, kind, case, docs, self.now_us, until), MAX_FAULTS)
-        self.out.penalties.append(Penalty(culprit, hours, f"{kind.replace('_', ' ').lower()}: {why}", parties))
+        fault = FaultRow(culprit, kind, case, docs, self.now_us, until, parties)
+        fault_store.add(self.tx, fault, MAX_FAULTS)
+        self.out.penalties.append(Penalty(fault, why))
         self.out.changed.add(case)
         return True
 
