@@ -137,6 +137,7 @@ class Stage:
     async def push(self, *events: v.Feed) -> None:
         """Let the node report changes and the window see them."""
         self.engine.push(*events)
+        await self.engine.taken()
         await self.pilot.pause(0.25)
 
     async def change(self, request_id: str, **fields: object) -> v.ApprovalView:

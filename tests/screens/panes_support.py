@@ -41,6 +41,7 @@ class Run:
         await self.settle()
 
     async def settle(self) -> None:
+        await self.engine.taken()
         await self.pilot.pause(1.5 / MAX_HZ)
         await self.pilot.pause()
 

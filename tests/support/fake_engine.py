@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -132,6 +133,12 @@ class FakeEngine:
                 feed.close()
 
         return stream()
+
+    async def taken(self) -> None:
+        """Wait until every event was taken from its feed. Raises TimeoutError."""
+        async with asyncio.timeout(5):
+            while any(feed._queue for feed in self._feeds):  # noqa: ASYNC110  a deque has no event to wait for
+                await asyncio.sleep(0.005)
 
     async def execute(self, command: c.Command[R]) -> R:
         self.executed.append(command)
