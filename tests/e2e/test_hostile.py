@@ -32,7 +32,7 @@ from zstui.engine.logs import MAX_BYTES, MAX_FILES
 from zstui.engine.net.link import ARTIFACT_PROTOCOL, GUILD_PROTOCOL, JOB_PROTOCOL, MAX_FRAME, Network
 from zstui.engine.node import Node
 
-HANDSHAKES = 500
+HANDSHAKES = 1000
 GUILDS = 500
 ROUNDS = int(os.environ.get("ZSTUI_EXAMPLES", "30"))
 SEED = int(os.environ.get("ZSTUI_SEED", "1"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.check import check, check_memory
 from tests.fuzz.targets import TARGETS
 
-EXAMPLES = 40
+EXAMPLES = 25
 
 
 @st.composite
@@ -49,7 +49,7 @@ def test_it_takes_at_least_one_of_its_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("filler", [b"\0", b"\xff", b"\x91", b"[", b"\x80", b"a"])
+@pytest.mark.parametrize("filler", [b"\0", b"\xff", b"\x91", b"["])
 def test_a_large_input_of_one_kind_costs_little(name: str, filler: bytes) -> None:
     """Nested arrays, endless lengths, and the like, as large as a frame may be."""
     check_memory(TARGETS[name], filler * 65_536)
