@@ -56,6 +56,14 @@ def test_lans_behind_nats_work_through_a_relay_and_then_directly(lans: TwoLans, 
         assert (job["state"], job["executor"]) == ("done", beta.peer_id)
         alpha.ask("approve", "pay", alpha.ask("approve", "list")[0]["request_id"])
         eventually("payment", lambda: beta.ask("job", "show", job["job_id"])["paid"] == "paid")
+        detail = alpha.ask("peer", "show", beta.peer_id)
+        assert (detail["relay"], detail["dialed"]) == (relay.peer_id, False)
+        ways = beta.ask("peer", "show", alpha.peer_id)["routes"]
+        assert [(w["via"], w["chosen"], w["samples"]) for w in ways] == [(relay.peer_id, True, 1)]
+        assert ways[0]["why"] == "the only way known; learned from one dial"
+        network = beta.ask("network")
+        assert [(r["peer_id"], r["place"]) for r in network["relays"]] == [(relay.peer_id, True)]
+        assert relay.ask("network")["relays_for"] == 2
         assert "not reached by any peer" in alpha.ask("status")["reachability"]
         assert "let no direct path through" in alpha.refuses("connect", beta.peer_id)
 

@@ -171,11 +171,11 @@ async def test_palette_runs_an_action_of_another_pane() -> None:
 
 async def test_keys_can_be_remapped_and_hints_follow() -> None:
     async with running() as run:
-        run.app.set_keymap({"peers.network": "w", "view.filter": "ctrl+t"})
+        run.app.set_keymap({"peers.network": "z", "view.filter": "ctrl+t"})
         await run.press("2", "1")
-        assert "w Network" in run.line(-2)
+        assert "z Network" in run.line(-2)
         assert "^t Filter" in run.line(-1)
-        await run.press("w")
+        await run.press("z")
         assert isinstance(run.app.screen, TextScreen)
         await run.press("escape", "ctrl+t")
         assert run.main.focused is run.main.query_one("#filter")
@@ -288,6 +288,14 @@ async def test_a_peer_tells_its_path_its_ways_and_its_place_in_the_hash_table(si
         assert "Contacts 5 peers in 2 buckets, 1 more wait for a place" in text
         assert "reached through north" in text
         assert all(width_of(line) <= shown.view.width for line in shown.view.lines)
+        await run.press("escape", "w")
+        await run.settle()
+        why = run.app.screen
+        assert isinstance(why, TextScreen)
+        why.update()
+        text = " ".join(why.view.text.split())
+        assert "There is no link to west: No answer for 2 h. e in the list tries now." in text
+        assert "▸ north 0.12 s" in text
         await run.press("escape", "escape", "f")
         await run.settle()
         shown = run.app.screen

@@ -167,6 +167,7 @@ def _network(status: StatusView) -> list[tuple[str, str | Content]]:
     fields: list[tuple[str, str | Content]] = [
         ("Interface", Content.styled(safe(status.network, 200) if status.network else "no network", "bold")),
         ("Reachable", safe(status.addresses[0], 200) if status.addresses else "nobody can connect to me"),
+        ("Reached", safe(status.reachability, 200) or "not known yet: a peer that connects checks it within seconds"),
         ("Connected", f"{status.peers} peer{'' if status.peers == 1 else 's'}"),
     ]
     fields += [("Note", Content.styled(safe(notice, 200), "$text-warning")) for notice in status.notices[:4]]

@@ -9,7 +9,7 @@ from zstui.screens.widgets.lines import field, heading, mixed, paragraph
 from zstui.screens.widgets.text import Line, Span, clip, clock_time, duration, fit, milliseconds, now, plain
 
 MOST_ROUTES = 40
-NAME = 12
+NAME = 14
 
 
 def network_lines(status: StatusView | None, view: NetworkView | None, width: int) -> list[Line]:

@@ -11,7 +11,7 @@ from zstui.bridge import Bridge
 from zstui.engine.commands import ShowNetwork, ShowPeer
 from zstui.engine.errors import ZsError
 from zstui.engine.money import format_rate
-from zstui.engine.views import CapabilitiesView, HeardView, NetworkView, PeerDetailView, PeerView
+from zstui.engine.views import CapabilitiesView, HeardView, NetworkView, PeerDetailView, PeerView, StatusView
 from zstui.screens.network import route_lines, summary_lines
 from zstui.screens.widgets.lines import field, heading, mixed, paragraph
 from zstui.screens.widgets.text import Line, Span, bar, duration, now, plain, plot, short_address
@@ -166,3 +166,38 @@ def _ways(peer: PeerView, detail: PeerDetailView, width: int) -> list[Line]:
     elif peer.capabilities.executor:
         lines += field("Jobs", "nothing learned yet: it has run none of mine", "muted", width)
     return lines
+
+
+CHOICE = (
+    "A direct link is kept over one through a relay, and put in its place as soon as one is found. Of several relays the "
+    "one that led there soonest is tried first. What was never tried is tried once, and what was learned fades by half "
+    "in an hour, so that a way that was slow gets another chance."
+)
+
+
+def why_lines(peer: PeerView, detail: PeerDetailView | None, status: StatusView | None, width: int) -> list[Line]:
+    """In sentences why packets to a peer take this path, and what else was weighed."""
+    name = plain(peer.name) or "This peer"
+    relay = plain(detail.relay_name) if detail is not None and detail.relay_name else "a peer that relays"
+    text = {
+        "lan": f"{name} is on a network that this machine is on ({peer.why}). Packets go straight to it.",
+        "direct": f"{name} is on another network and answers directly. Packets go straight to it.",
+        "relay": f"Packets to {name} go {peer.why or f'through {relay}'}. {relay} carries them sealed and cannot read them. "
+        "e in the list tries again for a direct path.",
+        None: f"There is no link to {name}: {(peer.why or 'it was not tried yet').rstrip('.')}. e in the list tries now.",
+    }[peer.path]
+    lines = paragraph(text, "", width)
+    if detail is not None:
+        lines += [*heading("Addresses that could be dialed", width)]
+        for address in detail.addresses:
+            lines += paragraph(_short(address), "", width)
+        if not detail.addresses:
+            lines += paragraph("None is known. The hash table is asked for some when it is dialed.", "muted", width)
+        lines += [*heading("Ways", width), *_ways(peer, detail, width)]
+    lines += [*heading("How a way is chosen", width), *paragraph(CHOICE, "", width)]
+    reached = (status.reachability if status is not None else "") or "not known yet"
+    return [
+        *lines,
+        *heading("How others reach this node", width),
+        *paragraph(f"{reached[:1].upper()}{reached[1:]}.", "", width),
+    ]

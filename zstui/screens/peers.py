@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
 from zstui.engine.commands import BlockPeer, Connect, UnblockPeer
 from zstui.engine.views import PeerView
+from zstui.screens.details import TextScreen
 from zstui.screens.dialogs import ConfirmScreen, ConnectScreen, InvitesScreen, NamePeerScreen, OpenChannelScreen
 from zstui.screens.guild_rows import runs
 from zstui.screens.network import network_lines
 from zstui.screens.pane import Pane
-from zstui.screens.peer_details import PATHS, STATES, Survey, peer_details
+from zstui.screens.peer_details import PATHS, STATES, Survey, peer_details, why_lines
 from zstui.screens.widgets.table import Column
 from zstui.screens.widgets.text import (
     Cell,
@@ -64,6 +66,13 @@ class PeersPane(Pane[PeerView]):
             "Retry",
             id="peers.retry",
             tooltip="Try to reach this peer again, or directly instead of by relay",
+        ),
+        Binding(
+            "w",
+            "why",
+            "Why",
+            id="peers.why",
+            tooltip="Why packets to this peer take this path, and what else was weighed",
         ),
         Binding("b", "block", "Block", id="peers.block", tooltip="Block this peer for 24 hours, or unblock it"),
         Binding("r", "rename", "Name", id="peers.name", tooltip="Give this peer a name of your own"),
@@ -159,6 +168,14 @@ class PeersPane(Pane[PeerView]):
         if peer := self.need("peer"):
             self.execute(Connect(address=peer.peer_id), lambda view: f"{view.name} is {view.state}.")
 
+    def action_why(self) -> None:
+        if peer := self.need("peer"):
+            key = peer.peer_id
+            self.app.push_screen(TextScreen("Why this path", partial(self._why_lines, key, peer)))
+
+    def _why_lines(self, key: str, last: PeerView, width: int) -> list[Line]:
+        return why_lines(self.find(key) or last, self._survey.peer(key), self.bridge.status, width)
+
     def action_block(self) -> None:
         if not (peer := self.need("peer")):
             return
@@ -189,8 +206,6 @@ class PeersPane(Pane[PeerView]):
         self.ask(window, lambda channel: self.say(f"The channel with {channel.peer_name} is {channel.state}."))
 
     def action_network(self) -> None:
-        from zstui.screens.details import TextScreen
-
         self.app.push_screen(TextScreen("Network", self._network_lines))
 
     def _network_lines(self, width: int) -> list[Line]:

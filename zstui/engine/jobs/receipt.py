@@ -17,7 +17,7 @@ from zstui.engine.identity.envelope import Body, Signed, open_envelope
 from zstui.engine.identity.keys import PeerId
 from zstui.engine.identity.text import clean_text
 from zstui.engine.jobs.cost import Cost, cost
-from zstui.engine.jobs.manifest import FileRef, Manifest, check_files
+from zstui.engine.jobs.manifest import MIB, FileRef, Manifest, check_files
 from zstui.engine.jobs.sandbox.model import MAX_FILES
 from zstui.engine.money import format_amount
 from zstui.engine.views import CheckView
@@ -246,7 +246,8 @@ def receipt_checks(m: Manifest, a: Agreement, r: Receipt) -> tuple[CheckView, ..
         CheckView(
             name="limits",
             ok=within,
-            detail=f"{r.active_us} µs of {m.resources.timeout_us}, {r.memory_bytes} bytes of {m.resources.memory_bytes}",
+            detail=f"{r.active_us / 1e6:.3f} s of {m.resources.timeout_us / 1e6:g} s, "
+            f"{r.memory_bytes / MIB:.1f} MiB of {m.resources.memory_bytes / MIB:g} MiB",
         ),
     )
 
