@@ -36,7 +36,7 @@ def six(tmp_path: Path) -> Iterator[list[NodeProcess]]:
     try:
         for name in NAMES:
             known = [option for node in nodes for option in ("--peer", node.address)]
-            executor = ("--executor",) if name == "worker" else ()
+            executor = ("--executor",) if name != "payer" else ()
             node = NodeProcess(tmp_path / name, *executor, *known, mdns=False, start=False, clock=tmp_path / "clock")
             nodes.append(node)
             node.start()
@@ -76,13 +76,30 @@ def _members(node: NodeProcess, guild: str) -> int:
     return next(len(g.members) for g in tell(node, c.ListGuilds()) if g.guild_id == guild)
 
 
-def run_and_pay(payer: NodeProcess, worker: NodeProcess, guild: str) -> None:
+def run_and_pay(payer: NodeProcess, worker: NodeProcess, guild: str) -> str:
     spec = c.JobSpec(module="hello", guild=guild, executor=worker.peer_id)
     job = tell(payer, c.WaitJob(job=tell(payer, c.SubmitJob(spec=spec)).job_id))
     request = eventually(
         "request", lambda: next((a for a in tell(payer, c.ListApprovals()) if a.job_id == job.job_id), None)
     )
     tell(payer, c.PayApproval(request=request.request_id))
+    return job.job_id
+
+
+def judge_the_output(payer: NodeProcess, worker: NodeProcess, job: str, folder: Path) -> None:
+    """The witnesses run an honest job again, in real sandboxes, and confirm it; the verdict verifies anywhere."""
+    case = tell(payer, c.DisputeOutput(job=job)).case_id
+    for node in (payer, worker):
+        eventually("verdict", lambda node=node: _state(node, case) == "rejected")  # type: ignore[misc]
+    verdict = folder / "verdict.json"
+    verdict.write_text(payer.run("channel", "verdict", case, "--json").stdout)
+    done = zstui("channel", "verify", str(verdict))
+    assert done.returncode == 0, done.stdout
+    assert "witnesses signed it, 3 decide" in done.stdout
+
+
+def _state(node: NodeProcess, case: str) -> str:
+    return next((d.state for d in tell(node, c.ListDisputes()) if d.case_id == case), "unheard")
 
 
 def closed(node: NodeProcess, channel: str) -> v.ChannelView:
@@ -140,7 +157,7 @@ async def _connect(node: NetNode, address: str) -> PeerId:
 def test_one_side_dies_then_one_lies(six: list[NodeProcess], tmp_path: Path) -> None:
     payer, worker, *judges = six
     clock = tmp_path / "clock"
-    run_and_pay(payer, worker, form(six, "first"))
+    judge_the_output(payer, worker, run_and_pay(payer, worker, form(six, "first")), tmp_path)
     (channel,) = tell(payer, c.ListChannels())
     id = channel.channel_id
     assert (channel.witnesses, channel.witnesses_needed) == (4, 3)
