@@ -22,6 +22,7 @@ from zstui.engine.errors import ProtocolError
 from zstui.engine.events import Event
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.link import Network
+from zstui.engine.net.tasks import Tasks
 from zstui.engine.pubsub.limits import Buckets
 from zstui.engine.pubsub.model import Message, Verdict
 from zstui.engine.pubsub.service import Links, PubSub
@@ -46,7 +47,7 @@ class Subject(msgspec.Struct, frozen=True):
     take: Callable[[PeerId, bytes], None]
     """Gets an author and its word. Raises ProtocolError for what no honest peer passes on."""
     mine: Callable[[], bytes | None]
-    """What this node has to say at present, None while it has nothing."""
+    """What this node has to say at present, at most ``MAX_DATA`` bytes; None while it has nothing."""
     on: tuple[type[Event], ...] = ()
     """Events after which it may have something new to say."""
 
@@ -155,22 +156,18 @@ class Announcements:
         self._by_name = by_name
         self._changed: set[str] = set(self._topics)
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks(bus)
 
     async def start(self) -> None:
         subjects = [topic.subject for topic in self._topics.values()]
         events = self._bus.subscribe(*{kind for subject in subjects for kind in subject.on})
         await self.pubsub.start()
-        self._tasks = [
-            asyncio.create_task(work, name="announcements") for work in (self._announce(), self._follow(events))
-        ]
+        for work in (self._announce(), self._follow(events)):
+            self._tasks.spawn(work, "announcements")
 
     async def stop(self) -> None:
         """Idempotent."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
         await self.pubsub.stop()
 
     async def _follow(self, events: Subscription[Event]) -> None:

@@ -125,8 +125,8 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """Not sent my own messages."""
     graylist: float = -2500
     """Not heard at all."""
-    opportunistic: float = 3.5
-    """While the median of the mesh is below, better peers are grafted."""
+    opportunistic: float = 2.0
+    """While the median of the mesh is below, better peers are grafted. Minutes in a quiet mesh are enough for it."""
 
 
 class TopicScore(msgspec.Struct, frozen=True, kw_only=True):

@@ -99,19 +99,15 @@ class Router:
         for peer in self._state.peers:
             self._state.draft(peer).subscriptions.append((False, topic))
 
-    def publish(self, message: Message, now_us: int) -> int:
-        """Send a signed message of mine to every subscriber in good standing (flood publishing); how many those are.
-
-        If nobody is subscribed it stays to be told of for a few heartbeats.
-        """
+    def publish(self, message: Message, now_us: int) -> None:
+        """Send a signed message of mine to every subscriber in good standing (flood publishing). Who comes within the next
+        heartbeats is told of it."""
         self._seen.add(message.id, now_us)
         self._history.put(message)
         if message.topic not in self._mesh.topics:
             self._mesh.publish_to(message.topic, now_us)
-        receivers = self._state.subscribers(message.topic, self._thresholds.publish, meshing=False)
-        for peer in receivers:
+        for peer in self._state.subscribers(message.topic, self._thresholds.publish, meshing=False):
             self._state.draft(peer).messages.append(message)
-        return len(receivers)
 
     def heartbeat(self, now_us: int) -> None:
         """Call it once every ``heartbeat_us``."""

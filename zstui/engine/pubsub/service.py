@@ -9,16 +9,17 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from zstui.engine.bus import Bus, Subscription
 from zstui.engine.clock import US, Clock
 from zstui.engine.errors import FrameTooLarge, NetError, ProtocolError, Refused
-from zstui.engine.events import Notice, PeerChanged, PeerConnected, PeerDisconnected
+from zstui.engine.events import PeerChanged, PeerConnected, PeerDisconnected
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.link import Network, Stream
+from zstui.engine.net.tasks import Tasks
 from zstui.engine.pubsub.limits import Buckets
 from zstui.engine.pubsub.messages import PROTOCOLS, encode, read, sign
 from zstui.engine.pubsub.model import MAX_DATA, Message, Params
@@ -113,7 +114,8 @@ class PubSub:
         )
         self._outboxes: dict[PeerId, _Outbox] = {}
         self._inbound: dict[PeerId, Stream] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(bus)
+        self._stopping = False
         self._reading: Buckets[PeerId] = Buckets(READ_BURST, READ_PER_S)
         self._repeats: Buckets[tuple[PeerId, str]] = Buckets(REPEATS, 1 / REPEAT_S)
         self._seqno = 0
@@ -133,15 +135,13 @@ class PubSub:
             self.router.subscribe(topic, self._now())
         for peer in self._network.connected():
             self._look_at(peer)
-        self._spawn(self._follow(changes))
-        self._spawn(self._beat())
+        self._tasks.spawn(self._follow(changes), "pubsub links")
+        self._tasks.spawn(self._beat(), "pubsub heartbeat")
 
     async def stop(self) -> None:
         """Idempotent."""
-        tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._stopping = True
+        await self._tasks.stop()
 
     # --- what it does ------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class PubSub:
     def _meet(self, peer: PeerId, protocol: str) -> None:
         outbox = self._outboxes[peer] = _Outbox(protocol)
         self._greet(peer, outbox)
-        outbox.task = self._spawn(self._carry(peer, outbox))
+        outbox.task = self._tasks.spawn(self._carry(peer, outbox), "pubsub sender")
 
     def _greet(self, peer: PeerId, outbox: _Outbox) -> None:
         dialed, ip = self._links.origin(peer)
@@ -217,6 +217,8 @@ class PubSub:
     async def _serve(self, protocol: str, stream: Stream) -> None:
         """What one peer says. A new stream of a peer takes the place of its old one."""
         peer = stream.peer
+        if self._stopping:
+            raise Refused("This node is going.")
         old = self._inbound.get(peer)
         if old is not None:
             old.reset()
@@ -269,16 +271,3 @@ class PubSub:
 
     def _now(self) -> int:
         return self._clock.monotonic_us()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name="pubsub")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log.error("A task of publish and subscribe failed.", exc_info=error)
-            self._bus.publish(Notice("error", "pubsub", f"Publish and subscribe failed: {error!r}."))
