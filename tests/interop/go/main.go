@@ -1,4 +1,5 @@
 // A go-libp2p peer over QUIC. First line out: {"peer_id", "addresses"}. Then one JSON command a line in, one JSON answer a line out.
+// With "relay" as its argument it is a relay; with the address of one it reserves a place there.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 )
@@ -41,11 +43,19 @@ var gossip struct {
 }
 
 func main() {
-	node, err := libp2p.New(
+	options := []libp2p.Option{
 		libp2p.ListenAddrStrings("/ip4/127.0.0.1/udp/0/quic-v1"),
 		libp2p.Transport(quic.NewTransport),
-		libp2p.DisableRelay(),
-	)
+		libp2p.EnableRelay(),
+	}
+	role := ""
+	if len(os.Args) > 1 {
+		role = os.Args[1]
+	}
+	if role == "relay" {
+		options = append(options, libp2p.EnableRelayService(), libp2p.ForceReachabilityPublic())
+	}
+	node, err := libp2p.New(options...)
 	if err != nil {
 		panic(err)
 	}
@@ -53,6 +63,12 @@ func main() {
 	addresses := []string{}
 	for _, a := range node.Addrs() {
 		addresses = append(addresses, fmt.Sprintf("%s/p2p/%s", a, node.ID()))
+	}
+	if role != "" && role != "relay" {
+		if err := reserve(node, role); err != nil {
+			panic(err)
+		}
+		addresses = append(addresses, fmt.Sprintf("%s/p2p-circuit/p2p/%s", role, node.ID()))
 	}
 	say(answer{"peer_id": node.ID().String(), "addresses": addresses})
 	lines := bufio.NewScanner(os.Stdin)
@@ -67,6 +83,17 @@ func main() {
 		}
 		say(result)
 	}
+}
+
+func reserve(node host.Host, address string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	relay, err := dial(ctx, node, address)
+	if err != nil {
+		return err
+	}
+	_, err = client.Reserve(ctx, node, *relay)
+	return err
 }
 
 func say(value answer) {
@@ -88,6 +115,7 @@ func dial(ctx context.Context, node host.Host, address string) (*peer.AddrInfo, 
 func carryOut(node host.Host, c command) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
 	defer cancel()
+	ctx = network.WithAllowLimitedConn(ctx, "circuits are tested, too")
 	switch c.Op {
 	case "ping":
 		info, err := dial(ctx, node, c.Address)
