@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.support.virtual import VirtualClock, VirtualLoop
 from zstui.engine.bus import Bus
@@ -17,6 +18,7 @@ from zstui.engine.net.link import Stream
 from zstui.engine.net.memory import MemoryHub
 from zstui.engine.pubsub.announcements import BURST, PER_S, Announcements, Subject, topic_name
 from zstui.engine.pubsub.messages import GOSSIPSUB_11, Rpc, encode, read, sign
+from zstui.engine.pubsub.metrics import PubSubMetrics
 from zstui.engine.pubsub.service import MAX_WAITING, READ_BURST, READ_PER_S, REPEATS, _Outbox
 
 TOPIC = topic_name("lab", "cards")
@@ -113,6 +115,23 @@ async def test_a_word_reaches_the_other_end_of_a_line_at_once(world: World) -> N
     assert first.heard[last.id] == b"new price"
     views = first.announcements.views()
     assert [(v.subject, v.topic, v.peers, v.mesh, v.authors) for v in views] == [("cards", TOPIC, 1, 1, 4)]
+
+
+@virtually
+async def test_the_metrics_say_who_takes_part_and_what_went_round(world: World) -> None:
+    nodes = await world.line(3)
+    await asyncio.sleep(3)
+    registry = CollectorRegistry()
+    registry.register(PubSubMetrics(nodes[1].announcements))
+    lines = generate_latest(registry).decode().splitlines()
+    assert 'pubsub_peers{topic="cards"} 2.0' in lines
+    assert 'pubsub_mesh_peers{topic="cards"} 2.0' in lines
+    assert 'pubsub_authors{topic="cards"} 2.0' in lines
+    assert "pubsub_messages_accepted_total 2.0" in lines
+    assert "pubsub_messages_published_total 1.0" in lines
+    assert "pubsub_graylisted_peers 0.0" in lines
+    nodes[1].announcements.pubsub.router.scores.penalize(nodes[0].id, 100)
+    assert "pubsub_graylisted_peers 1.0" in generate_latest(registry).decode()
 
 
 @virtually
