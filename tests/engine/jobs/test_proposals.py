@@ -15,8 +15,8 @@ from zstui.engine.clock import US
 from zstui.engine.errors import NetError, Unreachable
 from zstui.engine.identity.envelope import open_envelope, seal
 from zstui.engine.identity.keys import Identity
+from zstui.engine.jobs import executor, store
 from zstui.engine.jobs import messages as msg
-from zstui.engine.jobs import store
 from zstui.engine.jobs.agreeing import FRESH_US, REMEMBERED_US, agreement_on, ask_for
 from zstui.engine.jobs.bundle import verify_bundle
 from zstui.engine.jobs.manifest import Manifest, open_manifest
@@ -291,6 +291,14 @@ async def test_a_proposal_that_was_denied_is_not_taken_when_it_arrives_late(prop
     assert isinstance(denied, msg.Refusal)
     assert isinstance(await proposal.say(msg.Offer(proposal.manifest, signed)), msg.Bidding)
     assert isinstance(await proposal.offer(nonce=b"m" * 16), Completed), "the next one is"
+
+
+async def test_what_is_denied_takes_little_memory(proposal: Proposal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "MAX_DENIED", 2)
+    denied = proposal.bob.jobs._executor._denied
+    for said in (b"", b"x" * 50_000, b"a" * 32, b"b" * 32, b"c" * 32, b"b" * 32, b"d" * 32):
+        assert isinstance(await proposal.say(msg.Attach(0, 0, said)), msg.Refusal)
+    assert list(denied) == [b"b" * 32, b"d" * 32]
 
 
 # --- hostile executors -----------------------------------------------------------------------------------------------

@@ -277,6 +277,8 @@ class Executor:
         await self._feeds.serve(s, attach.stdout, attach.stderr)
 
     def _deny(self, agreement: bytes) -> None:
+        if len(agreement) != 32:
+            return
         self._denied.pop(agreement, None)
         self._denied[agreement] = None
         if len(self._denied) > MAX_DENIED:
