@@ -263,7 +263,8 @@ async def test_what_is_kept_for_others_is_bounded(three: Three, monkeypatch: pyt
     a, _, _ = three
     monkeypatch.setattr(store, "MAX_KEPT", 3)
     for n in range(5):
-        await a.db.write(lambda tx, n=n: store.keep(tx, f"peer{n}", 1, b"box", n))  # type: ignore[misc]
+        at = 10**18 + n  # later than what the other two deposit meanwhile
+        await a.db.write(lambda tx, n=n, at=at: store.keep(tx, f"peer{n}", 1, b"box", at))  # type: ignore[misc]
     owners = await a.db.read(lambda tx: [r[0] for r in tx.execute("SELECT owner FROM vault_kept ORDER BY at_us")])
     assert owners == ["peer2", "peer3", "peer4"]
 
