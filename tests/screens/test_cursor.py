@@ -13,6 +13,7 @@ from tests.screens.panes_support import LARGE, SMALL, Run, running
 from tests.support import samples
 from tests.support.fake_engine import FakeEngine
 from zstui.engine import views as v
+from zstui.screens import main
 from zstui.screens.main import PANES
 from zstui.screens.pay import PayScreen
 from zstui.screens.widgets.table import Column, LineTable, layout
@@ -35,18 +36,23 @@ def _state(run: Run) -> tuple[Any, ...]:
 
 @BOTH
 @pytest.mark.parametrize("key", list("1234567"))
-async def test_arriving_requests_change_neither_focus_nor_screen_nor_cursor(size: tuple[int, int], key: str) -> None:
+async def test_arriving_requests_change_neither_focus_nor_screen_nor_cursor(
+    size: tuple[int, int], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "TELL_S", 0.01)
     async with running(size=size) as run:
         await run.press(key, "g", "j")
         before = _state(run)
         await run.push(v.ApprovalUpdated(view=samples.approval("early", expires_at=int(time.time()) + 5)))
         assert _state(run) == before
         assert "! 4 waiting" in run.line(0)
+        await run.pilot.pause(0.03)
         assert "south asks 12.500 for blur.wasm." in run.text()
         burst = [v.ApprovalUpdated(view=samples.approval(f"b{n}", expires_at=int(time.time()) + n)) for n in range(30)]
         await run.push(*burst)
         assert _state(run) == before
         assert "! 34 waiting" in run.line(0)
+        await run.pilot.pause(0.03)
         assert "30 new payment requests." in run.text()
 
 
@@ -280,3 +286,13 @@ def test_layout_fills_exactly_and_never_overflows() -> None:
 def test_every_pane_can_sort_by_its_first_choice() -> None:
     for pane in PANES:
         assert pane.SORT
+
+
+async def test_a_request_that_a_grant_pays_at_once_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "TELL_S", 0.8)
+    async with running() as run:
+        asked = samples.approval("quick", expires_at=int(time.time()) + 5)
+        await run.push(v.ApprovalUpdated(view=asked))
+        await run.push(v.ApprovalUpdated(view=msgspec.structs.replace(asked, state="paid")))
+        await run.pilot.pause(0.9)
+        assert "a shows what waits" not in run.text()

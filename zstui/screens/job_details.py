@@ -146,7 +146,7 @@ def _terms(job: JobView, bridge: Bridge, width: int) -> list[Line]:
         lines += field("Reads", f"/in/{file.name}, {bytes_size(file.size)}", "", width)
     lines += field("Memory", f"{mebibytes(job.memory_bytes)} of {mebibytes(job.max_memory_bytes)}", "", width)
     if job.gas:
-        lines += field("Gas", f"{job.gas:,}{'' if job.gas_exact else ' (estimated)'}", "", width)
+        lines += field("Gas", f"{job.gas:,}{'' if job.gas_exact else ' or more'}", "", width)
     if job.exit_code is not None:
         lines += field("Exit", str(job.exit_code), "ok" if job.exit_code == 0 else "error", width)
     if job.receipt_id:

@@ -41,6 +41,9 @@ PANES: tuple[type[Pane[Any]], ...] = (PeersPane, GuildsPane, JobsPane, ChannelsP
 GUILDS, APPROVE, LOG = PANES.index(GuildsPane), PANES.index(ApprovePane), PANES.index(LogPane)
 TAIL = 10
 """Rows of the log tail on a large screen."""
+TELL_S = 0.5
+"""After a request has come, before it is told that it waits."""
+
 SHOWN_EVERYWHERE = (
     ("view.help", "Help"),
     ("view.approvals", "Approvals"),
@@ -97,6 +100,8 @@ class MainScreen(Screen[None]):
         """Pane and key of the record in the detail column."""
         self._waiting = {key for key, view in bridge.approvals.items() if view.state == "waiting"}
         self._known = set(self._waiting)
+        self._untold: set[str] = set()
+        """Requests that came just now."""
         """Requests that were told already; one that is asked again is no news."""
         self._guild_news = GuildNews(bridge)
         self._bell = False
@@ -177,12 +182,21 @@ class MainScreen(Screen[None]):
         self._tabs.update()
         if self._guide.display:
             self._guide.update()
+        if fresh and not self._untold:
+            self.set_timer(TELL_S, self._tell_requests)
+        self._untold |= fresh
+
+    def _tell_requests(self) -> None:
+        """Of new requests those that still wait: a grant pays most of them at once."""
+        known = self.bridge.approvals
+        fresh = [known[key] for key in self._untold if key in known and known[key].state == "waiting"]
+        self._untold.clear()
         if not fresh or isinstance(self.app.screen, PayScreen):
             return
         if self._bell:
             self.app.bell()
         if len(fresh) == 1:
-            view = self.bridge.approvals[fresh.pop()]
+            (view,) = fresh
             text = f"{clip(plain(view.peer_name), 24)} asks {format_amount(view.amount_u)} for {clip(plain(view.module), 24)}."
         else:
             text = f"{len(fresh)} new payment requests."
