@@ -17,14 +17,14 @@ from zstui.engine.channels.disputes.unit import Unit
 from zstui.engine.channels.messages import PayLine
 from zstui.engine.clock import US, Clock
 from zstui.engine.complaints import docket, filing, portable, present, store
+from zstui.engine.complaints.judging import Judge
 from zstui.engine.complaints.messages import KINDS
-from zstui.engine.complaints.model import Claim, complainable, decide, examine, never_ran, repeated
+from zstui.engine.complaints.model import complainable
 from zstui.engine.complaints.present import File, Presenter
 from zstui.engine.complaints.store import Case
 from zstui.engine.errors import BadInput, StoreError, UnknownChannel, UnknownJob
 from zstui.engine.identity.envelope import Body, Signed, open_envelope
 from zstui.engine.identity.keys import PeerId
-from zstui.engine.jobs.execution import Ended
 from zstui.engine.jobs.ports import RecordOutcome, RequestPayment
 from zstui.engine.jobs.receipt import Receipt
 from zstui.engine.jobs.reruns import Reruns
@@ -41,11 +41,6 @@ TICK_S = 15.0
 SWEEP_US = 3600 * US
 CASES_KEPT_US = 400 * 86_400 * US
 """As disputes: a witness must know what it has signed."""
-RETRY_S = 0.5
-RETRY_MOST_S = 600.0
-"""Pauses of a witness between attempts to get the files and run the job."""
-MAX_RUNS = 3
-"""Runs that end otherwise than such a job can, by this node's own fault or by the clock, after which it says nothing of it."""
 
 
 class ComplaintService:
@@ -78,10 +73,7 @@ class ComplaintService:
         self._runs_jobs = runs_jobs
         self._presenter = Presenter(me, name_of, guild_name)
         self._files: dict[bytes, File] = {}
-        self._judging: dict[bytes, asyncio.Event] = {}
-        """Cases that this node runs again, with what makes it try at once."""
-        self._turn = asyncio.Lock()
-        """One job at a time is run again."""
+        self._judge = Judge(db, clock, reruns, self._sign)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -267,9 +259,11 @@ class ComplaintService:
                 self._spawn(self._hold_against(case))
         elif case.seat == "executor" and case.state in ("upheld", "unpaid"):
             self._spawn(self._ask_for_refund(file))
-        elif case.seat == "witness" and case.id not in self._judging and not self._signed(file):
-            self._judging[case.id] = asyncio.Event()
-            self._spawn(self._judge(case))
+        elif case.seat == "witness" and not self._signed(file) and self._judge.take(case):
+            self._spawn(self._judge.judge(case))
+
+    async def _sign(self, case: Case, verdict: OutputVerdict) -> None:
+        await self._commit(lambda unit: docket.sign(unit, case.id, verdict))
 
     def _signed(self, file: File) -> bool:
         return file.case.state != "open" or any(w == self._presenter.me for w, _, _ in file.verdicts)
@@ -329,53 +323,13 @@ class ComplaintService:
             kind="refund",
         )
 
-    # -- at a witness
-
-    async def _judge(self, case: Case) -> None:
-        """Run the job again until that says something, or the time for it is over; then sign."""
-        raw = await self._db.read(lambda tx: store.raw_of(tx, case.id))
-        claim = examine(raw)
-        verdict: OutputVerdict | None = None
-        runs, pause, woken = 0, RETRY_S, self._judging[case.id]
-        while verdict is None and runs < MAX_RUNS and not self._reruns.refuses(claim.manifest, claim.receipt):
-            left = docket.judge_by(case) - self._clock.now_us()
-            if left <= 0:
-                break
-            woken.clear()
-            if not self._reruns.closed():
-                how, output_hash = await self._run(claim)
-                if repeated(how):
-                    verdict = decide(claim, how, output_hash)
-                    break
-                runs += not never_ran(how)
-            await self._pause(min(pause, left / US), woken)
-            pause = min(2 * pause, RETRY_MOST_S)
-        final = verdict or decide(claim, None)
-        await self._commit(lambda unit: docket.sign(unit, case.id, final))
-        del self._judging[case.id]
-
-    async def _run(self, claim: Claim) -> tuple[Ended, bytes]:
-        async with self._turn:
-            return await self._reruns.repeat(claim.payer, claim.job_id, claim.manifest)
-
-    async def _pause(self, seconds: float, woken: asyncio.Event) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        waking = asyncio.ensure_future(woken.wait())
-        try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
-
     # -- time and events
 
     async def _follow(self, changes: Subscription[events.ApprovalChanged | events.PeerConnected]) -> None:
         try:
             async for event in changes:
                 if isinstance(event, events.PeerConnected):
-                    for id, woken in self._judging.items():
-                        if self._files[id].case.payer == event.peer_id:
-                            woken.set()
+                    self._judge.connected(event.peer_id)
                 else:
                     await self._refund_changed(event.request_id)
         except StoreError:

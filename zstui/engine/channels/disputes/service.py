@@ -270,7 +270,7 @@ class DisputeService:
             self._bus.publish(notice)
         self._post.wake(out.mailed)
         for id in out.contest:
-            self._spawn(self._contest(id))
+            self._spawn(self._channels.contest(id.hex(), "case"))
         for decision in out.decisions:
             self._spawn(self._decide(decision))
         for penalty in out.penalties:
@@ -278,9 +278,6 @@ class DisputeService:
         for proof in out.proofs:
             self._bus.publish(events.FraudProven(proof.culprit, proof.kind, proof.channel.hex()))
             self._spawn(self._spread(proof))
-
-    async def _contest(self, id: bytes) -> None:
-        await self._channels.contest(id.hex(), "case")
 
     async def _decide(self, decision: Decision) -> None:
         await self._channels.decide(decision.channel.hex(), decision.paid_u, decision.received_u)
