@@ -53,9 +53,7 @@ class JobsPane(Pane[Row]):
         "drain (d), stop at once (!) and limit (L)."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "n", "new", "Submit", id="jobs.submit", tooltip="Submit a .wasm module as a job, or as a batch of jobs"
-        ),
+        Binding("n", "new", "Submit", id="jobs.submit", tooltip="Submit a .wasm module as a job or a batch of jobs"),
         Binding("p", "look", "Look", id="jobs.look", tooltip="Look at the result: picture, JSON or text"),
         Binding("o", "output", "Output", id="jobs.output", tooltip="Everything the job printed"),
         Binding("e", "unfold", "Jobs", id="jobs.unfold", tooltip="Show or hide the jobs of a batch"),

@@ -180,7 +180,7 @@ def why_lines(peer: PeerView, detail: PeerDetailView | None, status: StatusView 
     name = plain(peer.name) or "This peer"
     relay = plain(detail.relay_name) if detail is not None and detail.relay_name else "a peer that relays"
     text = {
-        "lan": f"{name} is on a network that this machine is on ({peer.why}). Packets go straight to it.",
+        "lan": f"{name} is on the local network{f' ({peer.why})' if peer.why else ''}. Packets go straight to it.",
         "direct": f"{name} is on another network and answers directly. Packets go straight to it.",
         "relay": f"Packets to {name} go {peer.why or f'through {relay}'}. {relay} carries them sealed and cannot read them. "
         "e in the list tries again for a direct path.",

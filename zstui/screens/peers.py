@@ -65,19 +65,21 @@ class PeersPane(Pane[PeerView]):
             "retry",
             "Retry",
             id="peers.retry",
-            tooltip="Try to reach this peer again, or directly instead of by relay",
+            tooltip="Try again to reach this peer, or without a relay",
         ),
         Binding(
             "w",
             "why",
             "Why",
             id="peers.why",
-            tooltip="Why packets to this peer take this path, and what else was weighed",
+            tooltip="Why packets take this path; what else was weighed",
         ),
         Binding("b", "block", "Block", id="peers.block", tooltip="Block this peer for 24 hours, or unblock it"),
         Binding("r", "rename", "Name", id="peers.name", tooltip="Give this peer a name of your own"),
         Binding("o", "channel", "Channel", id="peers.channel", tooltip="Open a payment channel with this peer"),
-        Binding("f", "network", "Network", id="peers.network", tooltip="This node's addresses, port and firewall"),
+        Binding(
+            "f", "network", "Network", id="peers.network", tooltip="This node's addresses, hash table, relays, routes"
+        ),
     ]
 
     def on_mount(self) -> None:
