@@ -47,7 +47,7 @@ def job(v: JobView) -> str:
         ("attempt", f"{v.attempts}{after}{again}" if after or again else ""),
         ("state", "paused" if v.paused else v.state),
         ("why", v.why),
-        ("fault", _FAULTS.get(v.fault, "")),
+        ("fault", _FAULTS.get(v.fault, "") if v.state == "failed" else ""),
         ("waits", f"until {clock(v.queued_until)}" if v.queued_until else ""),
         ("time", f"{_took(v)} of {v.timeout_us / 1e6:g} s"),
         ("memory", f"{v.memory_bytes / 2**20:.1f} of {v.max_memory_bytes / 2**20:g} MiB"),
@@ -59,7 +59,7 @@ def job(v: JobView) -> str:
         *(("wrote", f"/out/{f.name}  {f.size} bytes  {f.path or 'not here'}") for f in v.outputs),
         ("stdout", f"sha256 {v.output_hash}" if v.output_hash else ""),
         ("receipt", v.receipt_id),
-        ("same at", f"{len(v.attestations)} witnesses" if v.attestations else ""),
+        ("witnesses", f"{len(v.attestations)} got the same result" if v.attestations else ""),
         ("since", f"{clock(v.created_at)}{f', ended {clock(v.finished_at)}' if v.finished_at else ''}"),
     )
 
