@@ -144,6 +144,7 @@ def build(
         fellows=lambda peer: between.fellow_members(peer) or between.fellow_members(identity.peer_id),
         guilds_of=between.guilds_of,
         blacklist=between.punish,
+        tainted=tainted,
     )
     between.disputes = disputes
     vault = VaultService(
@@ -205,6 +206,7 @@ def build(
         name_of=net.name_of,
         guild_name=between.guild_name,
         runs_jobs=between.runs_jobs_for,
+        tainted=tainted,
     )
     between.complaints = complaints
     jobs.owner.changed = between.offer_changed

@@ -117,6 +117,7 @@ class TradeNode(CourtNode):
             fellows=lambda peer: [],
             guilds_of=lambda one, two: [GUILD],
             blacklist=self._blacklist,
+            tainted=self.tainted,
         )
         self.approvals = ApprovalService(
             self.db,
@@ -160,6 +161,7 @@ class TradeNode(CourtNode):
             name_of=_name,
             guild_name=lambda guild_id: "lab",
             runs_jobs=lambda peer, guild_id: True,
+            tainted=self.tainted,
         )
         for service in (self.service, disputes, self.approvals, jobs, complaints):
             await service.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,26 @@ async def test_without_enough_that_can_run_it_nothing_follows(full: Trade) -> No
     full.shift(11 * DAY)
     await full.judged("unresolved", nodes=full.up)
     assert not full.payer.blocked
+
+
+async def test_a_witness_restored_from_an_older_copy_abstains(full: Trade) -> None:
+    job = await full.run_and_pay()
+    witness = full.witnesses[0]
+    witness.sandbox.guests[MODULE] = Guest(hold=asyncio.Event())
+    for other in full.witnesses[1:3]:
+        await other.stop()
+    await full.payer.complaints.complain(job.job_id)
+    await until(lambda: witness.knows("filed"))
+    await witness.stop()
+    witness.tainted = True
+    await witness.start()
+    assert witness.knows("unresolved")
+    await full.witnesses[1].start()
+    await full.witnesses[2].start()
+    await full.judged("upheld")
+    verdict = witness.complaint().verdict
+    assert verdict is not None
+    assert not verdict.signed_by_me
 
 
 async def test_what_cannot_be_disputed(full: Trade, tmp_path: Path) -> None:

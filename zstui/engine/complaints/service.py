@@ -60,8 +60,10 @@ class ComplaintService:
         name_of: Callable[[PeerId], str],
         guild_name: Callable[[str], str],
         runs_jobs: Callable[[PeerId, str], bool],
+        tainted: bool = False,
     ) -> None:
-        """``runs_jobs(peer, guild_id)``: whether it is known to run jobs for others there."""
+        """``runs_jobs(peer, guild_id)``: whether it is known to run jobs for others there. ``tainted``: the database is an older
+        copy; this node then abstains as a witness."""
         self._db = db
         self._bus = bus
         self._clock = clock
@@ -71,6 +73,7 @@ class ComplaintService:
         self._record_outcome = record_outcome
         self._name_of = name_of
         self._runs_jobs = runs_jobs
+        self._tainted = tainted
         self._presenter = Presenter(me, name_of, guild_name)
         self._files: dict[bytes, File] = {}
         self._judge = Judge(db, clock, reruns, self._sign)
@@ -90,6 +93,8 @@ class ComplaintService:
         )
 
         def read(unit: Unit) -> list[File | None]:
+            if self._tainted:
+                store.abstain(unit.tx)
             return [present.load(unit, case.id) for case in store.cases(unit.tx, SHOWN_ENDED)]
 
         files = await self._disputes.commit(read)

@@ -155,6 +155,11 @@ def cases(tx: Tx, ended: int) -> list[Case]:
     return [_case(row) for row in rows]
 
 
+def abstain(tx: Tx) -> None:
+    """End my part as a witness in every case: this copy does not know what I have signed since."""
+    tx.execute("UPDATE complaint_case SET state = 'unresolved' WHERE seat = 'witness' AND state = 'open'")
+
+
 def count_witnessed(tx: Tx, payer: PeerId | None = None, since_us: int | None = None) -> int:
     """Open cases that I witness, all or one payer's; with ``since_us`` all that were filed from then on, also ended ones."""
     which, least = ("state = 'open'", 0) if since_us is None else ("1", since_us)

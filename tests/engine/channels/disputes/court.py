@@ -108,6 +108,7 @@ class CourtNode(Node):
             fellows=lambda peer: [m for m in self.members if m not in (peer, self.id)],
             guilds_of=lambda one, two: ["guild"] if {one, two} <= set(self.members) else [],
             blacklist=self._blacklist,
+            tainted=self.tainted,
         )
         await self.service.start()
         await self.disputes.start()

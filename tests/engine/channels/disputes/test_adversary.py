@@ -273,6 +273,28 @@ async def test_a_denied_acknowledgement_is_answered_or_judged(full: Court) -> No
     assert not any(w.disputes.at_fault(full.b.id) for w in full.witnesses)
 
 
+async def test_a_witness_restored_from_an_older_copy_cannot_be_made_to_sign_twice(full: Court) -> None:
+    channel = await paid(full)
+    who = await liar(full, channel)
+    witness = full.witnesses[0]
+    await witness.stop()
+    before = witness.path.read_bytes()
+    await witness.start()
+    await file_with_all(full, who, who.pays[-1])
+    await full.heard(channel, full.b, *full.witnesses)
+    full.shift(DAY + 60)
+    await full.closed(channel, full.b)
+    await until(lambda: all(w.case(channel).state == "decided" for w in full.witnesses))
+    await witness.stop()
+    for path in witness.path.parent.glob(f"{witness.path.name}*"):
+        path.unlink()
+    witness.path.write_bytes(before)
+    witness.tainted = True
+    await witness.start()
+    answer = await who.say(witness.id, who.filing(who.pays[0]))
+    assert answer.kind == "Declined", "it no longer knows what it has signed"
+
+
 async def test_a_penalty_that_a_crash_cut_off_comes_in_force_at_the_next_start(
     full: Court, monkeypatch: pytest.MonkeyPatch
 ) -> None:

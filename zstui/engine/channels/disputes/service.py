@@ -63,11 +63,13 @@ class DisputeService:
         fellows: Callable[[PeerId], Iterable[PeerId]],
         guilds_of: Callable[[PeerId, PeerId], Iterable[str]],
         blacklist: Blacklist,
+        tainted: bool = False,
     ) -> None:
         """``candidates``: who could witness between a peer and me; those that ``runs_jobs`` are asked first. ``willing``: I would
         witness where it asks.
         ``shares_guild``: its word is worth checking. ``fellows``: who should hear of its fraud. ``guilds_of``: guilds of
-        mine that both are in. ``blacklist`` never shortens what stands."""
+        mine that both are in. ``blacklist`` never shortens what stands. ``tainted``: the database is an
+        older copy; this node then abstains as a witness."""
         self._identity = identity
         self._network = network
         self._db = db
@@ -78,6 +80,7 @@ class DisputeService:
         self._shares_guild = shares_guild
         self._fellows = fellows
         self._penalties = Penalties(db, clock, guilds_of, blacklist)
+        self._tainted = tainted
         self._files: dict[bytes, File] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -112,6 +115,8 @@ class DisputeService:
             files = {case.id: present.load(unit, case.id) for case in store.cases(tx, SHOWN_ENDED)}
             return {id: file for id, file in files.items() if file is not None}
 
+        if self._tainted:
+            await self._db.write(lambda tx: store.abstain(tx, self._clock.now_us()))
         self._files = await self._db.read(read)
         await self._penalties.start()
         self._ready.set()

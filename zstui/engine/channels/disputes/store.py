@@ -187,6 +187,16 @@ def witnessed_of(tx: Tx, party: PeerId) -> bool:
     return any(key in (params.pk_lo, params.pk_hi) for params in openings)
 
 
+def abstain(tx: Tx, now_us: int) -> None:
+    """End my part as a witness in every case, and take back every consent: this copy does not know what I have signed since,
+    and a second verdict would be proof of fraud."""
+    tx.execute(
+        "UPDATE dispute_cases SET state = 'unresolved', ended_us = ? WHERE seat = 'witness' AND state = 'open'",
+        (now_us,),
+    )
+    tx.execute("DELETE FROM dispute_consents")
+
+
 # --- evidence, receipts, verdicts ------------------------------------------------------------------------------------
 
 
