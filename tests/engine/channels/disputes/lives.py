@@ -62,7 +62,7 @@ plans: st.SearchStrategy[list[Step]] = st.lists(
     st.tuples(st.sampled_from(STEPS), st.integers(0, 5), st.integers(1, 2_500)), max_size=14
 )
 lives = settings(
-    max_examples=max(10, LIVES // 60),
+    max_examples=max(10, LIVES // 40),
     deadline=None,
     database=None,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
