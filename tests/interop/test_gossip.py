@@ -15,6 +15,9 @@ from zstui.engine.guilds.messages import Announce, encode
 from zstui.engine.identity.card import read_card
 from zstui.engine.pubsub.announcements import topic_name
 
+OPTIONS = {"js": ("gossip", "plain")}
+"""No hash table in between, through which our two would find each other."""
+
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeProcess, NodeProcess]]:
@@ -31,7 +34,7 @@ def foreign(request: pytest.FixtureRequest) -> Iterator[ForeignPeer]:
     command = getattr(prepare, request.param)()
     if not command:
         pytest.skip(f"the {request.param} peer is not installed: make test-interop")
-    with ForeignPeer([*command, "gossip", "plain"]) as peer:
+    with ForeignPeer([*command, *OPTIONS.get(request.param, ())]) as peer:
         yield peer
 
 
