@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from zstui.engine.errors import DatabaseTooNew, HomeError, StoreError
-from zstui.engine.store.thread import Connection, ConnectionThread, Operation, Reply, Tx, fail, resolve, run
+from zstui.engine.store.thread import Connection, Operation, Reply, ThreadedConnection, Tx, fail, resolve, run
 
 __all__ = ["Database", "Migration", "Operation", "Tx"]
 
@@ -79,9 +79,9 @@ class Database:
         writer = None
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its WAL the same mode
-            writer = await ConnectionThread.open(path, "database writer")
+            writer = await ThreadedConnection.open(path)
             await run(writer, lambda tx: _prepare(tx, steps, path))
-            reader = await ConnectionThread.open(path, "database reader")
+            reader = await ThreadedConnection.open(path)
             await run(reader, _read_only)
         except (OSError, sqlite3.Error) as error:
             if writer is not None:

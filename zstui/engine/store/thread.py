@@ -1,16 +1,21 @@
-"""A thread that owns one SQLite connection."""
+"""A connection in a thread of its own, as aiosqlite runs it.
+
+aiosqlite answers each call in a task of its own. Here a group of operations is committed in one call and answered all at once,
+so jobs are put straight into the queue of its thread. This module alone touches what aiosqlite keeps private, which is why
+`pyproject.toml` holds its version.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Protocol, TypeVar
+
+import aiosqlite
 
 T = TypeVar("T")
 Tx = sqlite3.Connection
@@ -33,48 +38,31 @@ class Connection(Protocol):
         """Do what waits, then close the connection. Once."""
 
 
-class ConnectionThread:
+class ThreadedConnection:
     """Implements ``Connection``. A job costs one wake-up of the thread, its reply one of the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: aiosqlite.Connection) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._connection = connection
+        self._jobs = connection._tx
+        self._tx = connection._conn
 
     @classmethod
-    async def open(cls, path: Path, name: str) -> ConnectionThread:
-        """``name`` is for whoever looks at a process's threads. Raises sqlite3.Error."""
-        self = cls()
-        opened: asyncio.Future[None] = self._loop.create_future()
-        threading.Thread(target=self._run, args=(path, opened), name=name, daemon=True).start()
-        await opened
-        return self
+    async def open(cls, path: Path) -> ThreadedConnection:
+        """Raises sqlite3.Error."""
+        return cls(await aiosqlite.connect(path, isolation_level=None, cached_statements=STATEMENTS))
 
     def put(self, job: Job) -> None:
-        self._jobs.put(job)
+        self._jobs.put_nowait((None, partial(self._run, job)))
 
     async def close(self) -> None:
-        self._jobs.put(None)
-        await self._ended
+        await self._connection.close()
 
-    def _run(self, path: Path, opened: asyncio.Future[None]) -> None:
-        try:
-            tx = sqlite3.connect(path, isolation_level=None, cached_statements=STATEMENTS)
-        except sqlite3.Error as error:
-            self._reply(partial(fail, opened, error))
-            return
-        self._reply(partial(resolve, opened, None))
-        while (job := self._jobs.get()) is not None:
-            reply = job(tx)
-            if reply is not None:
-                self._reply(reply)
-            del job, reply  # Nothing of the last job is kept while waiting for the next.
-        tx.close()
-        self._reply(partial(resolve, self._ended, None))
-
-    def _reply(self, reply: Reply) -> None:
-        with contextlib.suppress(RuntimeError):  # The loop was closed, so nobody waits for it.
-            self._loop.call_soon_threadsafe(reply)
+    def _run(self, job: Job) -> None:
+        reply = job(self._tx)
+        if reply is not None:
+            with contextlib.suppress(RuntimeError):  # The loop was closed, so nobody waits for it.
+                self._loop.call_soon_threadsafe(reply)
 
 
 async def run(connection: Connection, operation: Operation[T]) -> T:
