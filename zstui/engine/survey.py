@@ -45,7 +45,7 @@ def peer_detail(s: Services, peer: PeerId, view: v.PeerView) -> v.PeerDetailView
     detail = s.net.detail(peer)
     table, bits = s.dht.standing(peer)
     circuits = (parse_multiaddr(address).relay for address in detail.addresses)
-    relays = dict.fromkeys(relay for relay in (detail.relay, *circuits) if relay)
+    relays = dict.fromkeys(relay for relay in (detail.relay, *circuits) if relay and relay != s.net.peer_id)
     learned = s.routing.through(peer)[:RESULTS]
     results = (row for row in _routes(s, [goal for goal in learned if not is_peer_id(goal)]) if row.via == peer)
     return replace(

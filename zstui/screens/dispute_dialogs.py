@@ -245,7 +245,7 @@ class CasesScreen(Dialog[None]):
         cases.clear_options()
         cases.add_options([Option(_case(v), v.key) for v in views])
         if not views:
-            cases.add_option(Option("none", disabled=True))
+            cases.add_option(Option("no dispute of yours, and none to witness", disabled=True))
         else:
             cases.highlighted = min(at or 0, len(views) - 1)
 

@@ -114,6 +114,7 @@ async def test_relays_that_answered_soonest_come_first_and_say_so(tmp_path: Path
     ]
     assert comparison(0, ways[1:]) == "the least of 2"
     assert comparison(0, ways[2:]) == "the only way known"
+    assert comparison(0, ways[:1]) == "the only way known, never tried"
     assert routing.through("b") == routing.destinations() == ["peer"]
     assert routing.through("c") == []
     await db.close()

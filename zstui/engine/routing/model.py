@@ -50,9 +50,9 @@ class Way(msgspec.Struct, frozen=True):
 
 def comparison(place: int, ways: Sequence[Way]) -> str:
     """Why the way at ``place`` of ``ways``, best first, has it: "least of 3", "2.4 s more than the first"."""
-    if len(ways) == 1:
-        return "the only way known"
     way, first = ways[place], ways[0]
+    if len(ways) == 1:
+        return "the only way known" if way.samples else "the only way known, never tried"
     if not way.samples:
         return "never tried, so it is tried first" if place == 0 else "never tried"
     if place == 0:
