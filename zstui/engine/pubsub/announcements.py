@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 AGAIN_LEAST_S, AGAIN_MOST_S = 60.0, 3600.0
 """A word is said again after so many seconds as there are authors, between these bounds."""
-BURST, PER_S = 8.0, 1 / 10
+BURST, PER_S = 16.0, 1 / 10
 """Words that an author may say in one topic; more are passed on by nobody. This node says half as many."""
 MAX_AUTHORS = 4096
 """Remembered for each topic."""
