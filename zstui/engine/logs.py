@@ -48,6 +48,7 @@ _SUBJECTS = ("request_id", "job_id", "channel_id", "guild_id", "peer_id")
 _AREAS = (
     ("Peer", "network"),
     ("Addresses", "network"),
+    ("Card", "network"),
     ("Guild", "guilds"),
     ("Job", "jobs"),
     ("Batch", "jobs"),
