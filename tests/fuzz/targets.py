@@ -190,9 +190,10 @@ def _protobuf(kind: Any) -> Target:
 
 
 def _certificate(data: bytes) -> str:
+    """What the QUIC library cannot load ends the connection there."""
     try:
         certificate = x509.load_der_x509_certificate(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise AuthenticationFailed(str(error)) from error
     return verify_chain([certificate], datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
 
