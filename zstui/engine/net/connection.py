@@ -261,7 +261,7 @@ class Connection:
         self._freed += before - left
         if self._freed >= STREAM_WINDOW // 8:
             self.transmit_soon()
-        elif before > left:
+        elif before > left and self._flush is None:
             self.transmit_later()
 
     def stop(self, stream_id: int, *, sending: bool, receiving: bool) -> None:
