@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import weakref
 
 from msgspec.structs import replace
 
@@ -105,10 +106,14 @@ class Papers:
 
 def unit(me: Identity, now_us: int = NOW_US, tx: Tx | None = None) -> Unit:
     """With tables of its own, at a node that agreed to judge between the two."""
+    own = tx is None
     if tx is None:
         tx = sqlite3.connect(":memory:", isolation_level=None)
         for step in (*channel_schema.SCHEMA, *dispute_store.SCHEMA, *store.SCHEMA):
             tx.executescript(step.sql)
         p = params()
         dispute_store.add_consent(tx, p.pk_lo, p.pk_hi, PAYER.peer_id, 2**50)
-    return Unit(tx, me, now_us)
+    made = Unit(tx, me, now_us)
+    if own:
+        weakref.finalize(made, tx.close)
+    return made
