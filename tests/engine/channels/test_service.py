@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.channels.rig import Node, line, state, until
 from zstui.engine import events
-from zstui.engine.channels import model
+from zstui.engine.channels import model, service
 from zstui.engine.channels.state import State
 from zstui.engine.errors import (
     BadInput,
@@ -65,8 +65,9 @@ async def test_a_pair_can_open_again(pair: Pair) -> None:
     assert second.channel_id != first.channel_id
 
 
-async def test_many_payments_at_once_share_envelopes(pair: Pair) -> None:
+async def test_many_payments_at_once_share_envelopes(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = pair
+    monkeypatch.setattr(service, "ACK_WAIT_S", 30.0)
     id = (await a.service.open(b.id, 1_000_000, 0, DAY)).channel_id
     payments = await asyncio.gather(*(a.service.pay(id, line(10)) for _ in range(500)))
     assert all(p.acknowledged for p in payments)
