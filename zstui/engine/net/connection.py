@@ -38,7 +38,7 @@ CLOSE_IDLE = 0x1003
 """The link served its purpose; neither side needs to come back to it."""
 
 
-_AT_ONCE = 4 * DATAGRAM_BYTES
+_AT_ONCE = DATAGRAM_BYTES
 """Bytes written that are sent without waiting for more: the peer works on them while the rest is being written."""
 
 
