@@ -79,7 +79,7 @@ def main() -> int:
         )
     else:
         for r in reports:
-            print(f"{r['target']:24} {r['runs']:>10,} runs  {r['coverage']:>6} edges  {r['found'] or 'ok'}")
+            print(f"{r['target']:24} {r['runs']:>10,} runs  {r['coverage']:>6} edges  {r['found'] or ('failed' if 'why' in r else 'ok')}")
         for r in broken:
             print(f"\n{r['target']}: {r['why']}", file=sys.stderr)
     return 1 if broken else 0
