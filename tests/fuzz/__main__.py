@@ -79,7 +79,8 @@ def main() -> int:
         )
     else:
         for r in reports:
-            print(f"{r['target']:24} {r['runs']:>10,} runs  {r['coverage']:>6} edges  {r['found'] or ('failed' if 'why' in r else 'ok')}")
+            outcome = r["found"] or ("failed" if "why" in r else "ok")
+            print(f"{r['target']:24} {r['runs']:>10,} runs  {r['coverage']:>6} edges  {outcome}")
         for r in broken:
             print(f"\n{r['target']}: {r['why']}", file=sys.stderr)
     return 1 if broken else 0
