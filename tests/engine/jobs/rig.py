@@ -316,7 +316,8 @@ class Peer:
 
     def spec(self, name: str = "tool", **fields: object) -> JobSpec:
         path = self.home / f"{name}.wasm"
-        path.write_bytes(wasm(name))
+        if not path.exists():
+            path.write_bytes(wasm(name))
         return JobSpec(module=str(path), guild="lab", **fields)  # type: ignore[arg-type]
 
     async def run(self, to: Peer, name: str = "tool", **fields: object) -> JobView:
