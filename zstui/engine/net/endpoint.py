@@ -133,10 +133,11 @@ class Endpoint:
         while self._dirty:
             connection = next(iter(self._dirty))
             del self._dirty[connection]
+            was_ready = connection.is_ready
             connection.process()
-            if connection.is_ready:
+            if was_ready:
                 connection.transmit_later()
-            else:
+            else:  # What ends a handshake is waited for, too.
                 connection.transmit()
 
     def _accept(self, data: bytes, address: Address, local: bytes) -> Connection | None:
