@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of processes start in the tests; without bytecode on disk each would compile the whole program again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo install test test-interop check unit mutants fuzz clean
+.PHONY: demo install test prepare-interop test-interop check unit mutants fuzz clean
 
 install: $(STAMP)
 
@@ -26,8 +26,10 @@ check: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile --no-loadscope-reorder --durations 12 --ignore tests/interop
 
-test-interop: $(STAMP)
+prepare-interop: $(STAMP)
 	$(BIN)/python -m tests.interop.prepare
+
+test-interop: prepare-interop
 	$(BIN)/pytest tests/interop
 
 # Planted faults in the payment channels, each of which random lives must find.

@@ -11,6 +11,7 @@ import time
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.host.exceptions import StreamFailure
 from libp2p.host.ping import PingService
 from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.identity.identify.pb.identify_pb2 import Identify
@@ -113,11 +114,15 @@ async def main():
         say({"peer_id": host.get_id().to_string(), "addresses": addresses})
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             command = json.loads(line)
+            operation = OPERATIONS[command.pop("op")]
             try:
                 with trio.fail_after(8):
-                    answer = await OPERATIONS[command.pop("op")](host, **command)
+                    try:
+                        answer = await operation(host, **command)
+                    except StreamFailure:  # On a busy machine it gives up a stream now and then.
+                        answer = await operation(host, **command)
             except Exception as error:
-                answer = {"error": repr(error)}
+                answer = {"error": f"{error!r} from {error.__cause__ or error.__context__!r}"}
             say(answer)
         host.nursery.cancel_scope.cancel()
 
