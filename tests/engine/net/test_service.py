@@ -547,7 +547,7 @@ async def test_under_load_addresses_are_validated_first(tmp_path: Path, monkeypa
 
 
 async def test_half_open_connections_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zstui.engine.net.connection.HANDSHAKE_S", 0.2)
+    monkeypatch.setattr("zstui.engine.net.connection.HANDSHAKE_S", 1.5)
     monkeypatch.setattr("zstui.engine.net.endpoint.MAX_HALF_OPEN", 5)
     async with net_node(tmp_path, "hub") as hub:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
