@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.engine.channels.disputes.court import CourtNode, ShiftClock
+from tests.engine.channels.disputes.court import CourtNode, shift
 from tests.engine.channels.rig import BOOKS, running, until
 from tests.engine.jobs.rig import GUILD, QUICK, Guest, Guild, SandboxDouble, wasm
 from zstui.engine.bus import Bus
@@ -208,9 +208,7 @@ class Trade:
         return [node for node in self.nodes if node in running]
 
     def shift(self, seconds: float) -> None:
-        for node in self.up:
-            assert isinstance(node.clock, ShiftClock)
-            node.clock.shift(seconds)
+        shift(seconds, *self.up)
 
     async def run_and_pay(self, *, wrong: bool = True, pay: bool = True, **spec: object) -> JobView:
         """The executor's run prints something else if it is ``wrong``."""

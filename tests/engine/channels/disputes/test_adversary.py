@@ -67,8 +67,8 @@ async def test_a_stale_filing_while_the_victim_is_awake(full: Court) -> None:
     assert all(check.ok for check in checks)
 
 
-async def test_a_stale_filing_while_the_victim_sleeps(full: Court) -> None:
-    """The victim loses what it did not show in time, and can prove the fraud to everyone when it is back."""
+async def cheated_asleep(full: Court) -> tuple[str, Liar]:
+    """A channel of b's that a verdict on an old state closed while it was down, and who filed that; b is back."""
     channel = await paid(full)
     who = await liar(full, channel)
     await full.b.stop()
@@ -79,6 +79,12 @@ async def test_a_stale_filing_while_the_victim_sleeps(full: Court) -> None:
     full.b.clock.shift(DAY + 60)
     await full.b.revive()
     await full.closed(channel, full.b)
+    return channel, who
+
+
+async def test_a_stale_filing_while_the_victim_sleeps(full: Court) -> None:
+    """The victim loses what it did not show in time, and can prove the fraud to everyone when it is back."""
+    channel, who = await cheated_asleep(full)
     assert full.b.balance(channel) == ("closed", "verdict", 5_100, 9_900)
     await until(lambda: who.identity.peer_id in full.b.blacklisted)
     await until(lambda: all(who.identity.peer_id in w.blacklisted for w in full.witnesses))

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.engine.channels.disputes.court import DAY, Court, CourtNode
-from tests.engine.channels.disputes.test_adversary import file_with_all, liar, paid
+from tests.engine.channels.disputes.court import Court, CourtNode
+from tests.engine.channels.disputes.test_adversary import cheated_asleep
 from tests.engine.channels.rig import until
 from zstui.engine.channels.statements.build import build
 from zstui.engine.verification import verify_document
@@ -48,16 +48,7 @@ FORGERIES: tuple[Callable[[dict[str, Any]], None], ...] = (
 
 
 async def test_what_a_sleeping_victim_lost_by_verdict_is_what_its_statement_proves(full: Court) -> None:
-    channel = await paid(full)
-    who = await liar(full, channel)
-    await full.b.stop()
-    await file_with_all(full, who, who.pays[0], who.close_at(1, 100))
-    await full.heard(channel)
-    full.shift(DAY + 60)
-    await until(lambda: all(w.case(channel).state == "decided" for w in full.witnesses))
-    full.b.clock.shift(DAY + 60)
-    await full.b.revive()
-    await full.closed(channel, full.b)
+    channel, who = await cheated_asleep(full)
     await until(lambda: len(full.b.disputes._files[bytes.fromhex(channel)].verdicts) >= 3)
 
     document = await statement(full.b)
