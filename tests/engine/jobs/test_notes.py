@@ -284,6 +284,15 @@ async def test_a_payment_on_its_way_when_the_receipt_comes_counts_once(world: Wo
     assert run.here.paid_u == view.cost_u
 
 
+async def test_a_slice_whose_payment_memory_does_not_know_yet_covers_its_job(world: World) -> None:
+    alice, bob, _ = await pair(world)
+    view = await alice.run(bob)
+    assert view.paid == "unpaid"
+    await alice.db.write(lambda tx: tx.execute("UPDATE job SET paid_u = cost_u WHERE job_id = ?", (view.job_id,)))
+    covered = await alice.jobs._room.records.cover(view.job_id)
+    assert covered is not None and covered.paid == alice.jobs.view(view.job_id).paid == "paid"
+
+
 async def test_a_fault_of_the_executor_leaves_what_was_paid_to_be_returned(world: World) -> None:
     alice, bob, run = await pair(world)
     purse = Purse(alice, bob)

@@ -232,3 +232,16 @@ async def test_ids_resolve_by_prefix(world: World) -> None:
             alice.jobs.resolve(unknown)
     with pytest.raises(UnknownJob):
         alice.jobs.view("0" * 64)
+
+
+async def test_stopping_beside_a_task_that_has_just_ended_ends(world: World) -> None:
+    alice, _ = await world.pair()
+    await alice.jobs.stop()
+    over = asyncio.Event()
+
+    async def work() -> None:
+        over.set()
+
+    alice.jobs._room.spawn(work(), "ending")
+    await over.wait()  # wakes before the callbacks of the task's end
+    await alice.jobs._room.stop_tasks()

@@ -95,6 +95,7 @@ class Room:
     async def stop_tasks(self) -> None:
         while tasks := tuple(self.tasks):
             await cancel(*tasks)
+            self.tasks.difference_update(tasks)  # one that had just ended is still there until its callbacks have run
 
     # --- consent -----------------------------------------------------------------------------------------------------
 
