@@ -1,6 +1,7 @@
 """The network between two processes on loopback, and beside it bare aioquic with its stock asyncio protocol (``raw_``).
 
-dial_ms_p50                       from ``connect`` to both sides having proven their keys; raw: without client certificate
+dial_ms_p50                       from ``connect`` to both sides having proven their keys; raw: without client certificate; in
+                                  turns
 ping_ms_p50                       round trip of the libp2p ping protocol on an open stream
 fresh_stream_ms_p50               one frame there and back on a stream of its own, one after another
 requests_per_s_100_concurrent     the same by 100 tasks at once
@@ -34,7 +35,8 @@ from tests.bench.net_far import NEAR_IP, ONCE, RELAY_IP, SINK
 from tests.support.net import ECHO, NetNode, bare_configuration, net_node
 from zstui.engine.net.link import MAX_FRAME, Stream
 
-DIALS = 30
+DIALS = 40
+REST_S = 0.05
 PINGS = 300
 REQUESTS = 2_000
 CONCURRENT = 100
@@ -45,18 +47,28 @@ RELAYED_BULK = 5_000_000
 async def measure() -> dict[str, object]:
     logging.disable(logging.CRITICAL)
     async with _far() as far, _folder() as folder:
-        figures = {**await _ours(folder, far), **await _raw(far["raw_port"])}
+        figures = await _dials(folder, far) | await _ours(folder, far) | await _raw(far["raw_port"])
         figures |= await _relayed(folder, far)
         figures["rss_mib_at_1000_peers"] = await _crowd(folder, far["crowd"])
     figures["mdns_discovery_ms"] = (await discovery.measure())["after_ready_ms_p50"]
     return figures
 
 
-async def _ours(folder: Path, far: dict[str, Any]) -> dict[str, object]:
-    dials = []
+async def _dials(folder: Path, far: dict[str, Any]) -> dict[str, object]:
+    """Ours and the raw ones in turns, both sides at rest before each: a machine's speed changes from one second to the next."""
+    ours, raw = [], []
     for number in range(DIALS):
         async with net_node(folder, f"dial{number}") as node:
-            dials.append(await _timed(partial(node.net.connect, far["address"])))
+            await asyncio.sleep(REST_S)
+            ours.append(await _timed(partial(node.net.connect, far["address"])))
+        await asyncio.sleep(REST_S)
+        begin = time.perf_counter()
+        async with connect("127.0.0.1", far["raw_port"], configuration=bare_configuration(True, None, None)):
+            raw.append((time.perf_counter() - begin) * 1000)
+    return {"dial_ms_p50": _p50(ours), "raw_aioquic_dial_ms_p50": _p50(raw)}
+
+
+async def _ours(folder: Path, far: dict[str, Any]) -> dict[str, object]:
     async with net_node(folder, "near") as node:
         peer = await node.net.connect(far["address"])
         echo = await node.net.open(peer, ECHO)
@@ -69,7 +81,6 @@ async def _ours(folder: Path, far: dict[str, Any]) -> dict[str, object]:
             await node.net.request(peer, ONCE, b"x" * 32)
 
         return {
-            "dial_ms_p50": _p50(dials),
             "ping_ms_p50": _p50([await _timed(ping) for _ in range(PINGS)]),
             "fresh_stream_ms_p50": _p50([await _timed(request) for _ in range(PINGS)]),
             "requests_per_s_100_concurrent": await _rate(request),
@@ -110,11 +121,6 @@ async def _bulk(stream: Stream, size: int) -> float:
 
 
 async def _raw(port: int) -> dict[str, object]:
-    dials = []
-    for _ in range(DIALS):
-        begin = time.perf_counter()
-        async with connect("127.0.0.1", port, configuration=bare_configuration(True, None, None)):
-            dials.append((time.perf_counter() - begin) * 1000)
     async with connect("127.0.0.1", port, configuration=bare_configuration(True, None, None)) as client:
 
         async def request() -> None:
@@ -133,7 +139,6 @@ async def _raw(port: int) -> dict[str, object]:
         writer.write_eof()
         assert int(await reader.read()) == sent
         return {
-            "raw_aioquic_dial_ms_p50": _p50(dials),
             "raw_fresh_stream_ms_p50": _p50(fresh),
             "raw_requests_per_s_100_concurrent": rate,
             "raw_mb_per_s_50mb": round(sent / 1e6 / (time.perf_counter() - begin), 1),

@@ -21,6 +21,12 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+def test_who_forgets_that_its_database_is_old_is_told_so(folder: Path) -> None:
+    """Told the peer so, restored the same backup once more without knowing it, and pays."""
+    plan: list[Step] = [("backup", 1, 1), ("taint", 1, 1), ("pay", 0, 201), ("restore", 1, 1), ("close", 0, 1)]
+    live(folder, [*plan, ("pay", 1, 1)], 2**15)
+
+
 @pytest.mark.timeout(0)
 @lives
 @given(plan=plans, seed=st.integers(2**15, 2**16))

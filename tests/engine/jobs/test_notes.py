@@ -290,7 +290,8 @@ async def test_a_slice_whose_payment_memory_does_not_know_yet_covers_its_job(wor
     assert view.paid == "unpaid"
     await alice.db.write(lambda tx: tx.execute("UPDATE job SET paid_u = cost_u WHERE job_id = ?", (view.job_id,)))
     covered = await alice.jobs._room.records.cover(view.job_id)
-    assert covered is not None and covered.paid == alice.jobs.view(view.job_id).paid == "paid"
+    assert covered is not None
+    assert covered.paid == alice.jobs.view(view.job_id).paid == "paid"
 
 
 async def test_a_fault_of_the_executor_leaves_what_was_paid_to_be_returned(world: World) -> None:

@@ -36,6 +36,6 @@ def where_i_am(tx: Tx, channel: Channel) -> Reestablish:
         recv_head=c.inn.head,
         your_last_pay=(store.envelope(tx, c.id, store.IN, c.inn.seq) or b"") if c.inn.seq else b"",
         your_close=store.document(tx, c.id, "close", store.IN) or b"",
-        your_settle=store.document(tx, c.id, "settle", store.IN) or b"",
+        your_end=store.document(tx, c.id, "settle", store.IN) or store.document(tx, c.id, "taint", store.IN) or b"",
         tainted=c.tainted,
     )

@@ -27,7 +27,8 @@ Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Nonce = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or none where a draft leaves it to the responder."""
 Word = Annotated[str, Meta(max_length=32)]
-Document = Annotated[bytes, Meta(max_length=16 * 1024)]
+MAX_DOCUMENT = 16 * 1024
+Document = Annotated[bytes, Meta(max_length=MAX_DOCUMENT)]
 """Envelope bytes, or none."""
 StateWord = Literal["opening", "active", "closing", "closed", "disputed"]
 
@@ -165,7 +166,8 @@ class Reestablish(Body, frozen=True):
     recv_head: Hash
     your_last_pay: Document
     your_close: Document
-    your_settle: Document
+    your_end: Document
+    """Your Settle; where I hold none, the Reestablish in which you told that you are tainted."""
     tainted: bool
     """My database went back in time: I sign no Pay and no Close on this channel any more."""
 

@@ -7,6 +7,7 @@ import msgspec
 from zstui.engine.channels import closing, store
 from zstui.engine.channels.greeting import where_i_am
 from zstui.engine.channels.messages import (
+    MAX_DOCUMENT,
     Abort,
     Close,
     LogPull,
@@ -80,6 +81,8 @@ def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablis
         channel = recovered(work, channel.id, step.close)
     if message.tainted and message.sent_seq <= channel.inn.seq:
         channel = work.put(msgspec.structs.replace(work.need(channel.id), peer_tainted=True))
+        if len(signed.raw) <= MAX_DOCUMENT and store.document(work.tx, channel.id, "taint", store.IN) is None:
+            store.put_document(work.tx, channel.id, "taint", store.IN, signed.raw)
         if message.state in ("closing", "disputed") or channel.frozen:
             closing.close(work, channel.id)
     work.out.steps.append(step)
@@ -190,14 +193,22 @@ def _is_mine(work: Work, channel: Channel, raw: bytes, received: Half) -> bool:
 
 
 def _compare_end(work: Work, channel: Channel, message: Reestablish) -> Channel:
-    """The peer has closed: so do I. A Settle of mine without a Close says that I knew before that my database is old."""
-    if message.your_settle and not message.your_close and not channel.frozen and not channel.tainted:
-        signed = take(message.your_settle)
-        if signed.signer == work.context.identity.peer_id and read(signed, Settle).ch == channel.id:
+    """The peer has closed: so do I. What I signed without a Close once I knew that my database is old makes it old again."""
+    if message.your_end and not message.your_close and not channel.frozen and not channel.tainted:
+        signed = take(message.your_end)
+        if signed.signer == work.context.identity.peer_id and _was_tainted(signed, channel.id):
             channel = work.put(msgspec.structs.replace(channel, tainted=True))
     if message.state == "closed" and channel.state is State.ACTIVE:
         channel = work.put(channel.move(Move.CLOSE, work.now_us))
     return channel
+
+
+def _was_tainted(signed: Signed, channel: bytes) -> bool:
+    """Whether I signed this as one who pays and closes no more on ``channel``."""
+    if signed.kind == "Settle":
+        return read(signed, Settle).ch == channel
+    said = read(signed, Reestablish)
+    return said.ch == channel and said.tainted
 
 
 def _compare_sent(work: Work, channel: Channel, signed: Signed, message: Reestablish) -> Channel:
