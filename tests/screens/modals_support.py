@@ -110,7 +110,7 @@ class Stage:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that takes more than one turn of the app; fails the test if it does not come."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not condition():
                 await self.pilot.pause(0.02)
 
@@ -130,7 +130,7 @@ class Stage:
 
     async def wait_armed(self) -> None:
         """Wait until a guarded window listens by itself."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not getattr(self.screen, "armed", False):
                 await self.pilot.pause(ARM_DELAY / 6)
 

@@ -136,7 +136,7 @@ class FakeEngine:
 
     async def taken(self) -> None:
         """Wait until every event was taken from its feed. Raises TimeoutError."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while any(feed._queue for feed in self._feeds):  # noqa: ASYNC110  a deque has no event to wait for
                 await asyncio.sleep(0.005)
 

@@ -103,7 +103,7 @@ async def net_node(
         await db.close()
 
 
-async def until(condition: Callable[[], object], timeout: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
     """Return once ``condition()`` is true; fails after ``timeout`` seconds."""
     async with asyncio.timeout(timeout):
         while not condition():  # noqa: ASYNC110  any condition, without a hook in what is tested

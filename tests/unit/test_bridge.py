@@ -111,7 +111,7 @@ async def test_the_end_of_the_feed_is_told() -> None:
         told = asyncio.Event()
         bridge.watch("status", told.set)
         engine.lose()
-        await asyncio.wait_for(told.wait(), 5)
+        await asyncio.wait_for(told.wait(), 20)
         assert bridge.lost == "the node stopped"
 
 

@@ -54,7 +54,7 @@ async def test_a_bug_in_the_node_is_answered_too(
 
     monkeypatch.setattr(engine, "execute", fail)
     with pytest.raises(ZsError, match="bug"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await ControlClient(path).execute(c.Status())
 
 
@@ -65,7 +65,7 @@ async def test_the_feed_misses_nothing_after_the_snapshot(served: tuple[FakeEngi
     await client.snapshot()
     pushed = v.Logged(line=v.LogLine(at_us=1, level="info", area="net", text="x"))
     engine.push(pushed)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await anext(events) == pushed
     await events.aclose()  # type: ignore[attr-defined]
 

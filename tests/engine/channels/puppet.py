@@ -57,7 +57,7 @@ class Puppet:
 
     async def accept_stream(self) -> None:
         """Take the stream that the victim opens."""
-        self.stream = await asyncio.wait_for(self.arrived.get(), 5)
+        self.stream = await asyncio.wait_for(self.arrived.get(), 20)
 
     async def send(self, *messages: Body | bytes) -> None:
         assert self.stream is not None
@@ -68,7 +68,7 @@ class Puppet:
         """The next message of a kind; others are skipped."""
         assert self.stream is not None
         while True:
-            signed = take(await self.stream.receive(5))
+            signed = take(await self.stream.receive(20))
             if signed.kind == kind.__name__:
                 return signed, read(signed, kind)
 

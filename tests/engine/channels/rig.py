@@ -14,6 +14,7 @@ from zstui.engine.channels.messages import PayLine
 from zstui.engine.channels.service import ChannelService
 from zstui.engine.channels.state import State
 from zstui.engine.clock import Clock, SystemClock
+from zstui.engine.errors import UnknownChannel
 from zstui.engine.events import Event
 from zstui.engine.identity.keys import Identity, PeerId
 from zstui.engine.net.link import Network
@@ -118,10 +119,17 @@ def _note(table: str) -> Callable[[Tx, str, PeerId, PayLine], None]:
     return note
 
 
-async def until(done: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for a condition; fails the test after ``seconds``."""
+async def until(done: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for a condition; fails the test after ``seconds``. What is asked of a channel not heard of yet is not so."""
+
+    def so() -> bool:
+        try:
+            return done()
+        except UnknownChannel:
+            return False
+
     async with asyncio.timeout(seconds):
-        while not done():  # noqa: ASYNC110  any condition, no event to wait for
+        while not so():  # noqa: ASYNC110  any condition, no event to wait for
             await asyncio.sleep(0.005)
 
 

@@ -21,10 +21,43 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_who_forgets_that_its_database_is_old_is_told_so(folder: Path) -> None:
-    """Told the peer so, restored the same backup once more without knowing it, and pays."""
-    plan: list[Step] = [("backup", 1, 1), ("taint", 1, 1), ("pay", 0, 201), ("restore", 1, 1), ("close", 0, 1)]
-    live(folder, [*plan, ("pay", 1, 1)], 2**15)
+FOUND: dict[str, tuple[list[Step], int]] = {
+    "told the peer that its database is old, forgot it, and pays": (
+        [("backup", 1, 1), ("taint", 1, 1), ("pay", 0, 201), ("restore", 1, 1), ("close", 0, 1), ("pay", 1, 1)],
+        2**15,
+    ),
+    "forgot that the channel was confirmed, and gives it up as void": (
+        [
+            ("strike", 1, 1859),
+            ("restore", 1, 1779),
+            ("burst", 0, 1365),
+            ("rest", 0, 1641),
+            ("rest", 0, 1514),
+            ("restore", 1, 436),
+            ("backup", 1, 281),
+        ],
+        1414,
+    ),
+    "forgot the channel, and denies it while the first payment is under way": (
+        [
+            ("close", 0, 536),
+            ("pay", 0, 1786),
+            ("backup", 1, 1838),
+            ("rest", 1, 1566),
+            ("open", 0, 1061),
+            ("pay", 0, 861),
+            ("restore", 1, 252),
+            ("pay", 0, 907),
+        ],
+        2333,
+    ),
+}
+"""Lives that once ended in a dispute between honest nodes."""
+
+
+@pytest.mark.parametrize(("plan", "seed"), FOUND.values(), ids=FOUND)
+def test_a_life_that_went_wrong_once_goes_well(folder: Path, plan: list[Step], seed: int) -> None:
+    live(folder, plan, seed)
 
 
 @pytest.mark.timeout(0)

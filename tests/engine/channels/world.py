@@ -132,6 +132,7 @@ class SimNode:
             on_credit=functools.partial(_note, "credited"),
             on_acknowledged=functools.partial(_note, "acknowledged"),
             tainted=tainted,
+            restored=lambda: tainted,
         )
         await self.service.start()
         self.up = True

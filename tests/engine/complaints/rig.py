@@ -230,7 +230,7 @@ class Trade:
         return self.payer.jobs.view(job.job_id)
 
     async def judged(self, *states: str, nodes: list[TradeNode] | None = None) -> None:
-        await until(lambda: all(node.knows(*states) for node in nodes or self.nodes), 10)
+        await until(lambda: all(node.knows(*states) for node in nodes or self.nodes))
 
 
 async def trade(folder: Path, witnesses: int = 4, prepare: Callable[[TradeNode], None] = lambda node: None) -> Trade:

@@ -161,7 +161,7 @@ async def test_what_comes_through_others_is_checked_as_if_its_author_had_told_it
     assert (view.guild_id, view.state) == (guild.guild_id, "seen")
     assert view.heard_at is not None
     world.hub.link(a.id, b.id)
-    await until(lambda: b.guilds.view(guild.guild_id).heard_at is None, 5)
+    await until(lambda: b.guilds.view(guild.guild_id).heard_at is None)
     b.guilds.heralds.overheard(a.id, word)
     assert b.guilds.view(guild.guild_id).heard_at is None, "it told this node itself"
 

@@ -20,7 +20,7 @@ from zstui.engine.store.database import Database
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], T], seconds: float = 3.0) -> T:
+async def until(condition: Callable[[], T], seconds: float = 20.0) -> T:
     """Wait until ``condition`` is true; fail after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -29,7 +29,7 @@ async def until(condition: Callable[[], T], seconds: float = 3.0) -> T:
     return value
 
 
-async def until_async(condition: Callable[[], Awaitable[T]], seconds: float = 3.0) -> T:
+async def until_async(condition: Callable[[], Awaitable[T]], seconds: float = 20.0) -> T:
     deadline = time.monotonic() + seconds
     while not (value := await condition()):
         assert time.monotonic() < deadline, "it did not come about in time"

@@ -393,7 +393,7 @@ class World:
             await peer.stop()
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait for something to become true; fails the test if it does not."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  any condition, no event to wait for

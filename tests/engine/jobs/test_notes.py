@@ -246,7 +246,7 @@ async def test_a_slice_refused_stops_the_run_at_once(world: World, after: str) -
     if after == "declined":
         alice.states[purse.asked[0].request_id] = "declined"
         alice.bus.publish(ApprovalChanged(purse.asked[0].request_id))
-    view = await asyncio.wait_for(alice.jobs.wait(run.id), 3)
+    view = await asyncio.wait_for(alice.jobs.wait(run.id), 20)
     assert (view.state, view.fault) == ("cancelled", "payer")
     assert {"blocked": "the channel is empty", "declined": "declined by the payer"}[after] in view.why
     kept = await run.note(bob)
@@ -261,7 +261,7 @@ async def test_the_exposure_of_an_executor_whose_payer_is_silent_stays_under_its
     Purse(alice, bob, lambda r: "paying")
     await run.begin()
     (control,) = bob.sandbox.controls
-    await until(lambda: control.paused, 8)
+    await until(lambda: control.paused)
     assert SECOND_U < run.there.at_risk_u < 2 * SECOND_U, "two seconds are free to run"
     await bob.jobs.cancel(run.id)
 
@@ -300,7 +300,7 @@ async def test_a_fault_of_the_executor_leaves_what_was_paid_to_be_returned(world
     await run.begin()
     await until(lambda: run.there.paid_u and run.here.paid_u)
     await bob.jobs.cancel(run.id)
-    view = await asyncio.wait_for(alice.jobs.wait(run.id), 5)
+    view = await asyncio.wait_for(alice.jobs.wait(run.id), 20)
     assert (view.fault, view.cost_u) == ("executor", 0)
     assert run.here.refund_u == run.there.refund_u == purse.spent_u > 0
     await until(lambda: bob.requests)

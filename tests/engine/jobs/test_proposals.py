@@ -120,7 +120,7 @@ async def test_what_was_signed_for_nobody_is_taken_back(world: World) -> None:
 
     alice.network.open = broken  # type: ignore[method-assign, assignment]
     job = await alice.jobs.submit(alice.spec(queue_s=5), "", only=False)
-    view = await asyncio.wait_for(alice.jobs.wait(job.job_id), 5)
+    view = await asyncio.wait_for(alice.jobs.wait(job.job_id), 20)
     assert (view.state, view.executor) == ("done", carol.id), view.why
     assert opened[0] == bob.id, "bob was asked first"
     assert alice.jobs.standing.reserved(bob.id) == 0
@@ -345,7 +345,7 @@ async def prompt(world: World, **fields: object) -> tuple[Peer, Prompt, str]:
 
 
 async def ended(alice: Peer, job_id: str) -> None:
-    await asyncio.wait_for(alice.jobs.wait(job_id), 5)
+    await asyncio.wait_for(alice.jobs.wait(job_id), 20)
 
 
 async def test_a_prompt_answer_passes_so_the_lies_below_are_what_fails(world: World) -> None:

@@ -273,7 +273,7 @@ async def test_a_cancelled_waiter_gives_its_place_back() -> None:
         first, second = asyncio.create_task(job()), asyncio.create_task(job())
         await asyncio.sleep(0)
         first.cancel()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 20)
     assert first.cancelled()
     slots.limit = 2
     async with slots.hold("a", 0), slots.hold("b", 0):

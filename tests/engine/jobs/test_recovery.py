@@ -34,12 +34,12 @@ async def test_a_cut_link_is_told_and_the_receipt_comes_when_it_is_back(world: W
     hold = asyncio.Event()
     alice, bob, job_id = await started(world, Guest((b"one\n", b"two\n"), hold=hold))
     world.hub.cut(alice.id, bob.id)
-    await until(lambda: "bob is unreachable since" in alice.jobs.view(job_id).why, 1.0)
+    await until(lambda: "bob is unreachable since" in alice.jobs.view(job_id).why)
     assert alice.jobs.view(job_id).state == "running"
     hold.set()
     await until(lambda: bob.jobs.view(job_id).state == "done")
     world.hub.link(alice.id, bob.id)
-    view = await asyncio.wait_for(alice.jobs.wait(job_id), 5)
+    view = await asyncio.wait_for(alice.jobs.wait(job_id), 20)
     assert (view.state, view.why) == ("done", "")
     assert (await alice.jobs.output(job_id)).stdout == b"one\ntwo\n"
     assert all(c.ok for c in alice.requests[0].checks), alice.requests[0].checks
@@ -50,18 +50,18 @@ async def test_silence_is_told_too(world: World) -> None:
     alice, bob, job_id = await started(world, Guest(hold=asyncio.Event()))
     for task in tuple(bob.network._tasks):
         task.cancel()
-    await until(lambda: "bob is unreachable" in alice.jobs.view(job_id).why, 2.0)
-    await until(lambda: alice.jobs.view(job_id).why == "", 2.0)
+    await until(lambda: "bob is unreachable" in alice.jobs.view(job_id).why)
+    await until(lambda: alice.jobs.view(job_id).why == "")
 
 
 async def test_the_executor_says_that_the_submitter_is_away_and_goes_on(world: World) -> None:
     hold = asyncio.Event()
     alice, bob, job_id = await started(world, Guest(hold=hold))
     world.hub.cut(alice.id, bob.id)
-    await until(lambda: bob.jobs.view(job_id).why.startswith("alice is unreachable since "), 2.0)
+    await until(lambda: bob.jobs.view(job_id).why.startswith("alice is unreachable since "))
     assert bob.jobs.view(job_id).why.endswith(". Its job goes on; the result is kept for it.")
     world.hub.link(alice.id, bob.id)
-    await until(lambda: bob.jobs.view(job_id).why == "", 2.0)
+    await until(lambda: bob.jobs.view(job_id).why == "")
     world.hub.cut(alice.id, bob.id)
     hold.set()
     await until(lambda: bob.jobs.view(job_id).state == "done")
@@ -76,7 +76,7 @@ async def test_an_executor_away_too_long_fails_the_job_and_a_late_receipt_still_
     hold.set()
     await until(lambda: bob.jobs.view(job_id).state == "done")
     alice.jobs._submitter._contact[job_id] -= 40_000_000
-    view = await asyncio.wait_for(alice.jobs.wait(job_id), 5)
+    view = await asyncio.wait_for(alice.jobs.wait(job_id), 20)
     assert (view.state, view.fault, view.paid) == ("failed", "network", "")
     assert "did not come back within 30 s" in view.why
     assert alice.outcomes == [], "a lost network is nobody's failure"
@@ -92,7 +92,7 @@ async def test_an_executor_killed_while_it_ran_signs_a_receipt_that_costs_nothin
     await bob.kill()
     await until(lambda: "unreachable" in alice.jobs.view(job_id).why)
     await bob.start()
-    view = await asyncio.wait_for(alice.jobs.wait(job_id), 5)
+    view = await asyncio.wait_for(alice.jobs.wait(job_id), 20)
     assert (view.state, view.fault, view.cost_u, view.paid) == ("failed", "executor", 0, "free")
     assert view.why == "The executor was interrupted while the job ran."
     theirs = bob.jobs.view(job_id)
@@ -107,7 +107,7 @@ async def test_what_waited_at_a_killed_executor_runs_after_its_restart(world: Wo
     await until(lambda: len(bob.jobs.views()) == 2)
     await bob.kill()
     await bob.start()
-    assert (await asyncio.wait_for(alice.jobs.wait(second.job_id), 5)).state == "done"
+    assert (await asyncio.wait_for(alice.jobs.wait(second.job_id), 20)).state == "done"
 
 
 async def test_a_submitter_killed_while_it_ran_takes_up_the_job(world: World) -> None:
@@ -118,7 +118,7 @@ async def test_a_submitter_killed_while_it_ran_takes_up_the_job(world: World) ->
     hold.set()
     await until(lambda: bob.jobs.view(job_id).state == "done")
     await alice.start()
-    view = await asyncio.wait_for(alice.jobs.wait(job_id), 5)
+    view = await asyncio.wait_for(alice.jobs.wait(job_id), 20)
     assert view.state == "done"
     assert (await alice.jobs.output(job_id)).stdout == b"a" * 1000 + b"b" * 1000
     assert len(bob.sandbox.runs) == 1
@@ -139,7 +139,7 @@ async def test_an_answer_lost_after_the_agreement_does_not_run_the_job_twice(wor
     await until(lambda: bool(bob.jobs.views()))
     bob.jobs._room.records.add = added  # type: ignore[method-assign]
     world.hub.link(alice.id, bob.id)
-    assert (await asyncio.wait_for(alice.jobs.wait(view.job_id), 5)).state == "done"
+    assert (await asyncio.wait_for(alice.jobs.wait(view.job_id), 20)).state == "done"
     assert len(bob.sandbox.runs) == len(bob.jobs.views()) == 1
 
 
@@ -156,12 +156,12 @@ async def test_an_agreement_that_is_being_committed_is_not_denied(world: World) 
 
     bob.jobs._room.records.add = slowly  # type: ignore[method-assign, assignment]
     view = await alice.submit(bob)
-    await asyncio.wait_for(entered.wait(), 5)
+    await asyncio.wait_for(entered.wait(), 20)
     world.hub.cut(alice.id, bob.id)
     world.hub.link(alice.id, bob.id)
     await asyncio.sleep(0.2)
     go.set()
-    ended = await asyncio.wait_for(alice.jobs.wait(view.job_id), 5)
+    ended = await asyncio.wait_for(alice.jobs.wait(view.job_id), 20)
     assert (ended.state, ended.why) == ("done", "")
     assert len(bob.sandbox.runs) == len(bob.jobs.views()) == 1
 
@@ -171,8 +171,8 @@ async def test_a_graceful_stop_hands_back_what_runs_and_what_waits(world: World)
     waiting = (await alice.submit(bob, "second")).job_id
     await until(lambda: len(bob.jobs.views()) == 2)
     await bob.jobs.stop()
-    one = await asyncio.wait_for(alice.jobs.wait(running), 2)
-    two = await asyncio.wait_for(alice.jobs.wait(waiting), 2)
+    one = await asyncio.wait_for(alice.jobs.wait(running), 20)
+    two = await asyncio.wait_for(alice.jobs.wait(waiting), 20)
     assert (one.state, one.fault, one.cost_u) == ("cancelled", "executor", 0)
     assert (two.state, two.fault, two.cost_u) == ("cancelled", "network", 0)
     assert [(o.receipt_id, o.success) for o in alice.outcomes] == [(one.receipt_id, False)]
@@ -242,7 +242,7 @@ async def test_the_guild_may_end_before_the_receipt(world: World) -> None:
     alice, bob, job_id = await started(world, Guest((b"out\n",), hold=hold))
     world.guild.over = True
     hold.set()
-    view = await asyncio.wait_for(alice.jobs.wait(job_id), 5)
+    view = await asyncio.wait_for(alice.jobs.wait(job_id), 20)
     assert (view.state, view.output_hash) == ("done", hashlib.sha256(b"out\n").hexdigest())
     await until(lambda: bob.jobs._room.records[job_id].delivered)
 

@@ -147,5 +147,5 @@ async def test_a_full_queue_is_asked_again(world: World) -> None:
     await until(lambda: any("queue full" in alice.jobs.view(v.job_id).why for v in views))
     assert all(alice.jobs.view(v.job_id).state != "failed" for v in views)
     hold.set()
-    ends = [await asyncio.wait_for(alice.jobs.wait(v.job_id), 5) for v in views]
+    ends = [await asyncio.wait_for(alice.jobs.wait(v.job_id), 20) for v in views]
     assert [(e.state, e.why) for e in ends] == [("done", "")] * 3

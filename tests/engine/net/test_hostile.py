@@ -73,7 +73,7 @@ async def test_slow_loris_streams_end_and_hold_up_nobody(
         await asyncio.sleep(0.02)
         assert await served(friend, node)
     assert streams_of(node, friend) > MAX_STREAMS // 2
-    await until(lambda: streams_of(node, friend) == 0, 5)
+    await until(lambda: streams_of(node, friend) == 0)
     assert await served(friend, node)
 
 

@@ -323,10 +323,10 @@ async def test_a_static_peer_is_dialed_when_it_comes(tmp_path: Path) -> None:
     async with net_node(tmp_path, "a", peers=(f"127.0.0.1:{port}",)) as a:
         await asyncio.sleep(0.05)
         async with net_node(tmp_path, "b", listen=f"127.0.0.1:{port}") as b:
-            await until(lambda: b.id in a.net.connected(), 8)
+            await until(lambda: b.id in a.net.connected())
         await until(lambda: not a.net.connected())
         async with net_node(tmp_path, "b", listen=f"127.0.0.1:{port}", identity=b.identity) as b2:
-            await until(lambda: b2.id in a.net.connected(), 8)
+            await until(lambda: b2.id in a.net.connected())
 
 
 async def test_a_static_peer_that_cannot_be_reached_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +362,7 @@ async def test_a_dead_link_is_noticed(two: tuple[NetNode, NetNode], monkeypatch:
     await a.net.connect(b.address)
     await connected(a, b)
     b.net._links.endpoint.send = lambda data, address, local=b"": None  # type: ignore[method-assign]
-    await until(lambda: not a.net.connected(), 2)
+    await until(lambda: not a.net.connected())
     assert PeerDisconnected(b.id, "no answer to pings") in drain(a)
     assert a.net.view(b.id).why == "no answer to pings"
 
@@ -389,7 +389,7 @@ async def test_a_peer_without_our_protocols_is_kept_by_the_keep_alive(
         async with bare_server(configuration) as (port, accepted):
             peer = await a.net.connect(f"127.0.0.1:{port}")
             assert a.net.view(peer).capabilities.executor is False
-            await until(lambda: not a.net.connected(), 3)
+            await until(lambda: not a.net.connected())
             assert accepted[0].received(0) != b""
 
 

@@ -206,7 +206,10 @@ def on_reject(work: Work, peer: PeerId, message: OpenReject) -> None:
 
 
 def on_abort(work: Work, peer: PeerId, raw: bytes, message: Abort) -> None:
-    """The peer never had this channel active. True before anything was paid; later it contradicts what it signed."""
+    """The peer never had this channel active. True before anything was paid; later it contradicts what it signed.
+
+    Where it signed nothing and only I paid, it may have lost its record before it could know: the next link tells it.
+    """
     channel = work.find(message.id)
     if channel is None or channel.peer != peer or channel.state is State.CLOSED:
         return
@@ -217,6 +220,8 @@ def on_abort(work: Work, peer: PeerId, raw: bytes, message: Abort) -> None:
         work.void(channel)
         work.notice(channel, "The peer has no record of this channel; nothing was paid on it.")
         return
+    if channel.acked == channel.inn.seq == 0:
+        raise ProtocolError("A peer that has no record of a channel on which a payment is under way.")
     work.dispute(channel, "abort", raw)
 
 

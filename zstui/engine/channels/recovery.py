@@ -36,7 +36,11 @@ PULL = 64
 def on_reestablish(work: Work, peer: PeerId, signed: Signed, message: Reestablish) -> None:
     """Compare both views of both halves: acknowledge, find proof of a lie, or learn that I lost something."""
     channel = work.find(message.ch)
-    if channel is None and (message.sent_seq or message.recv_seq or work.context.restored()):
+    if message.sent_seq or message.recv_seq:
+        lost = channel is None or (channel.reason == "void" and channel.peer == peer)
+    else:
+        lost = channel is None and work.context.restored()
+    if lost:
         work.out.steps.append(Unknown(message.ch))
         return
     if channel is None or channel.peer != peer or not channel.agreed or channel.reason == "void":

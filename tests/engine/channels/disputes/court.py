@@ -162,7 +162,7 @@ class Court:
 
     async def heard(self, channel: str, *nodes: CourtNode) -> None:
         """Until every node knows the deadline."""
-        await until(lambda: all(self._deadline(n, channel) for n in nodes or self.witnesses), 10)
+        await until(lambda: all(self._deadline(n, channel) for n in nodes or self.witnesses))
 
     @staticmethod
     def _deadline(node: CourtNode, channel: str) -> bool:
@@ -170,7 +170,7 @@ class Court:
         return file is not None and file.deadline_us is not None
 
     async def closed(self, channel: str, *nodes: CourtNode) -> None:
-        await until(lambda: all(n.service.view(channel).state == "closed" for n in nodes), 10)
+        await until(lambda: all(n.service.view(channel).state == "closed" for n in nodes))
 
 
 async def court(folder: Path, witnesses: int = 4, prepare: Callable[[CourtNode], None] = lambda node: None) -> Court:

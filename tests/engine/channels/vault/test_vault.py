@@ -112,7 +112,7 @@ async def trade(a: Node, b: Node, id: str, times: int) -> None:
 
 
 async def found_again(node: Node, id: str) -> None:
-    await until(lambda: id in [v.channel_id for v in node.service.views()], 8)
+    await until(lambda: id in [v.channel_id for v in node.service.views()])
 
 
 async def test_a_lost_database_comes_back_from_the_peers(three: Three) -> None:

@@ -51,7 +51,7 @@ async def one(cache_dir: Path) -> AsyncIterator[Sandbox]:
     assert not any(map(alive, pids))
 
 
-async def until(condition: object, seconds: float = 5.0) -> None:
+async def until(condition: object, seconds: float = 20.0) -> None:
     assert callable(condition)
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
@@ -142,7 +142,7 @@ async def test_a_run_tells_its_memory_while_it_goes_on(one: Sandbox) -> None:
     task = asyncio.create_task(
         one.run(execution, on_output=lambda *_: None, on_progress=lambda _: None, stop=stop, control=control)
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while control.memory_bytes != 4 << 16:
             assert control.ask_memory() or not control.memory_bytes
             await asyncio.sleep(0.01)

@@ -9,7 +9,10 @@ from zstui.engine.store.database import Tx
 
 class LedgerDriver:
     def reserve(self, tx: Tx, channel: bytes, amount_u: int) -> None:
-        tx.execute("INSERT OR IGNORE INTO ledger_reservations VALUES (?, ?, 0)", (channel, amount_u))
+        tx.execute(
+            "INSERT INTO ledger_reservations VALUES (?, ?, 0) ON CONFLICT (channel) DO UPDATE SET released = 0",
+            (channel, amount_u),
+        )
 
     def release(self, tx: Tx, channel: bytes) -> None:
         tx.execute("UPDATE ledger_reservations SET released = 1 WHERE channel = ?", (channel,))

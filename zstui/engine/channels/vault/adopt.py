@@ -43,9 +43,10 @@ def opening_of(work: Work, peer: PeerId) -> Opening | None:
 
 
 def adopt_opening(work: Work, peer: PeerId, opening: Opening) -> bool:
-    """Take up a channel that I signed and do not know. Raises ProtocolError where it proves nothing.
+    """Take up a channel that I signed and do not know, or gave up as void. Raises ProtocolError where it proves nothing.
 
-    False where it is known, where another is open, or where its number was used before: then it was closed.
+    False where it is known, where another is open, or where its number was used before: then it was closed. A database from
+    while it was opening takes it for void.
     """
     accept, confirm = take(opening.accept), take(opening.confirm)
     params, consent = read(accept, OpenAccept), read(confirm, OpenConfirm)
@@ -55,11 +56,12 @@ def adopt_opening(work: Work, peer: PeerId, opening: Opening) -> bool:
         raise ProtocolError("A channel is shown as mine that I did not sign.")
     check_opening(public_key_of(accept.signer), id, params.sig)
     check_opening(public_key_of(confirm.signer), id, consent.sig)
-    if work.find(id) is not None:
+    known = work.find(id)
+    if known is not None and known.reason != "void":
         return False
     _drop_draft(work, peer, params.params)
-    known = params.params.epoch <= store.epoch(work.tx, peer) and vault_store.mark(work.tx, id) is None
-    if known or work.open_with(peer) is not None:
+    used = known is None and params.params.epoch <= store.epoch(work.tx, peer)
+    if (used and vault_store.mark(work.tx, id) is None) or work.open_with(peer) is not None:
         return False
     mine = confirm.signer == me
     _take_up(work, id, params.params, peer, proposer=mine, tainted=True)
