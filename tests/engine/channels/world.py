@@ -169,7 +169,8 @@ class SimNode:
 
 
 def _forgot(node: SimNode, view: ChannelView, other: ChannelView) -> bool:
-    """A copy from while the channel was opening, restored after it had closed, knows as little of it as an older one."""
+    """A copy from while the channel was opening, restored after it had closed, knows as little of it as an older one: only what
+    peers keep for a node brings back what was settled since, which is not part of this world."""
     return node.backup is not None and view.reason == "void" != other.reason and other.state == "closed"
 
 
@@ -417,6 +418,7 @@ class World:
             else:
                 left = a.get(id) or b[id]
                 assert left.state == "closed", f"one side only: {left.state} {left.reason}"
+                forgotten += (self.nodes[1] if id in a else self.nodes[0]).backup is not None
         closed = [v for v in (*a.values(), *b.values()) if v.state == "closed"]
         if not forgotten and all(v.reason in ("cooperative", "void") for v in closed):
             (a_gets, a_owes), (b_gets, b_owes) = (node.service.owed() for node in self.nodes)

@@ -108,6 +108,8 @@ def test_expired_and_early_certificates_are_refused() -> None:
     certificate, _ = make_tls_certificate(Identity.generate())
     assert "not valid at this time" in refusal(certificate, when=datetime.datetime(1999, 12, 31, tzinfo=datetime.UTC))
     assert "not valid at this time" in refusal(certificate, when=datetime.datetime(2999, 1, 2, tzinfo=datetime.UTC))
+    verify_chain([certificate], NOW)
+    assert "not valid at this time" in refusal(certificate, when=datetime.datetime(2999, 1, 2, tzinfo=datetime.UTC))
 
 
 def test_unknown_critical_extension_is_refused() -> None:

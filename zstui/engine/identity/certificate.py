@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -32,6 +33,8 @@ _NOT_BEFORE = datetime.datetime(1975, 1, 1, tzinfo=datetime.UTC)
 _NOT_AFTER = datetime.datetime(4096, 1, 1, tzinfo=datetime.UTC)
 """Valid whatever the clocks say: a machine without a network often has a wrong one."""
 _MAX_CERTIFICATE = 8192
+_REMEMBERED = 256
+"""Certificates that need no second look: a peer shows the same one for as long as it runs."""
 
 
 def make_certificate(identity: Identity) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -62,12 +65,21 @@ def verify_chain(chain: Sequence[x509.Certificate], now: datetime.datetime) -> P
     """
     if len(chain) != 1:
         raise AuthenticationFailed(f"The peer sent {len(chain)} certificates instead of one.")
-    certificate = chain[0]
+    encoded = chain[0].public_bytes(Encoding.DER)
+    if len(encoded) > _MAX_CERTIFICATE:
+        raise AuthenticationFailed("The peer's certificate is too large.")
+    peer, begins, ends = _checked(encoded)
+    if not begins <= now <= ends:
+        raise AuthenticationFailed("The peer's certificate is not valid at this time; check both clocks.")
+    return peer
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _checked(encoded: bytes) -> tuple[PeerId, datetime.datetime, datetime.datetime]:
+    """(peer, first moment, last moment) of a certificate in DER. Raises AuthenticationFailed."""
     try:
-        if len(certificate.public_bytes(Encoding.DER)) > _MAX_CERTIFICATE:
-            raise AuthenticationFailed("The peer's certificate is too large.")
-        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            raise AuthenticationFailed("The peer's certificate is not valid at this time; check both clocks.")
+        certificate = x509.load_der_x509_certificate(encoded)
+        valid = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         certificate.verify_directly_issued_by(certificate)
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         signed = _signed_key(certificate)
@@ -82,7 +94,7 @@ def verify_chain(chain: Sequence[x509.Certificate], now: datetime.datetime) -> P
         raise AuthenticationFailed(str(error)) from error
     if not verify(public_key, _PREFIX + spki, signature):
         raise AuthenticationFailed("The peer's certificate carries a key that did not sign it.")
-    return peer_id_of(public_key)
+    return peer_id_of(public_key), *valid
 
 
 def _signed_key(certificate: x509.Certificate) -> bytes:

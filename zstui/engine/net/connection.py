@@ -152,6 +152,8 @@ class Connection:
         if self.peer is not None and not self.is_ready and self._quic.confirmed:
             self.is_ready = True
             self._cancel_deadline()
+            if not self.dialed:
+                self.transmit()  # The peer waits to hear that it is accepted; what the owner begins takes longer.
             self._owner.ready(self)
         self._wake_drains()
         self._check_end()

@@ -40,16 +40,29 @@ class _Dial:
         self.expected = expected
         self.attempts: set[Connection] = set()
         self.error: NetError | None = None
-        self.outcome: asyncio.Future[LinkConnection] = asyncio.get_running_loop().create_future()
-        self.outcome.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self._result: LinkConnection | NetError | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
 
-    def succeed(self, connection: LinkConnection) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(connection)
+    async def outcome(self) -> LinkConnection:
+        """Raises NetError. Whoever waits is woken before what else a new link sets going."""
+        if self._result is None:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.discard(waiting)
+        assert self._result is not None
+        if isinstance(self._result, NetError):
+            raise self._result
+        return self._result
 
-    def fail(self, error: NetError) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
+    def end(self, result: LinkConnection | NetError) -> None:
+        if self._result is None:
+            self._result = result
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
 
 class Links:
@@ -101,7 +114,7 @@ class Links:
         self._attempt(dial, tuple(dict.fromkeys(targets))[:MAX_ADDRESSES])
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(dial.outcome)
+                return await dial.outcome()
         except TimeoutError:
             raise Unreachable(f"No answer within {timeout:g} seconds.") from None
 
@@ -137,10 +150,7 @@ class Links:
             if attempt is not result and attempt is not self._kept.get(attempt.peer or ""):
                 dial.attempts.discard(attempt)
                 attempt.close(CLOSE_DUPLICATE, "another attempt won")
-        if isinstance(result, NetError):
-            dial.fail(result)
-        else:
-            dial.succeed(result)
+        dial.end(result)
 
     # --- contract.LinkOwner -------------------------------------------------------------------------------------------
 

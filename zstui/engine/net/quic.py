@@ -1,7 +1,8 @@
 """One QUIC connection as libp2p wants it. The only module that touches what aioquic keeps private; pinned to one version.
 
-What is added to aioquic: the server asks for the client's certificate, flow control follows what the application has read
-(aioquic's windows grow with what has arrived), unidirectional streams are refused, and the end is known at once.
+What is added to aioquic: the server asks for the client's certificate, a dial offers only key exchanges that peers use, flow
+control follows what the application has read (aioquic's windows grow with what has arrived), unidirectional streams are
+refused, and the end is known at once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from aioquic.quic.packet import QuicFrameType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
+from aioquic.tls import Group
 from cryptography import x509
 
 from zstui.engine.identity.certificate import make_certificate
@@ -34,6 +36,8 @@ CONNECTION_ID_BYTES = 8
 DATAGRAM_BYTES = 1350
 """UDP payload; there is no path MTU discovery."""
 VERSIONS = (int(QuicProtocolVersion.VERSION_1),)
+GROUPS = (Group.X25519, Group.SECP256R1)
+"""Key exchanges that a dial offers. aioquic makes a key for each before it says a word; one of these two is everywhere."""
 ACK_DELAY_S = 0.005
 """Acknowledgements wait for one another, so that an answer to a message is not held up by one; 25 ms is announced."""
 BAD_CERTIFICATE = 0x12A
@@ -142,7 +146,9 @@ class Quic(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        if not self._is_client:
+        if self._is_client:
+            self.tls._supported_groups = list(GROUPS)
+        else:
             self.tls._request_client_certificate = True
 
     def _unblock_streams(self, is_unidirectional: bool) -> None:
