@@ -3,8 +3,8 @@
 Both processes run the product's own network, database and channel service. Keys of the result:
 
 - ``sign_us``, ``verify_us``: microseconds to seal one Pay of one line, and to verify and decode it.
-- ``payment_ms_p50``, ``payment_ms_p99``: milliseconds from asking for one payment until the payee's durable acknowledgement
-  is durable here, one payment at a time.
+- ``payment_ms_p50``, ``payment_ms_p99``: milliseconds from asking for one payment until the payee's acknowledgement is on
+  record here, one payment at a time. The payment is on both disks then; of the acknowledgement the payer's disk may hear later.
 - ``payments_per_s_one_way``: ``BURST`` payments asked for at once, until the last is acknowledged. Payments that wait at the
   same time share a Pay of up to 64 lines; each is a line with its own agreement, number and reference.
 - ``payments_per_s_both_ways``: the same from both sides at once on one channel; all payments over the longer of the two times.

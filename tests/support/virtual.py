@@ -82,6 +82,10 @@ class Disk:
         self.commits = 0
         self.crash_at: tuple[int, Crash] | None = None
         """The commit around which the power goes."""
+        self._lazily = False
+        """Commits do not wait for the disk."""
+        self._reached: bytes | None = None
+        """What did, where later commits have not."""
 
     def open(self) -> Database:
         """The database file must exist with its schema."""
@@ -104,10 +108,22 @@ class Disk:
         if when == "before":
             self.die()
         self.check()
+        if self._lazily and self._reached is None:
+            self._reached = self._path.read_bytes()
         commit()
+        if not self._lazily:
+            self._reached = None
         if when == "after":
             self.die()
             self.check()
+
+    def synchronous(self, level: str) -> None:
+        self._lazily = level == "NORMAL"
+
+    def settle(self) -> None:
+        """All is closed: where the power is gone, in half of the cases what had not reached the disk is gone with it."""
+        if self.dead and self._reached is not None and self.commits % 2:
+            self._path.write_bytes(self._reached)
 
     def check(self) -> None:
         if self.dead:
@@ -161,6 +177,8 @@ class _Connection:
             return self._disk.commit(lambda: self._connection.execute(sql))
         if sql != "ROLLBACK":
             self._disk.check()
+        if sql.startswith("PRAGMA synchronous="):
+            return self._disk.synchronous(sql.partition("=")[2])
         return self._connection.execute(sql, *parameters)
 
 

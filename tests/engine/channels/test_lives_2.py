@@ -51,6 +51,27 @@ FOUND: dict[str, tuple[list[Step], int]] = {
         ],
         2333,
     ),
+    "lost a channel, which an older one that never opened stands in the way of asking for": (
+        [
+            ("leave", 1, 1430),
+            ("taint", 0, 1443),
+            ("restore", 1, 2054),
+            ("rest", 0, 1955),
+            ("open", 0, 635),
+            ("restore", 1, 827),
+            ("pay", 1, 1365),
+            ("close", 1, 373),
+            ("burst", 1, 56),
+            ("link", 1, 1285),
+            ("pay", 0, 2182),
+            ("pay", 1, 1267),
+            ("pay", 0, 2084),
+            ("rest", 1, 1314),
+            ("strike", 0, 1006),
+            ("taint", 1, 40),
+        ],
+        14,
+    ),
 }
 """Lives that once ended in a dispute between honest nodes."""
 

@@ -145,6 +145,7 @@ class SimNode:
         await self.service.stop()
         await self.db.close()
         self.audit.close()
+        self.disk.settle()
 
     def copy(self) -> bytes:
         """A consistent copy of what is committed."""

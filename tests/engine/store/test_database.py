@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -109,6 +110,29 @@ async def test_submissions_are_told_in_order_once_they_are_durable(tmp_path: Pat
         ("c", 1),
     ]
     other.close()
+    await db.close()
+
+
+async def test_only_what_may_be_lost_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    db = await Database.open(tmp_path / "z.db", [ONE])
+    levels: list[object] = []
+
+    def level(tx: Tx) -> int:
+        return int(tx.execute("PRAGMA synchronous").fetchone()[0])
+
+    async def alone(lazily: bool) -> int:
+        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        db.submit(level, told.set_result, told.set_exception, lazily=lazily)
+        return await told
+
+    assert [await alone(lazily) for lazily in (True, True, False, True)] == [1, 1, 2, 1]
+    occupied = threading.Event()
+    db.submit(lambda tx: occupied.wait(10), lambda _: None, levels.append)  # the next three are written together
+    for lazily in (True, False, True):
+        db.submit(level, levels.append, levels.append, lazily=lazily)
+    occupied.set()
+    await db.write(lambda tx: None)
+    assert levels == [2, 2, 2]
     await db.close()
 
 

@@ -179,11 +179,11 @@ class Books:
         return await self.start(peer, work, session)
 
     def start(
-        self, peer: PeerId, work: Callable[[Work], T], session: Session | None = None
+        self, peer: PeerId, work: Callable[[Work], T], session: Session | None = None, *, lazily: bool = False
     ) -> asyncio.Future[tuple[T, Outcome]]:
-        """As ``commit``, begun at once."""
+        """As ``commit``, begun at once. ``lazily``: see ``Database.submit``."""
         future: asyncio.Future[tuple[T, Outcome]] = asyncio.get_running_loop().create_future()
-        self.begin(peer, work, partial(resolve, future), partial(fail, future), session)
+        self.begin(peer, work, partial(resolve, future), partial(fail, future), session, lazily=lazily)
         return future
 
     def begin(
@@ -193,6 +193,8 @@ class Books:
         done: Callable[[tuple[T, Outcome]], None],
         failed: Callable[[Exception], None],
         session: Session | None = None,
+        *,
+        lazily: bool = False,
     ) -> None:
         """As ``start``; one of the two is called in the end, after the frames were queued."""
         state = self.peer(peer)
@@ -203,7 +205,7 @@ class Books:
                 return work(unit), unit.finish()
 
             try:
-                self._db.submit(operation, written, end)
+                self._db.submit(operation, written, end, lazily=lazily)
             except StoreError as error:
                 end(error)
 
@@ -277,6 +279,8 @@ class Books:
         for id in outcome.acks:
             if (record := self.records.get(id)) is not None:
                 session.acknowledge(id, record.inn.seq)
+        if cause is None and session.unknown and self.open_with(peer) is None:
+            session.stop()  # What has ended stood in the way of a channel that was lost: the next link asks for that.
 
     def _tell(self, peer: PeerId, outcome: Outcome) -> None:
         for answer in outcome.answers:

@@ -63,7 +63,8 @@ class ChannelDesk(Keeper):
                     break
             return heard
 
-        return self._books.start(session.peer, carry_all, session)
+        told_again = all(isinstance(body, Ack) for _, body in batch)  # by the peer's first word on the next link
+        return self._books.start(session.peer, carry_all, session, lazily=told_again)
 
     async def finish(self, session: Session, begun: Begun) -> None:
         try:

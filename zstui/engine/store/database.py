@@ -57,6 +57,7 @@ class _Pending(msgspec.Struct, frozen=True):
     operation: Operation[Any]
     done: Callable[[Any], None]
     failed: Callable[[Exception], None]
+    lazily: bool
 
 
 class Database:
@@ -69,6 +70,8 @@ class Database:
         """Filled by the loop, emptied by the writer's thread."""
         self._failure: StoreError | None = None
         self._closed = False
+        self._lazily = False
+        """How the writer commits now."""
         self.failed = asyncio.Event()
         """Set when a COMMIT failed."""
 
@@ -102,8 +105,18 @@ class Database:
         self.submit(operation, partial(resolve, future), partial(fail, future))
         return await future
 
-    def submit(self, operation: Operation[T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+    def submit(
+        self,
+        operation: Operation[T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+        *,
+        lazily: bool = False,
+    ) -> None:
         """As ``write``, without a task: exactly one of the two is called in the loop, in the order of the submissions.
+
+        ``lazily``: for what can be learned again. It outlives the process, and where the power goes it is lost only together
+        with all that was written after it; that costs no wait for the disk.
 
         Raises StoreError where nothing can be written any more.
         """
@@ -111,7 +124,7 @@ class Database:
             raise self._failure
         if self._closed:
             raise StoreError("The database is closed.")
-        self._waiting.append(_Pending(operation, done, failed))
+        self._waiting.append(_Pending(operation, done, failed, lazily))
         self._writer.put(self._write_some)
 
     async def read(self, operation: Operation[T]) -> T:
@@ -138,6 +151,7 @@ class Database:
         if self._failure is not None:
             return partial(self._refuse, group, self._failure)
         try:
+            self._wait_for_disk(tx, not all(pending.lazily for pending in group))
             results = _run_group(tx, [pending.operation for pending in group])
         except sqlite3.Error as error:
             self._failure = StoreError(
@@ -145,6 +159,12 @@ class Database:
             )
             return partial(self._refuse, group, self._failure)
         return partial(_tell, group, results)
+
+    def _wait_for_disk(self, tx: Tx, wait: bool) -> None:
+        """Whether the next COMMIT does: with synchronous=NORMAL, SQLite's log reaches the disk with the next one that does."""
+        if wait is self._lazily:
+            tx.execute(f"PRAGMA synchronous={'FULL' if wait else 'NORMAL'}")
+            self._lazily = not wait
 
     def _refuse(self, group: list[_Pending], failure: StoreError) -> None:
         self.failed.set()

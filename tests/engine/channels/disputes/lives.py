@@ -154,6 +154,7 @@ class CourtNode(SimNode):
         await self.service.stop()
         await self.db.close()
         self.audit.close()
+        self.disk.settle()
 
 
 async def _nothing(peer: PeerId, hours: int, why: str, guild_id: str) -> None:
