@@ -91,7 +91,7 @@ async def test_ten_thousand_streams_leave_nothing_behind(node: NetNode, friend: 
             if number % 100 == 0:
                 await asyncio.sleep(0)
         assert await served(friend, node)
-        assert await stranger.net.request(node.id, ECHO, b"it has its places back", 20) == b"it has its places back"
+        assert await stranger.net.request(node.id, ECHO, b"it has its places back", 60) == b"it has its places back"
         await until(lambda: streams_of(node, friend) <= 2)
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < GROWTH
 
