@@ -72,6 +72,24 @@ FOUND: dict[str, tuple[list[Step], int]] = {
         ],
         14,
     ),
+    "forgot that the channel was confirmed, and its own payment on it": (
+        [
+            ("restore", 1, 2323),
+            ("restore", 1, 2399),
+            ("pay", 0, 1986),
+            ("pay", 1, 1692),
+            ("burst", 0, 784),
+            ("link", 0, 39),
+            ("link", 1, 965),
+            ("restore", 1, 265),
+            ("open", 1, 952),
+            ("pay", 1, 915),
+            ("restore", 1, 596),
+            ("cut", 1, 428),
+            ("backup", 1, 189),
+        ],
+        3748,
+    ),
 }
 """Lives that once ended in a dispute between honest nodes."""
 

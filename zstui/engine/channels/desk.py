@@ -53,6 +53,7 @@ class ChannelDesk(Keeper):
             """Everything up to the first frame that is refused, and nothing if that is the first of all; returns the channels
             heard of on this link."""
             heard = set(session.heard)
+            work.recovering = frozenset(id for id, link in session.links.items() if link.recover_to)
             carry(work, heard, *batch[0])
             for message in batch[1:]:
                 try:

@@ -189,8 +189,9 @@ def on_confirm(work: Work, peer: PeerId, raw: bytes, message: OpenConfirm) -> No
         channel = msgspec.structs.replace(channel.move(Move.CONFIRM, work.now_us), confirmed=True)
         work.put(channel)
         store.put_document(work.tx, channel.id, "confirm", store.IN, raw)
-        work.out.started.append(channel.id)
-        work.out.in_step.append(channel.id)
+        if channel.id not in work.recovering:
+            work.out.started.append(channel.id)
+            work.out.in_step.append(channel.id)
         work.event(ChannelOpened(channel.id.hex()))
     work.out.acks.add(channel.id)
 

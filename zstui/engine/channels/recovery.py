@@ -110,7 +110,8 @@ def _still_opening(work: Work, channel: Channel, message: Reestablish) -> None:
         work.out.in_step.append(channel.id)
         work.out.steps.append(InStep(channel.id, 1))
     elif _is_mine(work, channel, message.your_last_pay, received):
-        work.out.steps.append(InStep(channel.id, 1, recover_to=received.seq, close=message.your_close))
+        after = received.seq + 1
+        work.out.steps.append(InStep(channel.id, after, recover_to=received.seq, close=message.your_close))
     else:
         raise ProtocolError("A peer that claims payments on a channel that is only opening.")
 

@@ -144,6 +144,8 @@ class Work:
         self._in_step = in_step
         self._known = known or {}
         self._staged: dict[bytes, Channel] = {}
+        self.recovering: frozenset[bytes] = frozenset()
+        """Channels on which Pays of mine that I lost still come back from the peer."""
         self.out = Outcome([], [], [], [], set(), [], [], [], [], {})
 
     # -- records
