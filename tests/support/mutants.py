@@ -83,8 +83,8 @@ MUTANTS: dict[str, tuple[Change, ...]] = {
     "a Confirm after a start leaves no right to sign": (
         Change(
             CHANNELS + "opening.py",
-            "        work.out.started.append(channel.id)\n        work.out.in_step.append(channel.id)\n",
-            "        work.out.started.append(channel.id)\n",
+            "            work.out.started.append(channel.id)\n            work.out.in_step.append(channel.id)\n",
+            "            work.out.started.append(channel.id)\n",
         ),
     ),
     "no resend": (
