@@ -35,7 +35,7 @@ from tests.bench.net_far import NEAR_IP, ONCE, RELAY_IP, SINK
 from tests.support.net import ECHO, NetNode, bare_configuration, net_node
 from zstui.engine.net.link import MAX_FRAME, Stream
 
-DIALS = 40
+DIALS = 100
 REST_S = 0.05
 PINGS = 300
 REQUESTS = 2_000

@@ -133,11 +133,10 @@ class Endpoint:
         while self._dirty:
             connection = next(iter(self._dirty))
             del self._dirty[connection]
-            was_ready = connection.is_ready
             connection.process()
-            if was_ready:
+            if connection.is_ready:
                 connection.transmit_later()
-            else:  # What ends a handshake is waited for, too.
+            else:  # The next flight of a handshake.
                 connection.transmit()
 
     def _accept(self, data: bytes, address: Address, local: bytes) -> Connection | None:
