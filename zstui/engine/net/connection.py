@@ -154,6 +154,8 @@ class Connection:
             self._cancel_deadline()
             if not self.dialed:
                 self.transmit()  # The peer waits to hear that it is accepted; what the owner begins takes longer.
+            if self.is_closed:
+                return
             self._owner.ready(self)
         self._wake_drains()
         self._check_end()
