@@ -28,6 +28,7 @@ from zstui.engine.identity.keys import PeerId
 from zstui.engine.jobs.ports import RecordOutcome, RequestPayment
 from zstui.engine.jobs.receipt import Receipt
 from zstui.engine.jobs.reruns import Reruns
+from zstui.engine.jobs.room import cancel
 from zstui.engine.money import format_amount
 from zstui.engine.reputation.score import Outcome
 from zstui.engine.store.database import Database, Tx
@@ -109,10 +110,7 @@ class ComplaintService:
     async def stop(self) -> None:
         """What is under way goes on at the next start. Idempotent."""
         self._loop = None
-        tasks = [*self._loops, *self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*self._loops, *self._tasks)
 
     # -- verbs
 
