@@ -35,10 +35,10 @@ async def test_a_wrong_output_is_judged_and_refunded(full: Trade) -> None:
 
     await full.executor.refund()
     await full.judged("refunded")
-    assert full.payer.jobs.view(job.job_id).paid_u == 0
+    await until(lambda: full.payer.jobs.view(job.job_id).paid_u == 0)
     channel = full.payer.service.views()[0]
     assert (channel.mine_u, channel.theirs_u) == (5_000_000, 0)
-    assert [o.success for o in full.payer.outcomes] == [True, False], "it counts against the executor"
+    await until(lambda: [o.success for o in full.payer.outcomes] == [True, False])  # it counts against the executor
     again = await full.payer.complaints.complain(job.job_id)
     assert (again.case_id, again.state) == (view.case_id, "refunded"), "a job has one case"
     verdict = await full.payer.complaints.verdict(view.case_id)
@@ -73,6 +73,7 @@ async def test_a_refund_that_is_refused_is_a_fault_in_that_guild(full: Trade) ->
     assert full.payer.knows("upheld")
     full.shift(2 * HOUR)
     await full.judged("unpaid")
+    await until(lambda: all(node.blocked for node in (full.payer, *full.witnesses)))
     for node in (full.payer, *full.witnesses):
         ((_, peer), (hours, why)) = next(iter(node.blocked.items()))
         assert (peer, hours) == (full.executor.id, 24)
